@@ -1,0 +1,3 @@
+"""scalelab measures, explains and predicts how the training of image classifiers scales."""
+
+__version__ = "0.1.0"

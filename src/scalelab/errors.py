@@ -1,0 +1,30 @@
+"""What a user reads when something is wrong: one line that says what, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ScalelabError(Exception):
+    """The user can mend this: a wrong flag, file or combination. Nothing was started. Exit status 2."""
+
+    exit_status = 2
+
+
+class RunError(ScalelabError):
+    """A run that had started went wrong: a rank died, the loss became NaN, the disk filled. Exit status 1."""
+
+    exit_status = 1
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the closest of ``choices``, or an empty string when none is close."""
+    match = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
+    return f" (did you mean '{match[0]}'?)" if match else ""
+
+
+def unknown(kind: str, name: str, choices: Iterable[str], more: str = "") -> ScalelabError:
+    """The error for a name that a registry does not hold; lists every valid one."""
+    valid = list(choices)
+    return ScalelabError(f"unknown {kind} '{name}'{nearest(name, valid)}; valid: {', '.join(valid)}{more}")

@@ -1,0 +1,106 @@
+"""A run's folder: made at the start, appended while it runs, replaced atomically, never half a record.
+
+    runs/<utc time>-<name>-<short id>/
+        record.json  spec.yaml  steps.jsonl  (steps.parquet at the end)  events.out.tfevents…
+        logs/rank-N.txt  failures/rank-N.json  checkpoints/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+
+from scalelab.errors import RunError, ScalelabError
+from scalelab.record.schema import Failure, Step, TrainRecord
+
+
+def now() -> str:
+    """UTC, ISO 8601, to the millisecond."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write beside, then rename: a reader sees the old or the new file, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"{path}: cannot be written: {error.strerror}; free some space or choose another --out") from error
+
+
+def create(out: Path, name: str) -> Path:
+    """A new run folder under ``out``. Raises ScalelabError where it cannot be made."""
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "run"
+    folder = out / f"{stamp}-{safe}-{secrets.token_hex(3)}"
+    try:
+        for part in ("logs", "failures", "checkpoints"):
+            (folder / part).mkdir(parents=True)
+    except OSError as error:
+        raise ScalelabError(f"--out {str(out)!r}: a run folder cannot be made there: {error.strerror}") from None
+    return folder
+
+
+def save(folder: Path, record: TrainRecord) -> None:
+    """Replace record.json."""
+    write_atomic(folder / "record.json", msgspec.json.format(msgspec.json.encode(record), indent=1))
+
+
+def load(folder: Path) -> TrainRecord:
+    """The record in ``folder``. Raises ScalelabError when there is none, or it is not one of ours."""
+    path = folder / "record.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=TrainRecord)
+    except FileNotFoundError:
+        raise ScalelabError(f"{folder}: holds no record.json; name a run folder, such as runs/2026…") from None
+    except OSError as error:
+        raise ScalelabError(f"{path}: cannot be read: {error.strerror}") from None
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise ScalelabError(f"{path}: is not a record of this version: {error}") from None
+
+
+def read_steps(folder: Path, start: int = 0) -> Iterator[Step]:
+    """The steps written so far, from line ``start``; a last line still being written is left out."""
+    try:
+        lines = (folder / "steps.jsonl").read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return
+    decoder = msgspec.json.Decoder(Step)
+    for line in lines[start:]:
+        yield decoder.decode(line)
+
+
+def find(names: list[str], out: Path) -> list[Path]:
+    """Run folders for ``names``: paths, folder names under ``out``, or a unique part of one; all runs when empty.
+
+    ``latest`` is the newest run. Raises ScalelabError naming what matched nothing, or too much.
+    """
+    runs = sorted(path.parent for path in out.glob("*/record.json"))
+    if not names:
+        return runs
+    found = []
+    for name in names:
+        path = Path(name)
+        matches = [path] if (path / "record.json").exists() else [run for run in runs if name in run.name]
+        if name == "latest":
+            matches = runs[-1:]
+        if len(matches) != 1:
+            what = "no run" if not matches else f"{len(matches)} runs"
+            raise ScalelabError(f"{what} match{'es' if len(matches) < 2 else ''} '{name}' in {out}; `scalelab runs list --out {out}` shows them")
+        found.append(matches[0])
+    return found
+
+
+def write_failure(folder: Path, rank: int, failure: Failure) -> None:
+    """What a dying rank leaves for the launcher: its own error and traceback, with the time for the order."""
+    body = {"time": now(), **msgspec.to_builtins(failure)}
+    write_atomic(folder / "failures" / f"rank-{rank}.json", json.dumps(body))

@@ -1,0 +1,195 @@
+"""The names in records and ``--json`` alike. A JSON Schema in docs/ is generated from these models."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from scalelab.spec import Derived
+
+Status = Literal["running", "completed", "failed", "interrupted", "lost"]
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """A measured number with its n, spread and 95 % interval; absent (median None) with its reason."""
+
+    unit: str
+    median: float | None = None
+    n: int = 0
+    mad: float | None = None
+    """median absolute deviation, scaled by 1.4826 so that it equals a normal's standard deviation"""
+    ci95: tuple[float, float] | None = None
+    """95 % bootstrap interval of the median; None when n is too small for one"""
+    reason: str | None = None
+    """why the figure is absent, or what to know before trusting it"""
+
+
+class Communication(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds of a step: in collectives (total); added to the step (exposed); behind compute (hidden)."""
+
+    total: Figure
+    exposed: Figure
+    hidden: Figure
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes. ``peak`` is over the workers (n workers); the categories are of the largest worker."""
+
+    peak: Figure
+    baseline: int | None = None
+    """of the process before the model was built: the interpreter, the libraries, the data"""
+    parameters: int | None = None
+    gradients: int | None = None
+    optimizer: int | None = None
+    per_worker: list[int] = []
+
+
+class Epoch(msgspec.Struct, frozen=True, kw_only=True):
+    """One pass over the training data, evaluated at its end. Precision and recall are macro averages."""
+
+    epoch: int
+    steps: int
+    train_loss: float
+    test_loss: float
+    accuracy: float
+    precision: float
+    recall: float
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+    confusion: list[list[int]] = []
+    """confusion[true class][predicted class], counts of test samples; of the last epoch"""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One optimizer step: a line of steps.jsonl. Times are the slowest worker's."""
+
+    step: int
+    epoch: int
+    batch: int
+    learning_rate: float
+    loss: float
+    seconds: float
+    data_seconds: float
+    bytes_sent: int | None = None
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """What ended a run: the first rank that failed, and its own traceback."""
+
+    error: str
+    host: str = ""
+    rank: int | None = None
+    traceback: str = ""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One start of the run (a resumed run has several). Times are UTC, ISO 8601."""
+
+    started: str
+    ended: str | None = None
+    status: Status = "running"
+    first_step: int = 0
+    start_seconds: float | None = None
+    """from the launch to the first training step"""
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    processor: str = ""
+    cores: int = 0
+    memory_bytes: int = 0
+    devices: list[str] = []
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and with what a run was made. Never holds environment variables: they may be secrets."""
+
+    hosts: list[Host] = []
+    versions: dict[str, str] = {}
+    system: str = ""
+    git_commit: str | None = None
+    backend: str = ""
+    device: str = ""
+    threads: int = 0
+    command: list[str] = []
+
+
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    parameters: int
+    bytes: int
+
+
+class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    train: int
+    test: int
+    classes: list[str]
+    shape: list[int]
+    """[channels, height, width]"""
+
+
+class TrainRecord(msgspec.Struct, kw_only=True):
+    """record.json of a training. Figures that a run has not reached yet are absent with a reason."""
+
+    kind: Literal["train"] = "train"
+    format: int = 1
+    run: str
+    name: str
+    status: Status = "running"
+    strategy: str
+    engine: str
+    workers: int
+    derived: Derived
+    spec: dict[str, Any]
+    model: ModelFacts | None = None
+    data: DataFacts | None = None
+    images_per_second: Figure
+    step_seconds: Figure
+    compute_seconds: Figure
+    communication_seconds: Communication
+    data_wait_seconds: Figure
+    memory_bytes: Memory
+    bytes_sent: Figure
+    losses: list[float] = []
+    epochs: list[Epoch] = []
+    accuracy: float | None = None
+    best_accuracy: float | None = None
+    steps: int = 0
+    seconds: float | None = None
+    """training and evaluation, without the start"""
+    failure: Failure | None = None
+    attempts: list[Attempt] = []
+    environment: Environment = Environment()
+    method: dict[str, str] = {}
+    """how each figure of this record was measured, by its name"""
+    notes: list[str] = []
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One (strategy, engine) of ``verify``: the largest relative differences from ``single``."""
+
+    strategy: str
+    engine: str = "torch"
+    workers: int
+    status: Literal["passed", "failed", "differs_by_design", "not_applicable"]
+    max_loss_difference: float | None = None
+    max_parameter_difference: float | None = None
+    max_buffer_difference: float | None = None
+    reason: str | None = None
+
+
+class VerifyRecord(msgspec.Struct, kw_only=True):
+    """What ``verify --json`` prints."""
+
+    kind: Literal["verify"] = "verify"
+    model: str
+    data: str
+    precision: str
+    tolerance: float
+    steps: int
+    batch: int
+    cells: list[Cell] = []
+    notes: list[str] = []

@@ -1,0 +1,157 @@
+"""What to train, and how: the one source of the flags, the YAML files and the spec kept in each record.
+
+A spec is a value: frozen, typed, checked when it is made. Its field names are the flags' names
+(``micro_batch`` is ``--micro-batch``) and the YAML keys. Importing this module needs no torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from scalelab.errors import ScalelabError, nearest
+
+Positive = Annotated[int, Meta(ge=1)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Fraction = Annotated[float, Meta(gt=0, le=1)]
+
+
+def field(group: str, text: str, **constraints: Any) -> Meta:
+    """``Meta`` with the help text and the group under which ``--help`` shows the flag."""
+    return Meta(description=text, extra={"group": group}, **constraints)
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One training, wholly described."""
+
+    # what is learnt
+    model: Annotated[str, field("task", "basic_cnn, resnet18, torchvision:NAME, timm:NAME or path/to/file.py:function")] = "basic_cnn"
+    model_args: Annotated[dict[str, Any], field("task", "KEY=VALUE, passed to the model's function (repeatable)")] = {}
+    data: Annotated[str, field("task", "digits, cifar10, synthetic or path/to/file.py:function")] = "digits"
+    data_dir: Annotated[str | None, field("task", "folder of the data set (cifar10: official archive, its folder, or Parquet)")] = None
+    train_limit: Annotated[Positive | None, field("task", "use only the first N training samples")] = None
+    test_limit: Annotated[Positive | None, field("task", "use only the first N test samples")] = None
+    image_size: Annotated[int, field("task", "height and width of synthetic images", ge=1)] = 32
+    classes: Annotated[int, field("task", "number of classes of synthetic data", ge=2)] = 10
+    augment: Annotated[Literal["auto", "none", "crop", "flip", "crop+flip"], field("task", "auto: what suits the data set")] = "auto"
+    seed: Annotated[int, field("task", "of the initial weights, the order and the augmentation", ge=0)] = 0
+
+    # how it is spread
+    strategy: Annotated[str, field("strategy", "single, ddp, zero1, zero2, zero3 or path/to/file.py:Class")] = "single"
+    engine: Annotated[Literal["torch"], field("strategy", "who carries the strategy out")] = "torch"
+    workers: Annotated[int, field("strategy", "number of processes (ranks)", ge=1)] = 1
+    device: Annotated[Literal["auto", "cpu", "cuda"], field("strategy", "auto: cuda when every worker can have a GPU, else cpu")] = "auto"
+    threads_per_worker: Annotated[Positive | None, field("strategy", "CPU threads of each worker; default: cores / workers")] = None
+    batch_norm: Annotated[Literal["local", "sync"], field("strategy", "sync: statistics of the global batch, exact; local: of each worker's share")] = "local"
+    timeout: Annotated[float, field("strategy", "seconds after which a silent worker ends the job", gt=0)] = 600.0
+    master_port: Annotated[Port | None, field("strategy", "port of the rendezvous; default: a free one")] = None
+
+    # batch: exactly one of batch and batch_per_worker; of micro_batch and accumulate at most one
+    batch: Annotated[Positive | None, field("batch", "global batch: samples per optimizer step over all workers (default 64)")] = None
+    batch_per_worker: Annotated[Positive | None, field("batch", "the same, said per worker")] = None
+    micro_batch: Annotated[Positive | None, field("batch", "samples of one forward on one worker")] = None
+    accumulate: Annotated[Positive | None, field("batch", "forwards per optimizer step on each worker")] = None
+
+    # how it is learnt
+    optimizer: Annotated[str, field("optimization", "sgd, adamw or adafactor")] = "sgd"
+    lr: Annotated[float, field("optimization", "peak learning rate", gt=0)] = 0.05
+    momentum: Annotated[float, field("optimization", "of sgd", ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, field("optimization", "of all parameters", ge=0)] = 0.0
+    schedule: Annotated[str, field("optimization", "constant, step, cosine or one-cycle")] = "constant"
+    warmup_epochs: Annotated[float, field("optimization", "epochs of linear warm-up before the schedule", ge=0)] = 0.0
+    step_epochs: Annotated[int, field("optimization", "schedule step: epochs between decays", ge=1)] = 30
+    step_gamma: Annotated[float, field("optimization", "schedule step: factor of each decay", gt=0, le=1)] = 0.1
+    label_smoothing: Annotated[float, field("optimization", "share of the target spread over all classes", ge=0, lt=1)] = 0.0
+    precision: Annotated[Literal["fp32", "bf16", "fp64"], field("optimization", "bf16: autocast; fp64: for comparisons")] = "fp32"
+    compile: Annotated[bool, field("optimization", "compile the model with torch.compile")] = False
+    channels_last: Annotated[Literal["auto", "on", "off"], field("optimization", "memory layout; auto: where it helps")] = "auto"
+
+    # how long
+    epochs: Annotated[int, field("length", "total epochs, also after --resume", ge=1)] = 1
+    steps: Annotated[Positive | None, field("length", "stop after this many optimizer steps in all")] = None
+    stop_after_epoch: Annotated[Positive | None, field("length", "end early, as if the run were to be resumed")] = None
+    target_accuracy: Annotated[Fraction | None, field("length", "stop when the test accuracy reaches it (0 to 1)")] = None
+    early_stop: Annotated[Positive | None, field("length", "stop after N epochs without a better test accuracy")] = None
+
+    # what is kept and measured
+    name: Annotated[str | None, field("record", "name of the run; default: model and strategy")] = None
+    out: Annotated[str, field("record", "folder in which run folders are made")] = "runs"
+    resume: Annotated[str | None, field("record", "run folder to go on with")] = None
+    checkpoint: Annotated[bool, field("record", "keep the best and the last checkpoint")] = True
+    warmup_steps: Annotated[int, field("record", "first steps that train but are left out of the timing", ge=0)] = 5
+    probe_steps: Annotated[int, field("record", "pairs of steps, with and without communication, that measure it; 0: none", ge=0)] = 8
+
+
+FIELDS: tuple[str, ...] = Spec.__struct_fields__
+HELP: dict[str, str] = {}
+GROUPS: dict[str, str] = {}
+for _name, _hint in get_type_hints(Spec, include_extras=True).items():
+    _meta = next(m for m in _hint.__metadata__ if m.extra)
+    HELP[_name], GROUPS[_name] = _meta.description, _meta.extra["group"]
+
+
+class Derived(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers that follow from a spec; printed at every start, kept in every record.
+
+    ``data * shard * pipe == workers``; ``batch == micro_batch * accumulate * data * shard``.
+    """
+
+    batch: int
+    micro_batch: int
+    accumulate: int
+    data: int
+    shard: int
+    pipe: int
+    threads: int
+    oversubscribed: bool = False
+
+    @property
+    def replicas(self) -> int:
+        """Ranks that see different samples."""
+        return self.data * self.shard
+
+
+def from_mapping(values: dict[str, Any], source: str = "", flags: bool = False) -> Spec:
+    """The spec of ``values``; text is converted (``"8"`` to 8). Raises ScalelabError in one line.
+
+    ``flags`` names the fields as on the command line in the errors (``--micro-batch``).
+    """
+    shown = (lambda name: "--" + name.replace("_", "-")) if flags else (lambda name: name)
+    prefix = f"{source}: " if source else ""
+    for key in values:
+        if key not in FIELDS:
+            raise ScalelabError(f"{prefix}unknown key '{key}'{nearest(key, FIELDS)}; valid: {', '.join(FIELDS)}")
+    try:
+        return msgspec.convert(values, Spec, strict=False)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$.")
+        name = path.rstrip("`").split("[")[0]
+        what = what[0].lower() + what[1:]
+        raise ScalelabError(f"{prefix}{shown(name)} {values.get(name)!r}: {what} ({HELP[name]})") from None
+
+
+def load(path: Path) -> Spec:
+    """The spec in a YAML file. Raises ScalelabError for a missing, malformed or wrong file."""
+    return from_mapping(read_yaml(path), source=str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, unchecked. Raises ScalelabError."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ScalelabError(f"{path}: no such spec file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ScalelabError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ScalelabError(f"{path}: a spec is a mapping of keys to values, such as 'model: basic_cnn'")
+    return values
+
+
+def dump(spec: Spec) -> str:
+    """The spec as YAML, every field written out."""
+    return yaml.safe_dump(msgspec.to_builtins(spec), sort_keys=False, allow_unicode=True)
