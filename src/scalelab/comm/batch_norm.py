@@ -1,0 +1,158 @@
+"""Batch norm over the global batch, exact on every device; and the serial twin of per-worker batch norm.
+
+torch's SyncBatchNorm runs on CUDA only. Here, forward: one all-gather of [count, mean, variance] per rank, combined by
+Chan's formula (Chan, Golub & LeVeque 1979); backward: one all-reduce of [Σg, Σg·x̂]. The gradients of weight and
+bias stay local: the strategy averages them like all others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from scalelab.errors import ScalelabError
+
+
+def synchronise(model: nn.Module, group: dist.ProcessGroup) -> nn.Module:
+    """Make every batch norm of ``model`` use the statistics of all ranks of ``group``; parameters and names stay."""
+    for norm in _batch_norms(model):
+        norm.__class__ = _synced(type(norm))
+        norm.group = group  # type: ignore[assignment]
+    return model
+
+
+def per_replica(model: nn.Module, replicas: int) -> nn.Module:
+    """Make one process normalise each replica's slice of the batch by itself, as ``replicas`` workers would.
+
+    The running statistics become the mean over the replicas: what workers average before evaluation.
+    """
+    for norm in _batch_norms(model):
+        norm.__class__ = _sliced(type(norm))
+        norm.replicas = replicas  # type: ignore[assignment]
+    return model
+
+
+def average_buffers(model: nn.Module, group: dist.ProcessGroup | None = None) -> None:
+    """Replace the floating-point buffers by their mean over the ranks, in one collective."""
+    buffers = [b for b in model.buffers() if b.is_floating_point()]
+    if not buffers or dist.get_world_size(group) == 1:
+        return
+    flat = torch.cat([b.detach().reshape(-1).to(torch.float64) for b in buffers])
+    dist.all_reduce(flat, group=group)
+    flat /= dist.get_world_size(group)
+    for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+        buffer.copy_(mean.view_as(buffer))
+
+
+def _batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    for norm in norms:
+        if type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d) and not _has_activation(norm):
+            raise ScalelabError(f"batch norm of class {type(norm).__name__} cannot be synchronised; use --batch-norm local")
+    return norms
+
+
+def _has_activation(norm: nn.Module) -> bool:
+    return hasattr(norm, "act") and hasattr(norm, "drop")  # timm's BatchNormAct2d: batch norm, dropout, activation
+
+
+class _SyncForward:
+    group: dist.ProcessGroup
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, *] → [N, C, *], normalised with the statistics of all ranks' N while training."""
+        assert isinstance(self, _BatchNorm)
+        if not self.training and self.running_mean is not None:
+            out = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        else:
+            out, mean, unbiased = _SyncBatchNorm.apply(x, self.weight, self.bias, self.eps, self.group)  # type: ignore[no-untyped-call]
+            _track(self, mean, unbiased)
+        return self.act(self.drop(out)) if _has_activation(self) else out  # type: ignore[operator]
+
+
+class _SliceForward:
+    replicas: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[R·n, C, *] → the same shape; each of the R slices normalised by its own statistics while training."""
+        assert isinstance(self, _BatchNorm)
+        if not self.training and self.running_mean is not None:
+            out = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        else:
+            slices = x.chunk(self.replicas)
+            out = torch.cat([F.batch_norm(s, None, None, self.weight, self.bias, True, 0.0, self.eps) for s in slices])
+            with torch.no_grad():
+                axes = [0, *range(2, x.dim())]
+                pairs = [torch.var_mean(s.detach(), axes, correction=1) for s in slices]
+                _track(self, torch.stack([m for _, m in pairs]).mean(0), torch.stack([v for v, _ in pairs]).mean(0))
+        return self.act(self.drop(out)) if _has_activation(self) else out  # type: ignore[operator]
+
+
+def _track(norm: _BatchNorm, mean: Tensor, unbiased_variance: Tensor) -> None:
+    if not norm.training or not norm.track_running_stats or norm.running_mean is None or norm.running_var is None:
+        return
+    assert norm.num_batches_tracked is not None
+    with torch.no_grad():
+        norm.num_batches_tracked.add_(1)
+        rate = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), rate)
+        norm.running_var.lerp_(unbiased_variance.to(norm.running_var.dtype), rate)
+
+
+_CLASSES: dict[tuple[type, type], type] = {}
+
+
+def _derive(mixin: type, kind: type) -> type:
+    return _CLASSES.setdefault((mixin, kind), type(f"{mixin.__name__[1:-7]}{kind.__name__}", (mixin, kind), {}))
+
+
+def _synced(kind: type) -> type:
+    return _derive(_SyncForward, kind)
+
+
+def _sliced(kind: type) -> type:
+    return _derive(_SliceForward, kind)
+
+
+class _SyncBatchNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: dist.ProcessGroup) -> Any:
+        axes = [0, *range(2, x.dim())]
+        channels, shape = x.shape[1], [1, -1] + [1] * (x.dim() - 2)
+        wide = x if x.dtype == torch.float64 else x.float()  # statistics of bf16 in bf16 would be useless
+        local_count = x.numel() // channels
+        variance, mean = torch.var_mean(wide, axes, correction=0)
+        mine = torch.cat([mean.new_tensor([float(local_count)]), mean, variance])
+        table = mine.new_empty(dist.get_world_size(group), mine.numel())
+        dist.all_gather_into_tensor(table.view(-1), mine, group=group)
+        counts, means, variances = table[:, :1], table[:, 1 : channels + 1], table[:, channels + 1 :]
+        count = counts.sum()
+        mean = (counts * means).sum(0) / count
+        variance = (counts * (variances + (means - mean).square())).sum(0) / count
+        inverse = (variance + eps).rsqrt()
+        normal = (wide - mean.view(shape)) * inverse.view(shape)
+        out = normal if weight is None else normal * weight.view(shape)
+        out = out if bias is None else out + bias.view(shape)
+        ctx.save_for_backward(normal, weight, inverse, count)
+        ctx.axes, ctx.shape, ctx.group, ctx.dtype = axes, shape, group, x.dtype
+        ctx.mark_non_differentiable(mean, unbiased := variance * count / (count - 1).clamp_min(1))
+        return out.to(x.dtype), mean, unbiased
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> Any:
+        normal, weight, inverse, count = ctx.saved_tensors
+        grad = grad.to(normal.dtype)
+        d_bias, d_weight = grad.sum(ctx.axes), (grad * normal).sum(ctx.axes)
+        sums = torch.cat([d_bias, d_weight])
+        dist.all_reduce(sums, group=ctx.group)
+        mean_grad, mean_grad_normal = (sums / count).chunk(2)
+        scale = inverse if weight is None else inverse * weight
+        dx = (grad - mean_grad.view(ctx.shape) - normal * mean_grad_normal.view(ctx.shape)) * scale.view(ctx.shape)
+        return dx.to(ctx.dtype), None if weight is None else d_weight, None if weight is None else d_bias, None, None

@@ -1,0 +1,129 @@
+"""Reading the collectives of a step from outside: their bytes, their time, and the step without them.
+
+Every strategy's collectives pass torch's dispatcher as operators of the namespaces c10d and _c10d_functional, so one dispatch mode sees
+DDP's C++ reducer, FSDP2 and ZeroRedundancyOptimizer alike. The instruments are on during probe steps only:
+a training step pays nothing for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+NAMESPACES = ("c10d", "_c10d_functional")
+
+
+def wire_factor(operator: str, backend: str, n: int) -> float:
+    """Bytes that each of ``n`` ranks sends, per byte of the largest tensor of the collective.
+
+    Ring algorithms (Patarasuk & Yuan 2009; nccl-tests' PERFORMANCE.md): all-reduce 2(n-1)/n, all-gather and reduce-scatter (n-1)/n,
+    broadcast and the like 1/n·(n-1): one copy leaves for each rank but the root, the mean over ranks. Gloo's
+    reduce-scatter is an all-reduce (seen in its trace), and is counted as one.
+    """
+    ring = (n - 1) / n
+    if "allreduce" in operator or "all_reduce" in operator:
+        return 2 * ring
+    if "reduce_scatter" in operator:
+        return 2 * ring if backend == "gloo" else ring
+    return ring
+
+
+class CountBytes(TorchDispatchMode):
+    """Adds up, in ``sent``, the bytes this rank sends in collectives; ``calls`` counts them by operator."""
+
+    def __init__(self, backend: str) -> None:
+        super().__init__()
+        self.backend, self.sent, self.calls = backend, 0.0, dict[str, int]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace in NAMESPACES:
+            name = func.__name__.split(".")[0]
+            self.calls[name] = self.calls.get(name, 0) + 1
+            groups = _tensor_groups(args)
+            largest = max((sum(t.numel() * t.element_size() for t in g) for g in groups), default=0)
+            self.sent += largest * wire_factor(name, self.backend, _group_size(args))
+        return func(*args, **(kwargs or {}))
+
+
+class CommunicationOff(TorchDispatchMode):
+    """Replaces each collective by a local copy of equal shape: the same work, nothing on the wire.
+
+    The collective then runs in a group of this rank alone (``alone``), which gives its caller a Work to wait for. All-gathers
+    fill every rank's slot with this rank's part; reduce-scatters take this rank's slice.
+    """
+
+    def __init__(self, alone: dist.ProcessGroup) -> None:
+        super().__init__()
+        self.alone = alone
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace not in NAMESPACES:
+            return func(*args, **(kwargs or {}))
+        name = func.__name__.split(".")[0]
+        if name not in ("allreduce_", "broadcast_", "_allgather_base_", "_reduce_scatter_base_"):
+            raise NotImplementedError(f"no local copy for the collective {name}")
+        if name == "allreduce_":
+            return func(args[0], self.alone.boxed(), *args[2:])
+        if name == "broadcast_":
+            return func(args[0], self.alone.boxed(), 0, *args[3:])
+        output, source = args[0], args[1]
+        if name == "_allgather_base_":
+            output.view(-1, source.numel()).copy_(source.view(1, -1).expand(output.numel() // source.numel(), -1))
+        else:
+            output.view(-1).copy_(source.view(-1)[: output.numel()])
+        _, work = torch.ops.c10d.broadcast_([output.new_zeros(1)], self.alone.boxed(), 0, 0)
+        return output, work
+
+
+def collective_seconds(step: Callable[[], None], count: int) -> list[float]:
+    """Seconds in which at least one collective was under way, for each of ``count`` calls of ``step``.
+
+    Read from torch.profiler's events of the backend (``gloo:…``; ``nccl…`` kernels): the union of their intervals.
+    """
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    activities = [torch.profiler.ProfilerActivity.CPU] + ([torch.profiler.ProfilerActivity.CUDA] if cuda else [])
+    seconds = []
+    for _ in range(count):
+        with torch.profiler.profile(activities=activities) as profile:
+            step()
+        seconds.append(_union(list(_intervals(profile))) / 1e6)
+    return seconds
+
+
+@contextmanager
+def counting(backend: str) -> Iterator[CountBytes]:
+    """``with counting("gloo") as bytes_: step()``; then ``bytes_.sent``."""
+    with CountBytes(backend) as mode:
+        yield mode
+
+
+def _intervals(profile: Any) -> Iterator[tuple[float, float]]:
+    for event in profile.events():
+        if event.name.startswith("gloo:") or "nccldevkernel" in event.name.lower():
+            yield event.time_range.start, event.time_range.end
+
+
+def _union(intervals: list[tuple[float, float]]) -> float:
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(intervals):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+def _tensor_groups(args: Any) -> list[list[Tensor]]:
+    return [[t for t in tree_leaves(a) if isinstance(t, Tensor)] for a in args]
+
+
+def _group_size(args: Any) -> int:
+    for a in args:
+        if isinstance(a, torch.ScriptObject) and "ProcessGroup" in str(a._type()):
+            return int(dist.ProcessGroup.unbox(a).size())
+    return dist.get_world_size()

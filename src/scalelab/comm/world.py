@@ -1,0 +1,77 @@
+"""Who this rank is: a value that is passed in, never a global."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from scalelab.errors import RunError
+from scalelab.spec import Derived, Spec
+
+LISTEN_FD = "SCALELAB_LISTEN_FD"
+"""environment variable of rank 0: a socket that the launcher bound, so that no port can be lost in between"""
+
+
+@dataclass(frozen=True)
+class World:
+    """One rank's place. ``replica`` of ``replicas``: which share of each global batch it sees."""
+
+    rank: int
+    size: int
+    local_rank: int
+    device: torch.device
+    backend: str
+    replica: int
+    replicas: int
+    host: str
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank writes what is written once."""
+        return self.rank == 0
+
+
+def join(spec: Spec, derived: Derived) -> World:
+    """Meet the other ranks, by torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT).
+
+    The rank grid is ``arange(world).view(data, shard, pipe)``: data × shard ranks see different samples.
+    Raises RunError when the variables contradict the spec.
+    """
+    rank, size, local = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    if size != spec.workers:
+        raise RunError(f"WORLD_SIZE is {size} but the spec says workers {spec.workers}: start exactly {spec.workers} ranks")
+    device = _device(spec, local)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    timeout = timedelta(seconds=spec.timeout)
+    dist.init_process_group(backend, store=_store(rank, size, timeout), rank=rank, world_size=size, timeout=timeout)
+    grid = torch.arange(size).view(derived.data, derived.shard, derived.pipe)
+    data, shard, _ = (int(axis) for axis in (grid == rank).nonzero()[0])
+    return World(rank, size, local, device, backend, data * derived.shard + shard, derived.replicas, socket.gethostname())
+
+
+def leave() -> None:
+    """Part from the other ranks at the end of a run that went well."""
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _device(spec: Spec, local_rank: int) -> torch.device:
+    if spec.device == "cpu" or (spec.device == "auto" and torch.cuda.device_count() < int(os.environ.get("LOCAL_WORLD_SIZE", spec.workers))):
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise RunError(f"--device cuda: worker {local_rank} has no GPU, this host has {torch.cuda.device_count()}; use fewer --workers or --device cpu")
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def _store(rank: int, size: int, timeout: timedelta) -> dist.Store:
+    address, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), int(os.environ.get("MASTER_PORT", 0))
+    listening = os.environ.pop(LISTEN_FD, None)
+    if rank == 0 and listening is not None:
+        return dist.TCPStore(address, port, size, is_master=True, timeout=timeout, master_listen_fd=int(listening))
+    return dist.TCPStore(address, port, size, is_master=rank == 0, timeout=timeout)
