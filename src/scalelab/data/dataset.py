@@ -1,0 +1,89 @@
+"""What a data set is once it is in memory: uint8 images, channels last, and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scalelab.spec import Spec
+
+Augment = Literal["none", "crop", "flip", "crop+flip"]
+Progress = Callable[[str], None]
+Loader = Callable[[Spec, Progress], "Dataset"]
+Arrays = dict[str, np.ndarray]
+"""``train_images`` and ``test_images`` uint8 [N, H, W, C]; ``train_labels`` and ``test_labels`` int64 [N]."""
+
+
+def silent(message: str) -> None:
+    """Progress that nobody reads."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """images: uint8 [N, H, W, C] (channels last: a batch of it is channels_last for free); labels: int64 [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, count: int | None) -> Split:
+        """The first ``count`` samples, or all."""
+        return self if count is None else Split(self.images[:count], self.labels[:count])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """mean and std are per channel on the 0..1 scale; augment is what suits the data where the spec says auto."""
+
+    name: str
+    train: Split
+    test: Split
+    num_classes: int
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: Augment
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        _, height, width, channels = self.train.images.shape
+        return channels, height, width
+
+    def limited(self, train: int | None, test: int | None) -> Dataset:
+        """With the first ``train`` and ``test`` samples; a limit above the size keeps all."""
+        return replace(self, train=self.train.first(train), test=self.test.first(test))
+
+
+def from_arrays(
+    name: str, arrays: Arrays, class_names: tuple[str, ...], augment: Augment, statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+) -> Dataset:
+    """The data set of ``arrays``; ``statistics`` (mean, std) are those of the training images where not given."""
+    tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
+    train, test = (Split(tensors[f"{part}_images"], tensors[f"{part}_labels"]) for part in ("train", "test"))
+    mean, std = statistics or channel_statistics(train.images)
+    return Dataset(name, train, test, len(class_names), class_names, mean, std, augment)
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of uint8 [N, H, W, C], on the 0..1 scale, exact by histogram.
+
+    A channel that never varies has standard deviation 1, so that normalising never divides by zero.
+    """
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in images.unbind(-1):
+        counts = sum(torch.bincount(part.reshape(-1), minlength=256) for part in channel.split(4096))
+        weights = torch.as_tensor(counts, dtype=torch.float64) / channel.numel()
+        mean = float((weights * values).sum())
+        std = float((weights * (values - mean) ** 2).sum().sqrt())
+        means.append(mean)
+        stds.append(std if std > 1e-6 else 1.0)
+    return tuple(means), tuple(stds)

@@ -1,0 +1,7 @@
+"""Models by name: ours, any of torchvision's or timm's, or the user's own function."""
+
+from __future__ import annotations
+
+from scalelab.models.registry import MODELS, build, check_forward
+
+__all__ = ["MODELS", "build", "check_forward"]

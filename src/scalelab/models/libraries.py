@@ -1,0 +1,96 @@
+"""torchvision's and timm's models. Both are imported only when asked for: each costs one to two seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from scalelab.errors import ScalelabError
+
+Shape = tuple[int, int, int]
+SMALL = 64
+"""Images up to this size keep their resolution in resnet18's first layer."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """names: every image classifier it has; builder: name -> function of (num_classes, shape, **model_args)."""
+
+    names: Callable[[], list[str]]
+    builder: Callable[[str], Callable[..., nn.Module]]
+
+
+def resnet18(num_classes: int, shape: Shape, **model_args: Any) -> nn.Module:
+    """torchvision's ResNet-18 (He et al. 2016); for images up to 64 pixels with the paper's CIFAR stem.
+
+    That stem is a 3×3 convolution of stride 1 without max-pool; any number of channels.
+    """
+    from torchvision.models import resnet18 as make
+
+    channels, height, width = shape
+    model: nn.Module = make(weights=None, num_classes=num_classes, **model_args)
+    if max(height, width) <= SMALL:
+        model.conv1 = _first(channels, kernel_size=3, stride=1, padding=1)
+        model.maxpool = nn.Identity()
+    elif channels != 3:
+        model.conv1 = _first(channels, kernel_size=7, stride=2, padding=3)
+    return model
+
+
+def _first(channels: int, **geometry: int) -> nn.Conv2d:
+    """A first convolution, initialised as torchvision's ResNet does."""
+    conv = nn.Conv2d(channels, 64, bias=False, **geometry)  # type: ignore[arg-type]
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv
+
+
+def _torchvision_names() -> list[str]:
+    from torchvision import models
+
+    return list(models.list_models(module=models))
+
+
+def _torchvision(name: str) -> Callable[..., nn.Module]:
+    def build(num_classes: int, shape: Shape, **model_args: Any) -> nn.Module:
+        from torchvision.models import get_model_builder
+
+        if shape[0] != 3:
+            raise ScalelabError(
+                f"torchvision:{name} takes images of 3 channels, and these have {shape[0]}; basic_cnn, resnet18 and timm's models take any number"
+            )
+        extra = AUXILIARY.get(name, {})
+        model: nn.Module = get_model_builder(name)(weights=None, **{"num_classes": num_classes, **extra, **model_args})
+        return model
+
+    return build
+
+
+AUXILIARY: dict[str, dict[str, Any]] = {
+    # Extra heads make forward return a tuple while training; init_weights otherwise costs a minute and a warning.
+    "googlenet": {"aux_logits": False, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True},
+}
+
+
+def _timm_names() -> list[str]:
+    import timm
+
+    return list(timm.list_models())
+
+
+def _timm(name: str) -> Callable[..., nn.Module]:
+    def build(num_classes: int, shape: Shape, **model_args: Any) -> nn.Module:
+        import timm
+
+        given = {"num_classes": num_classes, "in_chans": shape[0], **model_args}
+        model: nn.Module = timm.create_model(name, pretrained=False, **given)
+        return model
+
+    return build
+
+
+TORCHVISION = Library(_torchvision_names, _torchvision)
+TIMM = Library(_timm_names, _timm)

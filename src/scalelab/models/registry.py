@@ -1,0 +1,82 @@
+"""From ``spec.model`` to a module: float32, on the CPU, with weights from torch's global generator."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from scalelab import userfile
+from scalelab.errors import ScalelabError, nearest
+from scalelab.models import basic_cnn, libraries
+from scalelab.spec import Spec
+
+Shape = tuple[int, int, int]
+Builder = Callable[..., nn.Module]
+"""Called as (num_classes, shape, **model_args), where shape is (C, H, W)."""
+
+MODELS: dict[str, Builder] = {"basic_cnn": basic_cnn.build, "resnet18": libraries.resnet18}
+LIBRARIES: dict[str, libraries.Library] = {"torchvision": libraries.TORCHVISION, "timm": libraries.TIMM}
+
+
+def build(spec: Spec, num_classes: int, shape: Shape) -> nn.Module:
+    """The model ``spec.model`` for images of ``shape`` (C, H, W), with ``spec.model_args``; seed torch before.
+
+    Raises ScalelabError in one line: an unknown name (with the valid or the nearest ones), an argument that the
+    model does not take, channels it cannot have, a user's function that raises or returns no module.
+    """
+    builder = _find(spec.model)
+    shown = ", ".join(f"{key}={value!r}" for key, value in spec.model_args.items())
+    what = f"model '{spec.model}' cannot be built" + (f" with {shown}" if shown else "")
+    with userfile.blame(what):
+        model = builder(num_classes, shape, **spec.model_args)
+    if not isinstance(model, nn.Module):
+        raise ScalelabError(f"model '{spec.model}' must return a torch.nn.Module, not {type(model).__name__}")
+    return model
+
+
+def check_forward(model: nn.Module, shape: Shape, num_classes: int) -> None:
+    """One forward of two zero images in eval mode must give [2, num_classes]. Raises ScalelabError.
+
+    Finds, before anything starts, an image too small for the model, or a model for other classes or channels.
+    """
+    training = model.training
+    parameter = next(model.parameters(), torch.empty(0))
+    images = torch.zeros(2, *shape, dtype=parameter.dtype, device=parameter.device)
+    size = "x".join(map(str, shape))
+    model.eval()
+    try:
+        with torch.no_grad(), userfile.blame(f"the model cannot take images of {size} (channels x height x width)"):
+            output = model(images)
+    finally:
+        model.train(training)
+    if not isinstance(output, torch.Tensor) or tuple(output.shape) != (2, num_classes):
+        found = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise ScalelabError(f"the model gives {found} for 2 images of {size}; it must give [2, {num_classes}]: one score for each class")
+
+
+def _find(name: str) -> Builder:
+    """The builder for ``name``. Raises ScalelabError."""
+    if userfile.is_reference(name):
+        function = userfile.load_symbol(name, "model")
+        return lambda num_classes, shape, **model_args: function(num_classes, **model_args)
+    if name in MODELS:
+        return MODELS[name]
+    library, _, rest = name.partition(":")
+    if library in LIBRARIES and rest:
+        names = LIBRARIES[library].names()
+        if rest not in names:
+            close = difflib.get_close_matches(rest, names, n=5, cutoff=0.5)
+            hint = f"; nearest: {', '.join(f'{library}:{n}' for n in close)}" if close else ""
+            raise ScalelabError(f"unknown model '{name}': {library} has {len(names)} models, none called '{rest}'{hint}")
+        return LIBRARIES[library].builder(rest)
+    valid = [*MODELS, "torchvision:NAME", "timm:NAME", "path/to/file.py:function"]
+    raise ScalelabError(f"unknown model '{name}'{nearest(name, MODELS)}; valid: {', '.join(valid)}")
+
+
+def settings_shown(model_args: dict[str, Any]) -> str:
+    """``key=value`` pairs for a message."""
+    return ", ".join(f"{key}={value!r}" for key, value in model_args.items())

@@ -1,0 +1,60 @@
+"""Optimizers, and the learning rate as a function of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from scalelab.errors import ScalelabError, unknown
+from scalelab.spec import Spec
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """``kind(params, **settings(spec))``; strategies that wrap the class (ZeRO-1) take the two apart.
+
+    elementwise: an element's update looks at nothing but that element's own gradient and state, so that
+    parameters may be cut anywhere between ranks; otherwise the optimizer needs whole tensors.
+    """
+
+    kind: type[torch.optim.Optimizer]
+    settings: Callable[[Spec], dict[str, Any]]
+    elementwise: bool
+
+    def make(self, params: Iterable[Any], spec: Spec) -> torch.optim.Optimizer:
+        """The optimizer of ``params`` (tensors or groups of them)."""
+        return self.kind(params, **self.settings(spec))
+
+
+def _sgd(spec: Spec) -> dict[str, Any]:
+    return {"lr": spec.lr, "momentum": spec.momentum, "weight_decay": spec.weight_decay}
+
+
+def _adam(spec: Spec) -> dict[str, Any]:
+    return {"lr": spec.lr, "weight_decay": spec.weight_decay}
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": Optimizer(torch.optim.SGD, _sgd, elementwise=True),
+    "adamw": Optimizer(torch.optim.AdamW, _adam, elementwise=True),
+    # Factors its second moment over a tensor's rows and columns, and clips by a tensor's root mean square.
+    "adafactor": Optimizer(torch.optim.Adafactor, _adam, elementwise=False),
+}
+
+
+def find(name: str) -> Optimizer:
+    """The entry ``name`` of the registry. Raises ScalelabError listing the valid names."""
+    if name not in OPTIMIZERS:
+        raise unknown("optimizer", name, OPTIMIZERS)
+    return OPTIMIZERS[name]
+
+
+def build(spec: Spec, params: Iterable[Any]) -> torch.optim.Optimizer:
+    """``spec.optimizer`` over ``params``. Raises ScalelabError for an unknown name, or no parameters at all."""
+    entry, params = find(spec.optimizer), list(params)
+    if not params:
+        raise ScalelabError(f"model '{spec.model}' has no parameters, so there is nothing to train")
+    return entry.make(params, spec)
