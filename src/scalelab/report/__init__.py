@@ -1,0 +1,61 @@
+"""Recorded runs as something to read and to send: one page, Markdown, or a table. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from scalelab.errors import ScalelabError, unknown
+from scalelab.record.folder import load, read_steps, write_atomic
+from scalelab.record.schema import Step, TrainRecord, VerifyRecord
+from scalelab.report import markdown, page, table
+
+Format = Literal["html", "md", "csv"]
+Render = Callable[[Sequence[TrainRecord], Mapping[str, Sequence[Step]], str, str, str | None, VerifyRecord | None], str]
+
+FORMATS: dict[str, Render] = {"html": page.render, "md": markdown.render, "csv": table.csv}
+
+
+def write(
+    folders: Sequence[Path],
+    output: Path,
+    format: Format | str = "html",
+    title: str | None = None,
+    question: str | None = None,
+    answer: str | None = None,
+    verify: VerifyRecord | None = None,
+) -> Path:
+    """Report on the runs in ``folders``, whatever their status, into ``output``, atomically; returns ``output``.
+
+    Raises ScalelabError for an unknown format, no folder, one without a record, or a missing output folder.
+    """
+    if format not in FORMATS:
+        raise unknown("report format", format, FORMATS)
+    if not folders:
+        raise ScalelabError("there is no run to report on; `scalelab runs list` shows them")
+    if not output.parent.is_dir():
+        raise ScalelabError(f"{output}: the folder {str(output.parent)!r} does not exist; make it, or choose another -o")
+    records = [load(folder) for folder in folders]
+    steps = {record.run: list(read_steps(folder)) for record, folder in zip(records, folders, strict=True)}
+    heading = title or default_title(records)
+    write_atomic(output, FORMATS[format](records, steps, heading, question or default_question(records), answer, verify))
+    return output
+
+
+def default_title(records: Sequence[TrainRecord]) -> str:
+    """``How five strategies train basic_cnn on digits``, or the run's name."""
+    tasks = list(dict.fromkeys(table.task_names(records)))
+    if len(records) == 1:
+        return f"{records[0].name}: {tasks[0]}"
+    return f"{tasks[0][0].upper()}{tasks[0][1:]}, {len(records)} runs" if len(tasks) == 1 else f"{len(records)} runs of {len(tasks)} tasks"
+
+
+def default_question(records: Sequence[TrainRecord]) -> str:
+    """What a reader of these runs most likely asks."""
+    strategies = list(dict.fromkeys(record.strategy for record in records))
+    if len(records) == 1:
+        return "How fast did it train, where did the time go, and what did it learn?"
+    if len(strategies) == 1:
+        return f"How do these {len(records)} runs of {strategies[0]} differ in speed, memory and accuracy?"
+    return "Which way of spreading this training is the fastest, what does it cost in memory, and does it learn the same?"

@@ -1,0 +1,119 @@
+"""Numbers and names as a reader sees them: the same digits on the page, in Markdown and in a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from scalelab.record.schema import Figure
+
+ABSENT = "–"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """``value`` with ``digits`` significant digits and thin grouping: ``1,280``, ``0.0123``, ``2.1e-13``."""
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if magnitude < -4 or magnitude > 8:
+        return f"{value:.{max(digits - 2, 0)}e}"
+    rounded = round(value, digits - 1 - magnitude)
+    return f"{rounded:,.{max(digits - 1 - magnitude, 0)}f}"
+
+
+def rate(value: float) -> str:
+    """Images per second."""
+    return number(value, 4 if abs(value) >= 1000 else 3)
+
+
+def times(value: float) -> str:
+    """A ratio: ``1.62×``."""
+    return f"{number(value)}×"
+
+
+def percent(value: float) -> str:
+    """A fraction as per cent, one decimal: ``93.4 %``."""
+    return f"{100 * value:.1f} %"
+
+
+def whole_percent(value: float) -> str:
+    """A fraction as per cent, no decimals: ``81 %``."""
+    return f"{100 * value:.0f} %"
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that suits it: ``340 µs``, ``12.1 ms``, ``3.20 s``, ``4 min 10 s``."""
+    size = abs(value)
+    if size < 1e-3:
+        return f"{number(value * 1e6)} µs"
+    if size < 1:
+        return f"{number(value * 1e3)} ms"
+    if size < 100:
+        return f"{number(value)} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def size(value: float) -> str:
+    """Bytes in binary units: ``312 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1000:
+            return f"{number(value)} {unit}"
+        value /= 1024
+    return f"{number(value)} TiB"
+
+
+Show = Callable[[float], str]
+
+
+def shown(figure: Figure, show: Show) -> str:
+    """The median, or the dash of an absent figure."""
+    return ABSENT if figure.median is None else show(figure.median)
+
+
+def interval(figure: Figure, show: Show) -> str:
+    """``1.55–1.70×``: the 95 % interval with its unit written once; empty when there is none."""
+    if figure.median is None or figure.ci95 is None:
+        return ""
+    low, high = (show(end) for end in figure.ci95)
+    tail = _unit(high)
+    return f"{low.removesuffix(tail) if tail and _unit(low) == tail else low}–{high}"
+
+
+def spread(figure: Figure, show: Show) -> str:
+    """``± 12``: the scaled MAD; empty when there is none."""
+    return "" if figure.median is None or figure.mad is None else f"± {show(figure.mad)}"
+
+
+def _unit(text: str) -> str:
+    return text.lstrip("-+0123456789.,e")
+
+
+def listing(items: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def count(number_of: int) -> str:
+    """Small counts in words."""
+    return COUNTS[number_of] if number_of < len(COUNTS) else str(number_of)
+
+
+def plain(text: str) -> str:
+    """``text`` for plotly, which reads labels as pseudo-HTML: tags stay text, and lines become one line."""
+    one_line = " ".join(text.split())
+    return one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def shorten(text: str, limit: int) -> str:
+    """``text`` in at most ``limit`` characters, cut in the middle: both ends tell runs apart."""
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) * 2 // 3
+    return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
