@@ -71,8 +71,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     channels_last: Annotated[Literal["auto", "on", "off"], field("optimization", "memory layout; auto: where it helps")] = "auto"
 
     # how long
-    epochs: Annotated[int, field("length", "total epochs, also after --resume", ge=1)] = 1
-    steps: Annotated[Positive | None, field("length", "stop after this many optimizer steps in all")] = None
+    epochs: Annotated[Positive | None, field("length", "total epochs, also after --resume (default 1, or as many as --steps needs)")] = None
+    steps: Annotated[Positive | None, field("length", "total optimizer steps; with --epochs, whichever ends first")] = None
     stop_after_epoch: Annotated[Positive | None, field("length", "end early, as if the run were to be resumed")] = None
     target_accuracy: Annotated[Fraction | None, field("length", "stop when the test accuracy reaches it (0 to 1)")] = None
     early_stop: Annotated[Positive | None, field("length", "stop after N epochs without a better test accuracy")] = None
@@ -82,6 +82,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     out: Annotated[str, field("record", "folder in which run folders are made")] = "runs"
     resume: Annotated[str | None, field("record", "run folder to go on with")] = None
     checkpoint: Annotated[bool, field("record", "keep the best and the last checkpoint")] = True
+    evaluate: Annotated[bool, field("record", "evaluate on the test set after each epoch")] = True
+    dropout: Annotated[bool, field("record", "false: dropout and stochastic depth are set to 0 (verify does)")] = True
     warmup_steps: Annotated[int, field("record", "first steps that train but are left out of the timing", ge=0)] = 5
     probe_steps: Annotated[int, field("record", "pairs of steps, with and without communication, that measure it; 0: none", ge=0)] = 8
 
@@ -155,3 +157,52 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def dump(spec: Spec) -> str:
     """The spec as YAML, every field written out."""
     return yaml.safe_dump(msgspec.to_builtins(spec), sort_keys=False, allow_unicode=True)
+
+
+def derive(spec: Spec, degrees: tuple[int, int, int], cores: int) -> Derived:
+    """The numbers that follow from a spec on a host with ``cores`` usable cores. Raises ScalelabError.
+
+    ``degrees`` is (data, shard, pipe). What does not divide is refused with the nearest values that do.
+    """
+    data, shard, pipe = degrees
+    if data * shard * pipe != spec.workers:
+        raise ScalelabError(f"data {data} x shard {shard} x pipe {pipe} is {data * shard * pipe}, not --workers {spec.workers}")
+    replicas = data * shard
+    batch, accumulate, micro = _batch(spec, replicas), spec.accumulate, spec.micro_batch
+    if batch % replicas:
+        raise ScalelabError(f"--batch {batch} does not divide over {replicas} workers; nearest: {_nearest_multiples(batch, replicas)}")
+    share = batch // replicas
+    if micro is not None and accumulate is not None and micro * accumulate != share:
+        raise ScalelabError(
+            f"--micro-batch {micro} x --accumulate {accumulate} x {replicas} replicas is {micro * accumulate * replicas}, "
+            f"not --batch {batch}; leave one of the two out"
+        )
+    if micro is not None:
+        if share % micro:
+            raise ScalelabError(f"--micro-batch {micro} does not divide the {share} samples of a worker; nearest: {_nearest_divisors(share, micro)}")
+        accumulate = share // micro
+    accumulate = accumulate or 1
+    if share % accumulate:
+        raise ScalelabError(f"--accumulate {accumulate} does not divide the {share} samples of a worker; nearest: {_nearest_divisors(share, accumulate)}")
+    threads = spec.threads_per_worker or max(1, cores // spec.workers)
+    return Derived(
+        batch=batch, micro_batch=share // accumulate, accumulate=accumulate, data=data, shard=shard, pipe=pipe, threads=threads,
+        oversubscribed=spec.device != "cuda" and threads * spec.workers > cores,
+    )  # fmt: skip
+
+
+def _batch(spec: Spec, replicas: int) -> int:
+    if spec.batch is not None and spec.batch_per_worker is not None:
+        raise ScalelabError("--batch and --batch-per-worker say the same thing twice: give one (batch is over all workers)")
+    return spec.batch_per_worker * replicas if spec.batch_per_worker is not None else spec.batch or 64
+
+
+def _nearest_multiples(value: int, of: int) -> str:
+    below = value // of * of
+    return " or ".join(str(v) for v in (below, below + of) if v > 0)
+
+
+def _nearest_divisors(of: int, value: int) -> str:
+    divisors = [d for d in range(1, of + 1) if of % d == 0]
+    below = [d for d in divisors if d < value][-1:]
+    return " or ".join(str(v) for v in below + [d for d in divisors if d > value][:1])

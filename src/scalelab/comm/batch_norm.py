@@ -19,6 +19,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from scalelab.errors import ScalelabError
 
 
+def check(model: nn.Module) -> None:
+    """Raises ScalelabError when a batch norm of ``model`` is of a class that can't be synchronised."""
+    _batch_norms(model)
+
+
 def synchronise(model: nn.Module, group: dist.ProcessGroup) -> nn.Module:
     """Make every batch norm of ``model`` use the statistics of all ranks of ``group``; parameters and names stay."""
     for norm in _batch_norms(model):

@@ -17,6 +17,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+METHOD = {
+    "communication_seconds.exposed": "step time - the same step with local copies in place of collectives, in interleaved pairs on a snapshot of "
+    "the training state that is restored bit for bit; the slowest rank's; both steps of a pair run under a dispatch mode",
+    "communication_seconds.total": "union of the intervals in which a collective was under way, by torch.profiler, in a few probe steps; "
+    "the slowest rank's, time in the backend's queue included",
+    "communication_seconds.hidden": "total - exposed",
+    "bytes_sent": "tensor bytes of each collective of one probe step x the bytes that a ring algorithm sends per byte; mean over ranks",
+}
 NAMESPACES = ("c10d", "_c10d_functional")
 
 

@@ -1,0 +1,218 @@
+"""The local launcher: N workers on this machine, from a run folder that is there from the start to a record that is complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from scalelab import spec as specs
+from scalelab import strategies
+from scalelab.errors import RunError, ScalelabError
+from scalelab.launch.pool import Pool, Process
+from scalelab.measure.environment import environment, usable_cores
+from scalelab.record import folder as records
+from scalelab.record.schema import Attempt, Communication, DataFacts, Failure, Figure, Memory, ModelFacts, Status, TrainRecord
+from scalelab.spec import Derived, Spec
+
+POLL = 0.1
+"""seconds between two looks at the workers and at the run's folder"""
+SETTLE = 1.0
+"""seconds that other ranks get to report their own failure after the first one failed"""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A spec that was found to work here."""
+
+    spec: Spec
+    derived: Derived
+    model: ModelFacts
+    data: DataFacts
+    plan: dict[str, int]
+
+
+def prepare(pool: Pool, spec: Spec) -> Prepared:
+    """Check a spec against its data, model and strategy, in a process of its own. Raises ScalelabError; nothing is left behind."""
+    derived = specs.derive(spec, strategies.degrees(spec), usable_cores())
+    with tempfile.TemporaryDirectory(prefix="scalelab-") as scratch:
+        question, answer = Path(scratch, "spec.yaml"), Path(scratch, "answer.json")
+        question.write_text(specs.dump(spec))
+        status = pool.wait(pool.start("scalelab.worker.prepare:prepare", [str(question), str(answer)]))
+        if not answer.exists():
+            raise ScalelabError(f"checking the spec ended with {describe(status)}; its output is above")
+        found = json.loads(answer.read_text())
+    if "error" in found:
+        raise ScalelabError(found["error"])
+    return Prepared(spec, derived, msgspec.convert(found["model"], ModelFacts), msgspec.convert(found["data"], DataFacts), found["plan"])
+
+
+def train(pool: Pool, prepared: Prepared, command: list[str], watch: Callable[[Path], None]) -> TrainRecord:
+    """Run a training to its end; the record, whatever the end was. ``watch(folder)`` is called about ten times a second.
+
+    Raises ScalelabError before anything was started, and KeyboardInterrupt after the record was closed as interrupted.
+    """
+    spec, listener = prepared.spec, listen(prepared.spec.master_port)
+    try:
+        folder = Path(spec.resume) if spec.resume else records.create(Path(spec.out), spec.name or f"{spec.model}-{spec.strategy}")
+        begin(folder, prepared, command)
+        processes: list[Process] = []
+        status: Status = "failed"
+        failure: Failure | None = None
+        try:
+            start_ranks(pool, folder, prepared, listener, processes)
+            failure = follow(pool, folder, processes, watch)
+            status = "completed" if failure is None else "failed"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:
+            pool.end(processes)
+            close(folder, status, failure)
+    finally:
+        listener.close()
+    watch(folder)
+    return records.load(folder)
+
+
+def listen(port: int | None) -> socket.socket:
+    """A listening socket for the rendezvous, handed to rank 0: from here on nobody else can take the port."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port or 0))
+    except OSError as error:
+        listener.close()
+        raise ScalelabError(f"--master-port {port}: {error.strerror}; leave it out for a free one") from None
+    listener.listen(1024)
+    return listener
+
+
+def begin(folder: Path, prepared: Prepared, command: list[str]) -> None:
+    """Write the spec and the record of a run, or of a further attempt, that starts now."""
+    spec, attempt = prepared.spec, Attempt(started=records.now())
+    try:
+        (folder / "spec.yaml").write_text(specs.dump(spec))
+        for old in (folder / "failures").glob("rank-*.json"):
+            old.unlink()
+    except OSError as error:
+        raise ScalelabError(f"{folder}: cannot be written: {error.strerror}") from None
+    facts = {
+        "strategy": spec.strategy, "engine": spec.engine, "workers": spec.workers, "derived": prepared.derived,
+        "spec": msgspec.to_builtins(spec), "model": prepared.model, "data": prepared.data,
+        "environment": environment(command, prepared.derived.threads),
+    }  # fmt: skip
+    if spec.resume:
+        record = records.load(folder)
+        record.status, record.failure, record.attempts = "running", None, [*record.attempts, attempt]
+        for name, value in facts.items():
+            setattr(record, name, value)
+    else:
+        name = spec.name or f"{spec.model} {spec.strategy} ×{spec.workers}"
+        record = TrainRecord(run=folder.name, name=name, attempts=[attempt], **facts, **_unmeasured())  # type: ignore[arg-type]
+    if prepared.derived.oversubscribed:
+        record.notes.append(f"oversubscribed: {spec.workers} workers x {prepared.derived.threads} threads on {usable_cores()} cores")
+    records.save(folder, record)
+
+
+def start_ranks(pool: Pool, folder: Path, prepared: Prepared, listener: socket.socket, processes: list[Process]) -> None:
+    """Fork one process a rank, with torchrun's variables."""
+    address, port = listener.getsockname()
+    workers, threads = prepared.spec.workers, prepared.derived.threads
+    shared = {
+        "WORLD_SIZE": workers, "LOCAL_WORLD_SIZE": workers, "MASTER_ADDR": address, "MASTER_PORT": port,
+        "OMP_NUM_THREADS": threads, "SCALELAB_STARTED": time.time(),
+    }  # fmt: skip
+    if "GLOO_SOCKET_IFNAME" not in os.environ:
+        shared["GLOO_SOCKET_IFNAME"] = "lo"
+    for rank in range(workers):
+        env = {name: str(value) for name, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()}
+        handed = ("SCALELAB_LISTEN_FD", listener.fileno()) if rank == 0 else None
+        log = folder / "logs" / f"rank-{rank}.txt"
+        processes.append(pool.start("scalelab.worker.main:rank", [str(folder / "spec.yaml")], env, log, handed))
+
+
+def follow(pool: Pool, folder: Path, processes: list[Process], watch: Callable[[Path], None]) -> Failure | None:
+    """Wait for all ranks; the first failure ends the wait, after the others had a moment to say what they saw."""
+    while any(p.status is None for p in processes):
+        pool.poll(POLL)
+        watch(folder)
+        if any(p.status for p in processes):
+            settled = time.monotonic() + SETTLE
+            while any(p.status is None for p in processes) and time.monotonic() < settled:
+                pool.poll(POLL)
+            return first_failure(folder, processes)
+    return first_failure(folder, processes) if any(p.status for p in processes) else None
+
+
+def first_failure(folder: Path, processes: list[Process]) -> Failure:
+    """The failure that came first: a rank that was killed, else the earliest that a rank wrote down.
+
+    The others' "connection closed by peer" are only its echo.
+    """
+    written = {}
+    for path in (folder / "failures").glob("rank-*.json"):
+        body = json.loads(path.read_text())
+        written[body["rank"]] = (body.pop("time"), msgspec.convert(body, Failure))
+    silent = [(rank, p) for rank, p in enumerate(processes) if p.status and rank not in written]
+    if silent:
+        rank, process = min(silent, key=lambda pair: pair[1].ended or 0.0)
+        assert process.status is not None
+        log = folder / "logs" / f"rank-{rank}.txt"
+        return Failure(error=f"rank {rank} ended with {describe(process.status)}", host=socket.gethostname(), rank=rank, traceback=tail(log))
+    return min(written.values(), key=lambda pair: pair[0])[1]
+
+
+def describe(status: int) -> str:
+    """An exit status in words."""
+    if status >= 0:
+        return f"exit status {status}"
+    name = signal.Signals(-status).name
+    hint = ": often the kernel's, out of memory; lower --micro-batch or spread it with zero3" if name == "SIGKILL" else ""
+    return f"signal {-status} ({name}{hint})"
+
+
+def tail(log: Path, lines: int = 40) -> str:
+    """The last lines of a log."""
+    try:
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""
+
+
+def close(folder: Path, status: Status, failure: Failure | None) -> None:
+    """Complete the record, also of a run whose ranks died: its status, its failure, the losses up to there."""
+    for part in (folder, folder / "checkpoints", folder / "failures"):
+        for half_written in part.glob(".*.tmp"):
+            half_written.unlink(missing_ok=True)
+    record = records.load(folder)
+    record.status, record.failure = status, failure
+    record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], status=status, ended=records.now())
+    if status != "completed":
+        record.losses = [step.loss for step in records.read_steps(folder)]
+        record.steps = len(record.losses)
+    try:
+        records.save(folder, record)
+    except RunError:
+        if status == "completed":
+            raise  # otherwise what ended the run says more
+
+
+def _unmeasured() -> dict[str, object]:
+    def none(unit: str) -> Figure:
+        return Figure(unit=unit, reason="the run has not come to it")
+
+    seconds = none("s")
+    return {
+        "images_per_second": none("images/s"), "step_seconds": seconds, "compute_seconds": seconds, "data_wait_seconds": seconds,
+        "communication_seconds": Communication(total=seconds, exposed=seconds, hidden=seconds),
+        "memory_bytes": Memory(peak=none("bytes")), "bytes_sent": none("bytes"),
+    }  # fmt: skip

@@ -1,0 +1,121 @@
+"""The launcher's end of the fork server: start processes in it, hear of their exits, end them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from scalelab.errors import RunError
+
+PRELOAD = ("scalelab.worker.preload",)
+QUIET = {"KINETO_LOG_LEVEL": "5"}
+"""torch.profiler reports on stderr that a machine without a GPU has none"""
+
+
+@dataclass
+class Process:
+    """A fork. ``status`` is None while it runs, then its exit status, or minus the signal that ended it."""
+
+    id: int
+    pid: int | None = None
+    status: int | None = None
+    ended: float | None = field(default=None)
+
+
+class Pool:
+    """Processes forked from one preloaded server, which starts with the first of them. Use as a context manager."""
+
+    def __init__(self) -> None:
+        self._ids = itertools.count()
+        self._processes: dict[int, Process] = {}
+        self._server: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def warm(self) -> None:
+        """Start the server now, so that it imports while something else is done."""
+        if self._server is not None:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "scalelab.launch.server", *PRELOAD], stdin=theirs, start_new_session=True, env={**os.environ, **QUIET}
+        )
+        theirs.close()
+        self._socket = ours
+
+    def start(
+        self, target: str, args: list[str], env: dict[str, str] | None = None, log: Path | None = None, fd: tuple[str, int] | None = None
+    ) -> Process:
+        """Fork a process that calls ``target`` ("module:function"). ``fd`` (variable's name, descriptor) is handed over."""
+        self.warm()
+        assert self._socket is not None
+        process = Process(next(self._ids))
+        request: dict[str, Any] = {
+            "id": process.id, "target": target, "args": args, "env": env or {},
+            "log": None if log is None else str(log), "fd_env": None if fd is None else fd[0],
+        }  # fmt: skip
+        self._processes[process.id] = process
+        try:
+            socket.send_fds(self._socket, [json.dumps(request).encode()], [] if fd is None else [fd[1]])
+        except OSError:
+            raise RunError("the worker server ended while it started; `python -c 'import scalelab.worker.preload'` shows why") from None
+        return process
+
+    def poll(self, timeout: float) -> None:
+        """Take in what the server reports, for at most ``timeout`` seconds. Raises RunError when the server is gone."""
+        assert self._socket is not None
+        end = time.monotonic() + timeout
+        while select.select([self._socket], [], [], max(0.0, end - time.monotonic()))[0]:
+            message = self._socket.recv(1 << 16)
+            if not message:
+                raise RunError("the worker server ended unexpectedly; `python -c 'import scalelab.worker.preload'` may show why")
+            report = json.loads(message)
+            process = self._processes[report["id"]]
+            process.pid = report.get("pid", process.pid)
+            if "status" in report:
+                process.status, process.ended = report["status"], time.monotonic()
+                return
+
+    def wait(self, process: Process) -> int:
+        """Until the process ends; its status."""
+        while process.status is None:
+            self.poll(1.0)
+        return process.status
+
+    def end(self, processes: list[Process], grace: float = 1.0) -> None:
+        """End these processes: SIGTERM, and SIGKILL after ``grace`` seconds. Only these, by their ids."""
+        for sign, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 3.0)):
+            deadline = time.monotonic() + seconds
+            for process in processes:
+                if process.status is None and process.pid is not None:
+                    os.kill(process.pid, sign)  # its pid can't be anyone else's: the server has not reaped it, or would have said so
+            while any(p.status is None for p in processes) and time.monotonic() < deadline:
+                self.poll(0.05)
+
+    def close(self) -> None:
+        """Close the socket: the server ends its forks and itself."""
+        if self._server is None or self._socket is None:
+            return
+        self._socket.close()
+        try:
+            self._server.wait(2.0)
+        except subprocess.TimeoutExpired:  # still importing
+            self._server.kill()
+            self._server.wait()
+        self._server = self._socket = None

@@ -1,0 +1,55 @@
+"""Where and with what a run is made. Needs no torch; never reads environment variables (they may be secrets)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from scalelab.record.schema import Environment, Host
+
+PACKAGES = ("scalelab", "torch", "torchvision", "timm", "numpy", "deepspeed", "horovod")
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on (its affinity), not all that the host has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def host() -> Host:
+    """This host's name, processor, usable cores and memory."""
+    return Host(name=socket.gethostname(), processor=_processor(), cores=usable_cores(), memory_bytes=psutil.virtual_memory().total)
+
+
+def environment(command: list[str], threads: int) -> Environment:
+    """The environment of a run that starts now."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return Environment(
+        hosts=[host()], versions=versions, system=platform.platform(), git_commit=_git_commit(), threads=threads, command=command
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _git_commit() -> str | None:
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,175 @@
+"""The contract of a strategy: what one rank does in an optimizer step, and how its state leaves and enters.
+
+The promise, tested over the registry: from the same seed and the same global batches, its losses and its final
+parameters equal those of ``single``. A strategy file starts with what moves between ranks, when, and how many bytes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+from scalelab.comm.world import World
+from scalelab.errors import ScalelabError
+from scalelab.optim import OPTIMIZERS
+from scalelab.spec import Spec
+
+Batch = tuple[Tensor, Tensor]
+"""(images [B, C, H, W], labels [B])"""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How each rank makes its parts. ``model`` gives the same weights on every rank, on the rank's device."""
+
+    model: Callable[[], nn.Module]
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
+    loss: Callable[[Tensor, Tensor], Tensor]
+    """(outputs [B, classes], labels [B]) → mean over the batch"""
+
+
+class Strategy(ABC):
+    """One rank's part of a training. Subclasses say how the model and the optimizer are wrapped."""
+
+    shards_tensors: ClassVar[bool] = False
+    """whether an optimizer sees slices of tensors: those that look at whole ones are refused then"""
+    channels_last: ClassVar[bool] = True
+    """whether parameters may lie channels-last in memory"""
+
+    def __init__(self, recipe: Recipe, world: World, spec: Spec) -> None:
+        self.world, self.spec, self.loss = world, spec, recipe.loss
+        self.module = self.wrap(recipe.model())
+        self.optimizer = self.wrap_optimizer(recipe.optimizer)
+        if spec.compile:
+            self.module.compile()
+
+    @property
+    def replica(self) -> int:
+        """Which share of each global batch this rank trains on."""
+        return self.world.replica
+
+    @classmethod
+    def check(cls, spec: Spec) -> None:
+        """Refuse, before anything starts, what the strategy can't do. Raises ScalelabError."""
+        if cls.shards_tensors and not OPTIMIZERS[spec.optimizer].elementwise:
+            raise ScalelabError(
+                f"--optimizer {spec.optimizer} looks at whole tensors, which --strategy {spec.strategy} cuts into shards; use ddp or zero1"
+            )
+        if spec.channels_last == "on" and not cls.channels_last:
+            raise ScalelabError(f"--channels-last on: --strategy {spec.strategy} can't keep that layout; use auto or off")
+
+    @abstractmethod
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The module whose forward and backward this rank runs."""
+
+    def wrap_optimizer(self, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> Optimizer:
+        """The optimizer over the wrapped module's parameters."""
+        return make(self.module.parameters())
+
+    def accumulating(self, last: bool) -> AbstractContextManager[None]:
+        """Around each micro-batch; ``last`` when its gradients complete the step's."""
+        return nullcontext()
+
+    @property
+    def local_optimizer(self) -> Optimizer:
+        """The optimizer that holds this rank's state."""
+        return self.optimizer
+
+    def step(self, micro_batches: Sequence[Batch]) -> Tensor:
+        """Exactly one optimizer step on this rank's share of the global batch.
+
+        Returns the mean loss of the share, a 0-d tensor on the device, detached (nothing waits for it here).
+        """
+        count = len(micro_batches)
+        total: Tensor | None = None
+        for index, (images, labels) in enumerate(micro_batches):
+            with self.accumulating(index == count - 1):
+                with self.autocast():
+                    loss = self.loss(self.module(images), labels)
+                (loss / count if count > 1 else loss).backward()
+            total = loss.detach() if total is None else total + loss.detach()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        assert total is not None, "a step has at least one micro-batch"
+        return total / count
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Outputs for evaluation, [B, classes]; every rank must call it equally often."""
+        with torch.no_grad(), self.autocast():
+            out: Tensor = self.evaluated(images)
+            return out
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The module that ``forward`` runs: without the wrapper's training machinery where that is possible."""
+        return self.module
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """bf16 where the spec says so. The weights stay float32."""
+        if self.spec.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(self.world.device.type, dtype=torch.bfloat16)
+
+    def state(self) -> dict[str, Any]:
+        """The unsharded training state on every rank: ``model`` {name: tensor}, ``optimizer`` {state, param_groups} by parameter names."""
+        model, optimizer = get_state_dict(self.module, self.optimizer, options=StateDictOptions(full_state_dict=True))
+        return {"model": model, "optimizer": optimizer}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up a state that any strategy gave at any world size. Every rank passes the whole state."""
+        options = StateDictOptions(full_state_dict=True)
+        set_state_dict(
+            self.module, self.optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=options
+        )
+
+    def snapshot(self) -> Callable[[], None]:
+        """Copy this rank's training state; the returned function restores it bit for bit."""
+        values = [*self.module.parameters(), *self.module.buffers()]
+        kept = [_local(value).detach().clone() for value in values]
+        slots = self.local_optimizer.state
+        memory = {p: {k: _local(v).clone() if isinstance(v, Tensor) else v for k, v in slot.items()} for p, slot in slots.items()}
+
+        def restore() -> None:
+            with torch.no_grad():
+                for value, copy in zip(values, kept, strict=True):
+                    _local(value).copy_(copy)
+                for parameter in list(slots):
+                    if parameter not in memory:
+                        del slots[parameter]
+                for parameter, slot in memory.items():
+                    for key, copy in slot.items():
+                        if isinstance(copy, Tensor):
+                            _local(slots[parameter][key]).copy_(copy)
+                        else:
+                            slots[parameter][key] = copy
+
+        return restore
+
+    def replicated(self) -> list[Tensor]:
+        """This rank's copies of tensors that must be equal on every rank: where they differ, ranks have drifted apart."""
+        return [p.detach() for p in self.module.parameters() if not isinstance(p, DTensor)]
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that this rank holds for ``parameters``, ``gradients`` (while they exist) and ``optimizer`` state."""
+        parameters = list(self.module.parameters())
+        held = sum(_bytes(p) for p in parameters)
+        state = sum(_bytes(v) for slot in self.local_optimizer.state.values() for v in slot.values() if isinstance(v, Tensor))
+        return {"parameters": held, "gradients": sum(_bytes(p) for p in parameters if p.requires_grad), "optimizer": state}
+
+
+def _local(value: Tensor) -> Tensor:
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def _bytes(value: Tensor) -> int:
+    local = _local(value)
+    return local.numel() * local.element_size()

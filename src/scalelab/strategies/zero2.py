@@ -1,0 +1,52 @@
+"""ZeRO stage 2: gradients and optimizer state sharded (Rajbhandari et al. 2020), by FSDP2 without resharding after the forward pass.
+
+moves: parameters and gradients
+when:  parameters are gathered before the forward pass and kept until the backward pass ends; gradients are
+       reduce-scattered in the backward pass, at each micro-batch
+bytes: all-gather and reduce-scatter of P: each of n ranks sends (n-1)/n · P + (n-1)/n · P a step (gloo's reduce-scatter is an
+       all-reduce: one (n-1)/n · P more)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+from torch.distributed.fsdp import fully_shard
+
+from scalelab.strategies.base import Strategy
+
+
+class Zero2(Strategy):
+    """FSDP2 ``fully_shard`` over each block and the root."""
+
+    shards_tensors: ClassVar[bool] = True
+    channels_last: ClassVar[bool] = False  # FSDP2 refuses parameters that are not contiguous
+    reshard_after_forward: ClassVar[bool] = False
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        for block in blocks(model):
+            fully_shard(block, reshard_after_forward=self.reshard_after_forward)
+        return fully_shard(model, reshard_after_forward=self.reshard_after_forward)
+
+
+def blocks(model: nn.Module, share: float = 0.05) -> list[nn.Module]:
+    """The modules gathered as one: the outermost that hold at most a quarter of the parameters and at least ``share``.
+
+    Smaller ones stay with their parent: each gather costs a latency. A module that is too large is opened; leaves are never.
+    """
+    total = sum(p.numel() for p in model.parameters()) or 1
+    chosen: list[nn.Module] = []
+
+    def visit(module: nn.Module) -> None:
+        for child in module.children():
+            part = sum(p.numel() for p in child.parameters()) / total
+            if part < share:
+                continue
+            if part > 0.25 and any(True for _ in child.children()):
+                visit(child)
+            elif not isinstance(child, nn.ModuleList | nn.ModuleDict):  # those have no forward to hook
+                chosen.append(child)
+
+    visit(model)
+    return chosen

@@ -1,0 +1,156 @@
+"""The training loop: read it top to bottom."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from scalelab.comm.batch_norm import average_buffers
+from scalelab.measure.clock import clock
+from scalelab.optim.schedules import learning_rate
+from scalelab.record.schema import Epoch, Step
+from scalelab.strategies.base import Batch
+from scalelab.worker import checkpoint
+from scalelab.worker.checkpoint import Progress
+from scalelab.worker.evaluate import evaluate
+from scalelab.worker.job import Job
+from scalelab.worker.journal import Journal
+from scalelab.worker.meter import Measured, Meter
+from scalelab.worker.probe import Readings, measure
+
+EVALUATION_BATCH = 256
+"""samples of a forward pass in evaluation, on each rank; training's micro-batch where that is larger"""
+
+
+def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> tuple[Progress, Readings | None]:
+    """Train from ``start`` to the plan's end, or until the spec says enough. ``journal`` on the first rank only."""
+    spec, plan, strategy = job.spec, job.plan, job.strategy
+    progress, readings = start, None
+    meter = Meter(job.world, lambda measured: write_steps(job, journal, measured))
+    while progress.step < plan.total_steps:
+        began, first = time.perf_counter(), progress.step
+        stop = plan.epoch_end(first)
+        train_steps(job, meter, first, stop)
+        meter.flush()
+        trained = time.perf_counter() - began
+        if readings is None and spec.probe_steps and job.world.size > 1:
+            readings = measure(strategy, job.world, endless(job, first, stop), spec.probe_steps)
+        progress = replace(progress, step=stop)
+        whole = stop % plan.steps_per_epoch == 0 or stop == plan.total_steps
+        if whole and spec.evaluate:
+            progress = judge(job, journal, progress, first, trained)
+        if spec.checkpoint:
+            save_checkpoint(job, folder, progress)
+        if enough(job, journal, progress):
+            break
+    return progress, readings
+
+
+def train_steps(job: Job, meter: Meter, start: int, stop: int) -> None:
+    """The hot path: steps [start, stop) of one epoch."""
+    spec, plan, strategy, now = job.spec, job.plan, job.strategy, clock(job.world.device)
+    batches = job.batches(start, stop)
+    for step in range(start, stop):
+        seed_step(job, step)
+        for group in strategy.optimizer.param_groups:
+            group["lr"] = learning_rate(spec, step, plan.steps_per_epoch, plan.total_steps)
+        began = now()
+        micro_batches = next(batches)
+        fetched = now()
+        loss = strategy.step(micro_batches)
+        meter.add(step + 1, loss, began, fetched, now())
+
+
+def seed_step(job: Job, step: int) -> None:
+    """Random numbers inside the model (dropout) follow from (seed, step, replica): nothing to save, resume is exact."""
+    torch.manual_seed(hash((job.spec.seed, step, job.strategy.replica)) & 0x7FFF_FFFF_FFFF_FFFF)
+
+
+def write_steps(job: Job, journal: Journal | None, measured: list[Measured]) -> None:
+    """Append measured steps to the run's folder, on the first rank."""
+    if journal is None:
+        return
+    plan, spec = job.plan, job.spec
+    journal.add_steps(
+        [
+            Step(
+                step=m.step,
+                epoch=plan.epoch_of(m.step - 1) + 1,
+                batch=plan.batch,
+                learning_rate=learning_rate(spec, m.step - 1, plan.steps_per_epoch, plan.total_steps),
+                loss=m.loss,
+                seconds=m.seconds,
+                data_seconds=m.data_seconds,
+                bytes_sent=journal.bytes_sent,
+            )
+            for m in measured
+        ]
+    )
+
+
+def endless(job: Job, start: int, stop: int) -> Iterator[list[Batch]]:
+    """The epoch's batches, over and over: what probe steps run on."""
+    while True:
+        yield from job.batches(start, stop)
+
+
+def judge(job: Job, journal: Journal | None, progress: Progress, first: int, seconds: float) -> Progress:
+    """Evaluate on all ranks; note the epoch on the first."""
+    scores = evaluate(job.strategy, job.test, job.world, job.dataset.num_classes, max(EVALUATION_BATCH, job.derived.micro_batch))
+    better = scores.accuracy > progress.best_accuracy
+    progress = replace(
+        progress,
+        best_accuracy=max(scores.accuracy, progress.best_accuracy),
+        epochs_without_better=0 if better else progress.epochs_without_better + 1,
+    )
+    if journal is not None:
+        plan, steps = job.plan, [s for s in journal.steps if s.step > first]
+        journal.add_epoch(
+            Epoch(
+                epoch=plan.epoch_of(progress.step - 1) + 1,
+                steps=len(steps),
+                train_loss=math.fsum(s.loss for s in steps) / len(steps),
+                test_loss=scores.loss,
+                accuracy=scores.accuracy,
+                precision=scores.precision,
+                recall=scores.recall,
+                learning_rate=steps[-1].learning_rate,
+                seconds=seconds,
+                images_per_second=plan.batch * len(steps) / seconds,
+                confusion=scores.confusion,
+            )
+        )
+    return progress
+
+
+def save_checkpoint(job: Job, folder: Path, progress: Progress) -> None:
+    """All ranks gather the unsharded state; the first one writes it."""
+    average_buffers(job.strategy.module)
+    state = job.strategy.state()
+    if job.world.first:
+        checkpoint.save(folder, state, progress, best=progress.epochs_without_better == 0)
+
+
+def enough(job: Job, journal: Journal | None, progress: Progress) -> bool:
+    """Whether the spec's target, patience or epoch to stop after is reached. The same on every rank."""
+    spec = job.spec
+    epoch = job.plan.epoch_of(progress.step - 1) + 1
+    reasons: list[tuple[bool, Callable[[], str]]] = [
+        (spec.target_accuracy is not None and progress.best_accuracy >= spec.target_accuracy, lambda: f"reached --target-accuracy in epoch {epoch}"),
+        (
+            spec.early_stop is not None and progress.epochs_without_better >= spec.early_stop,
+            lambda: f"stopped early: {spec.early_stop} epochs without a better accuracy",
+        ),
+        (spec.stop_after_epoch is not None and epoch >= spec.stop_after_epoch, lambda: f"stopped after epoch {epoch}; --resume goes on"),
+    ]
+    for met, why in reasons:
+        if met:
+            if journal is not None:
+                journal.record.notes.append(why())
+            return True
+    return False

@@ -1,0 +1,100 @@
+"""One rank, from its start to its end. Started as ``python -m scalelab.worker SPEC.yaml`` or forked from a preloaded server.
+
+The run's folder is the spec file's. torchrun's variables say which rank this is.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import msgspec
+import torch
+
+from scalelab import spec as specs
+from scalelab import strategies
+from scalelab.comm.world import World, join, leave
+from scalelab.errors import RunError, ScalelabError
+from scalelab.measure import memory
+from scalelab.measure.environment import usable_cores
+from scalelab.record import folder as records
+from scalelab.record.schema import Failure
+from scalelab.spec import Derived, Spec
+from scalelab.worker import checkpoint, job, summary
+from scalelab.worker.checkpoint import Progress
+from scalelab.worker.journal import Journal
+from scalelab.worker.loop import train
+
+STARTED = "SCALELAB_STARTED"
+"""environment variable: seconds since the epoch at which the launcher began this attempt"""
+
+
+def rank(spec_file: str) -> int:
+    """Train as one rank; the exit status. What goes wrong is left in the run's folder for the launcher."""
+    folder = Path(spec_file).parent
+    try:
+        spec = specs.load(Path(spec_file))
+        derived = specs.derive(spec, strategies.degrees(spec), usable_cores())
+        run(spec, derived, folder)
+    except Exception as error:
+        told = advise(error)
+        print(traceback.format_exc(), file=sys.stderr, flush=True)
+        failure = Failure(error=told, host=socket.gethostname(), rank=int(os.environ.get("RANK", "0")), traceback=traceback.format_exc())
+        records.write_failure(folder, failure.rank or 0, failure)
+        return error.exit_status if isinstance(error, ScalelabError) else 1
+    return 0
+
+
+def run(spec: Spec, derived: Derived, folder: Path) -> None:
+    """Join the others, train, write the figures."""
+    torch.set_num_threads(derived.threads)
+    world = join(spec, derived)
+    mine = job.build(spec, derived, world)
+    baseline = memory.mark(world.device)
+    start = resume(mine, folder)
+    journal = Journal(folder) if world.first else None
+    if journal is not None:
+        open_journal(journal, mine, world, start)
+    began = time.perf_counter()
+    progress, readings = train(mine, folder, journal, start)
+    seconds = time.perf_counter() - began
+    facts = summary.of_rank(mine, baseline)
+    if journal is not None:
+        summary.conclude(journal, mine, facts, readings, seconds, progress)
+    leave()
+
+
+def resume(mine: job.Job, folder: Path) -> Progress:
+    """Load the newest whole checkpoint where the spec says to go on."""
+    if mine.spec.resume is None:
+        return Progress()
+    state, progress = checkpoint.load(folder, lambda message: print(message, file=sys.stderr))
+    mine.strategy.load(state)
+    return progress
+
+
+def open_journal(journal: Journal, mine: job.Job, world: World, start: Progress) -> None:
+    """Note in the record that training begins now, where, and how long the start took."""
+    record = journal.record
+    started = float(os.environ.get(STARTED, time.time()))
+    record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], first_step=start.step, start_seconds=time.time() - started)
+    devices = [torch.cuda.get_device_name(world.device)] if world.device.type == "cuda" else []
+    hosts = [msgspec.structs.replace(host, devices=devices) for host in record.environment.hosts]
+    record.environment = msgspec.structs.replace(record.environment, hosts=hosts, backend=world.backend, device=world.device.type)
+    if mine.plan.dropped:
+        record.notes.append(f"the last {mine.plan.dropped} of {mine.plan.samples} samples, a partial batch, are left out of each epoch")
+    journal.open(start.step)
+
+
+def advise(error: Exception) -> str:
+    """One line for the user: what happened, and what to do where that is known."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, RunError):
+        return text
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text or "bad_alloc" in text:
+        return "out of memory: lower --micro-batch (the global batch stays with --accumulate), or spread it with zero3"
+    return f"{type(error).__name__}: {text}" if not isinstance(error, ScalelabError) else text

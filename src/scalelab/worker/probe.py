@@ -1,0 +1,72 @@
+"""What communication costs a step, measured on steps that never train.
+
+Probe steps run on a snapshot of the training state that is restored bit for bit. Pairs of a step with its collectives and
+the same step with local copies in their place, in alternating order, give the exposed time; a few profiled steps give
+the total; a counted one gives the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from scalelab.comm.instruments import CommunicationOff, CountBytes, collective_seconds
+from scalelab.comm.world import World
+from scalelab.measure.clock import clock
+from scalelab.strategies.base import Batch, Strategy
+from scalelab.worker.meter import gather
+
+PROFILED = 5
+"""profiled steps at most: the profiler slows the compute, so few are enough for the collectives' own time"""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Seconds of the slowest rank, a value a probe; bytes of the mean rank, a step."""
+
+    exposed: list[float]
+    total: list[float]
+    bytes_sent: float
+
+
+class _PassThrough(TorchDispatchMode):
+    """The cost of a dispatch mode, and nothing else: so that both steps of a pair carry it."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        return func(*args, **(kwargs or {}))
+
+
+def measure(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]], pairs: int) -> Readings:
+    """Probe ``pairs`` pairs (after one that is dropped). A collective; ``batches`` must not end."""
+    alone = [dist.new_group([rank]) for rank in range(world.size)][world.rank]
+    restore = strategy.snapshot()
+    now = clock(world.device)
+
+    def timed(mode: TorchDispatchMode) -> float:
+        micro_batches = next(batches)
+        dist.barrier()
+        start = now()
+        with mode:
+            strategy.step(micro_batches)
+        return (now() - start) / 1e9
+
+    modes: tuple[Callable[[], TorchDispatchMode], ...] = (_PassThrough, lambda: CommunicationOff(alone))
+    rows = []
+    for pair in range(pairs + 1):
+        seconds = [0.0, 0.0]
+        for which in (0, 1) if pair % 2 else (1, 0):
+            seconds[which] = timed(modes[which]())
+        rows.append(seconds)
+    with CountBytes(world.backend) as counted:
+        strategy.step(next(batches))
+    total = collective_seconds(lambda: (strategy.step(next(batches)), None)[1], min(PROFILED, pairs))
+    restore()
+    dist.destroy_process_group(alone)
+    on_off = gather(torch.tensor(rows[1:], dtype=torch.float64, device=world.device), world).amax(0)
+    totals = gather(torch.tensor(total, dtype=torch.float64, device=world.device), world).amax(0)
+    sent = gather(torch.tensor([counted.sent], dtype=torch.float64, device=world.device), world).mean()
+    return Readings((on_off[:, 0] - on_off[:, 1]).tolist(), totals.tolist(), float(sent))

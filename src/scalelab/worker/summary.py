@@ -1,0 +1,94 @@
+"""The end of a run: what each rank knows is gathered, and the record's last figures are set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from scalelab.comm.instruments import METHOD as COMMUNICATION_METHOD
+from scalelab.measure import memory
+from scalelab.measure.statistics import absent, difference, figure
+from scalelab.record.export import steps_parquet
+from scalelab.record.schema import Communication, Figure, Memory
+from scalelab.worker.checkpoint import Progress
+from scalelab.worker.job import Job
+from scalelab.worker.journal import Journal
+from scalelab.worker.meter import gather
+from scalelab.worker.probe import Readings
+
+CATEGORIES = ("parameters", "gradients", "optimizer")
+
+METHOD = {
+    "images_per_second": "global batch / step time, over blocks of 10 steps after the warm-up steps; the interval is a bootstrap over the blocks",
+    "step_seconds": "perf_counter_ns around whole steps (fetch, forward, backward, optimizer), device synchronised; the slowest rank's",
+    "data_wait_seconds": "from the end of a step to the next batch lying on the device, augmented; the slowest rank's",
+    "compute_seconds": "step time - exposed communication - data wait",
+    "losses": "mean over all samples of the global batch, before the step",
+    **COMMUNICATION_METHOD,
+}
+
+
+@dataclass(frozen=True)
+class RankFacts:
+    """Over all ranks: peak and baseline bytes, the categories, and how far replicas have drifted apart."""
+
+    peaks: list[int]
+    baselines: list[int]
+    categories: dict[str, list[int]]
+    drift: float
+
+
+def of_rank(job: Job, baseline: int) -> RankFacts:
+    """Gather what each rank knows. A collective."""
+    held = job.strategy.memory()
+    checksum = sum(float(v.double().abs().sum()) for v in job.strategy.replicated())
+    numbers = [float(memory.peak(job.world.device) or -1), float(baseline), *(float(held[c]) for c in CATEGORIES), checksum]
+    table = gather(torch.tensor(numbers, dtype=torch.float64, device=job.world.device), job.world)
+    columns = [[int(v) for v in column] for column in table[:, :-1].T.tolist()]
+    sums = table[:, -1]
+    drift = float((sums - sums[0]).abs().max() / sums[0].abs().clamp_min(1e-300))
+    return RankFacts(columns[0], columns[1], dict(zip(CATEGORIES, columns[2:], strict=True)), drift)
+
+
+def conclude(journal: Journal, job: Job, facts: RankFacts, readings: Readings | None, seconds: float, progress: Progress) -> None:
+    """Set the last figures and close the run's files. The launcher sets the status."""
+    record = journal.record
+    journal.save()
+    record.memory_bytes = _memory(facts)
+    record.communication_seconds, record.bytes_sent = _communication(job, readings)
+    record.compute_seconds = _compute(record.step_seconds, record.communication_seconds.exposed, record.data_wait_seconds)
+    record.method = {**METHOD, "memory_bytes": memory.METHOD[job.world.device.type]}
+    record.seconds = (record.seconds or 0.0) + seconds
+    if facts.drift > 0:
+        record.notes.append(f"the ranks' parameters differ by {facts.drift:.1e} at the end: they should be equal")
+    journal.save()
+    journal.close()
+    steps_parquet(journal.folder)
+
+
+def _memory(facts: RankFacts) -> Memory:
+    known = all(p >= 0 for p in facts.peaks)
+    peak = figure(facts.peaks, "bytes") if known else absent("bytes", "this system does not tell a process's peak memory")
+    return Memory(
+        peak=peak, baseline=max(facts.baselines), per_worker=facts.peaks if known else [], **{c: max(facts.categories[c]) for c in CATEGORIES}
+    )
+
+
+def _communication(job: Job, readings: Readings | None) -> tuple[Communication, Figure]:
+    if readings is None:
+        why = "one worker: nothing is sent" if job.world.size == 1 else "not probed: --probe-steps 0"
+        none = absent("s", why)
+        return Communication(total=none, exposed=none, hidden=none), absent("bytes", why)
+    exposed, total = figure(readings.exposed, "s"), figure(readings.total, "s")
+    if exposed.ci95 is not None and exposed.ci95[0] <= 0 <= exposed.ci95[1]:
+        exposed = figure(readings.exposed, "s", "not distinguishable from zero")
+    hidden = difference(readings.total, readings.exposed, "s")
+    sent = Figure(unit="bytes", median=readings.bytes_sent, n=1)
+    return Communication(total=total, exposed=exposed, hidden=hidden), sent
+
+
+def _compute(step: Figure, exposed: Figure, wait: Figure) -> Figure:
+    if step.median is None or wait.median is None:
+        return absent("s", step.reason or "the step time is absent")
+    return Figure(unit="s", median=step.median - max(exposed.median or 0.0, 0.0) - wait.median, n=step.n, mad=step.mad)
