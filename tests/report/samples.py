@@ -48,7 +48,16 @@ def steps_of(compute: float, exposed: float, count: int = 110, batch: int = 64, 
         total = (compute + exposed) * 1e-3 * float(rng.lognormal(0.0, 0.04))
         loss = 2.2 * math.exp(-index / 28) + 0.12 + float(rng.normal(0, 0.05)) * math.exp(-index / 60)
         out.append(
-            Step(step=index, epoch=index // per_epoch, batch=batch, learning_rate=0.05, loss=loss, seconds=total, data_seconds=2e-4, bytes_sent=380_000)
+            Step(
+                step=index,
+                epoch=index // per_epoch,
+                batch=batch,
+                learning_rate=0.05,
+                loss=loss,
+                seconds=total,
+                data_seconds=2e-4,
+                bytes_sent=380_000,
+            )
         )
     return out
 
@@ -86,9 +95,14 @@ def record(key: str = "ddp", seed: int = 0, *, epochs: int = 5, **changes: Any) 
         accuracy=0.0,
         steps=len(steps),
         seconds=sum(step.seconds for step in steps) + 0.2,
-        attempts=[Attempt(started="2026-01-02T03:04:05.000Z", ended="2026-01-02T03:04:09.000Z", status="completed", start_seconds=0.8)],
+        attempts=[
+            Attempt(started="2026-01-02T03:04:05.000Z", ended="2026-01-02T03:04:09.000Z", status="completed", start_seconds=0.8)
+        ],
         environment=_environment(strategy, workers, threads),
-        method={"images_per_second": "median over blocks of 10 steps of images / seconds, warm-up left out", "memory_bytes": "peak resident set of each worker"},
+        method={
+            "images_per_second": "median over blocks of 10 steps of images / seconds, warm-up left out",
+            "memory_bytes": "peak resident set of each worker",
+        },
     )
     made.accuracy = made.epochs[-1].accuracy if made.epochs else None
     made.best_accuracy = made.accuracy
@@ -104,7 +118,8 @@ def demo() -> tuple[list[TrainRecord], dict[str, list[Step]]]:
 def failed() -> tuple[TrainRecord, list[Step]]:
     """A run whose second rank died after its first epoch."""
     shown, steps = record("zero2", seed=7, epochs=1)
-    trace = 'Traceback (most recent call last):\n  File "train.py", line 3, in step\n    loss.backward()\nRuntimeError: <script>alert(1)</script> & out of memory\n'
+    trace = 'Traceback (most recent call last):\n  File "train.py", line 3, in step\n    loss.backward()\n'
+    trace += "RuntimeError: <script>alert(1)</script> & out of memory\n"
     never = absent("s", "the run ended before it was measured")
     shown = msgspec.structs.replace(
         shown,
@@ -119,7 +134,14 @@ def failed() -> tuple[TrainRecord, list[Step]]:
 def verify() -> VerifyRecord:
     """All strategies equal to ``single`` up to float64 rounding."""
     cells = [
-        Cell(strategy=name, workers=2, status="passed", max_loss_difference=1e-15, max_parameter_difference=3.1e-15, max_buffer_difference=0.0)
+        Cell(
+            strategy=name,
+            workers=2,
+            status="passed",
+            max_loss_difference=1e-15,
+            max_parameter_difference=3.1e-15,
+            max_buffer_difference=0.0,
+        )
         for name in ("ddp", "zero1", "zero2", "zero3")
     ]
     return VerifyRecord(model="basic_cnn", data="digits", precision="fp64", tolerance=1e-9, steps=4, batch=32, cells=cells)

@@ -100,7 +100,10 @@ def _finite(value: float) -> float | None:
 
 
 def write(records: Sequence[TrainRecord], path: Path, format: Literal["csv", "parquet"] | str) -> Path:
-    """Write ``rows(records)`` to ``path``, atomically. Raises ScalelabError for another format or no record, RunError when it cannot."""
+    """Write ``rows(records)`` to ``path``, atomically.
+
+    Raises ScalelabError for another format or no record, RunError when it cannot.
+    """
     if format not in WRITERS:
         raise unknown("export format", format, WRITERS)
     if not records:
@@ -142,7 +145,7 @@ WRITERS: dict[str, Callable[[Sequence[dict[str, Any]]], bytes]] = {"csv": _csv, 
 
 
 def steps_parquet(folder: Path) -> Path:
-    """Write ``steps.parquet`` beside ``steps.jsonl``, atomically; a run without steps gives an empty table with the same columns."""
+    """Write ``steps.parquet`` beside ``steps.jsonl``, atomically; without steps, an empty table of the same columns."""
     steps = list(read_steps(folder))
     fields = Step.__struct_fields__
     path = folder / "steps.parquet"

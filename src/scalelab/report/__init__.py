@@ -9,7 +9,8 @@ from typing import Literal
 from scalelab.errors import ScalelabError, unknown
 from scalelab.record.folder import load, read_steps, write_atomic
 from scalelab.record.schema import Step, TrainRecord, VerifyRecord
-from scalelab.report import markdown, page, table
+from scalelab.report import markdown, page, table, text
+from scalelab.report.alike import task_names
 
 Format = Literal["html", "md", "csv"]
 Render = Callable[[Sequence[TrainRecord], Mapping[str, Sequence[Step]], str, str, str | None, VerifyRecord | None], str]
@@ -44,11 +45,13 @@ def write(
 
 
 def default_title(records: Sequence[TrainRecord]) -> str:
-    """``How five strategies train basic_cnn on digits``, or the run's name."""
-    tasks = list(dict.fromkeys(table.task_names(records)))
+    """``basic_cnn on digits: six runs compared``, or the run's name."""
+    tasks = list(dict.fromkeys(task_names(records)))
     if len(records) == 1:
         return f"{records[0].name}: {tasks[0]}"
-    return f"{tasks[0][0].upper()}{tasks[0][1:]}, {len(records)} runs" if len(tasks) == 1 else f"{len(records)} runs of {len(tasks)} tasks"
+    if len(tasks) == 1:
+        return f"{tasks[0]}: {text.count(len(records))} runs compared"
+    return f"{text.count(len(records)).capitalize()} runs of {text.count(len(tasks))} tasks"
 
 
 def default_question(records: Sequence[TrainRecord]) -> str:

@@ -10,26 +10,30 @@ import yaml
 
 from scalelab.record.schema import Environment, TrainRecord, VerifyRecord
 from scalelab.report import text
-from scalelab.report.figures import colour
+from scalelab.report.chart import Runs, colour
 from scalelab.report.table import Row
 
-Runs = Sequence[tuple[Row, TrainRecord]]
 Named = list[tuple[str, list[str]]]
 TRACEBACK_CHARACTERS = 20_000
 
 DEFINITIONS: dict[str, str] = {
-    "throughput": "images trained on per second over all workers; the time of a step is its slowest worker's. Evaluation is not in it.",
-    "median, ±, interval": "median of blocks of 10 steps (neighbouring steps are not independent); ± is the scaled median absolute deviation; "
-    "the interval is the 95 % percentile bootstrap of the median (Efron 1979). It holds within one run: another run may differ by more.",
-    "speedup": "throughput over that of the base: the `single` run of the same task with the same threads per worker. Its interval joins both runs' "
-    "intervals on a logarithmic scale (Zou & Donner 2008). A difference is claimed only where it excludes 1.",
+    "throughput": "images trained on per second over all workers; the time of a step is its slowest worker's. "
+    "Evaluation is not in it.",
+    "median, ±, interval": "median of blocks of 10 steps (neighbouring steps are not independent); "
+    "± is the scaled median absolute deviation; the interval is the 95 % percentile bootstrap of the median (Efron 1979). "
+    "It holds within one run: another run may differ by more.",
+    "speedup": "throughput over that of the base: the `single` run of the same task with the same threads per worker. "
+    "Its interval joins both runs' intervals on a logarithmic scale (Zou & Donner 2008). A difference is claimed only where it excludes 1.",
     "efficiency": "speedup / workers. None is claimed for oversubscribed runs: more workers' threads than cores.",
-    "exposed communication": "what the network adds to a step: the step's time minus that of the same step with communication off. "
+    "exposed communication": "what the network adds to a step: the step's time minus that of the same step "
+    "with communication off. "
     "Hidden communication runs behind compute, and costs no time.",
     "peak memory": "the largest number of bytes one worker held at any time.",
     "accuracy": "share of the test images whose most likely class is the true one, each counted once, after the last epoch.",
 }
-VERIFIED = "the largest relative difference of per-step loss, final parameters and buffers from one process on the same global batches"
+VERIFIED = (
+    "the largest relative difference of per-step loss, final parameters and buffers from one process on the same global batches"
+)
 
 # Keys of TrainRecord.method under the words of the table.
 METHODS = {
@@ -48,8 +52,8 @@ def methods(records: Sequence[TrainRecord], verify: VerifyRecord | None) -> Name
     """(name, texts): what the name means, then what the records say was done, each text once."""
     found: dict[str, list[str]] = {name: [definition] for name, definition in DEFINITIONS.items()}
     if verify:
-        settings = f"{verify.model} on {verify.data}, {verify.steps} steps of batch {verify.batch} in {verify.precision}, tolerance {verify.tolerance:g}"
-        found["largest difference"] = [f"{VERIFIED}; `scalelab verify`: {settings}.", *verify.notes]
+        settings = f"{verify.steps} steps of batch {verify.batch} in {verify.precision}, tolerance {verify.tolerance:g}"
+        found["largest difference"] = [f"{VERIFIED}: {verify.model} on {verify.data}, {settings}.", *verify.notes]
     for record in records:
         for key, method in record.method.items():
             texts = found.setdefault(METHODS.get(key, key.replace("_", " ")), [])
@@ -121,7 +125,12 @@ def environment_facts(environment: Environment) -> list[tuple[str, str]]:
     """(name, value) of what a machine and its software are; what is unknown is left out."""
     facts = []
     for host in environment.hosts:
-        parts = [host.processor, f"{host.cores} cores" if host.cores else "", text.size(host.memory_bytes) if host.memory_bytes else "", *host.devices]
+        parts = [
+            host.processor,
+            f"{host.cores} cores" if host.cores else "",
+            text.size(host.memory_bytes) if host.memory_bytes else "",
+            *host.devices,
+        ]
         facts.append((f"host {host.name}", ", ".join(part for part in parts if part)))
     facts += [
         ("device", environment.device),

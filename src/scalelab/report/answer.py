@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from scalelab.record.schema import TrainRecord
 from scalelab.report import text
-from scalelab.report.table import Row, differs, quotient, rows
+from scalelab.report.alike import differs, quotient
+from scalelab.report.table import Row, rows
 
 
 def sentence(records: Sequence[TrainRecord]) -> str:
@@ -44,10 +45,16 @@ def _throughput(measured: Sequence[Row]) -> list[str]:
     fastest = max(others, key=lambda row: row.speedup.median or 0)
     clauses = [_against_base(fastest)]
     rest = [row for row in others if row is not fastest]
-    level = [row.label for row in rest if not differs(quotient(fastest.images_per_second, row.images_per_second))]
+    level = [row for row in rest if not differs(quotient(fastest.images_per_second, row.images_per_second))]
     if level:
-        clauses.append(f"{text.listing(level)} {'is' if len(level) == 1 else 'are'} not measurably slower than it")
-    slower = [row for row in rest if row.label not in level]
+        verb = "is" if len(level) == 1 else "are"
+        clauses.append(f"{text.listing([_reached(row) for row in level])} {verb} not measurably slower than it")
+    slower = [row for row in rest if row not in level]
+    spread = [row for row in others if row.workers > 1]
+    best = max(spread, key=lambda row: row.speedup.median or 0, default=fastest)
+    if best in slower:
+        clauses.append(f"over several workers {_reached(best)} was the fastest")
+        slower.remove(best)
     if slower:
         slowest = min(slower, key=lambda row: row.speedup.median or 0)
         clauses.append(f"{slowest.label} was the slowest at {text.shown(slowest.speedup, text.times)}")
@@ -57,13 +64,20 @@ def _throughput(measured: Sequence[Row]) -> list[str]:
 def _against_base(row: Row) -> str:
     value = row.speedup.median or 0.0
     interval = _interval(row)
-    if not differs(row.speedup):
+    if not differs(row.speedup) or value < 1:
+        claim = "faster" if differs(row.speedup) else "measurably faster"
         why = interval or "too few blocks of steps for an interval"
-        return f"no run is measurably faster than {row.base}: the fastest, {row.label}, reached {text.times(value)} of its throughput ({why})"
-    if value < 1:
-        return f"no run is faster than {row.base}: the fastest, {row.label}, reached {text.times(value)} of its throughput ({interval})"
+        return (
+            f"no run is {claim} than {row.base}: the fastest, {row.label}, reached {text.times(value)} of its throughput ({why})"
+        )
     efficiency = "" if row.efficiency.median is None else f", {text.whole_percent(row.efficiency.median)} efficiency"
     return f"{row.label} trained {text.times(value)} as fast as {row.base} ({interval}){efficiency}"
+
+
+def _reached(row: Row) -> str:
+    """``ddp × 2 (1.62×, 81 % efficiency)``."""
+    efficiency = "" if row.efficiency.median is None else f", {text.whole_percent(row.efficiency.median)} efficiency"
+    return f"{row.label} ({text.shown(row.speedup, text.times)}{efficiency})"
 
 
 def _without_base(measured: Sequence[Row]) -> list[str]:
@@ -73,7 +87,8 @@ def _without_base(measured: Sequence[Row]) -> list[str]:
     if not differs(ratio):
         return [f"{fastest.label} and {second.label} trained measurably alike, at {_rate(fastest)} and {_rate(second)}"]
     interval = text.interval(ratio, text.times).rstrip("×")
-    return [f"{fastest.label} was the fastest at {_rate(fastest)}, {text.times(ratio.median or 0)} as fast as {second.label} (95 % interval {interval})"]
+    ahead = f"{text.times(ratio.median or 0)} as fast as {second.label} (95 % interval {interval})"
+    return [f"{fastest.label} was the fastest at {_rate(fastest)}, {ahead}"]
 
 
 def _rate(row: Row) -> str:

@@ -26,7 +26,14 @@ def cards(table: Sequence[Row], verify: VerifyRecord | None) -> list[Card]:
     main = max(dict.fromkeys(tasks), key=tasks.count)
     group = [row for row in table if row.task == main]
     completed = [row for row in group if row.status == "completed"] or group
-    found = [_speedup(completed), _throughput(completed), _verified(verify), _exposed(completed), _accuracy(completed), _memory(completed)]
+    found = [
+        _speedup(completed),
+        _throughput(completed),
+        _verified(verify),
+        _exposed(completed),
+        _accuracy(completed),
+        _memory(completed),
+    ]
     return [card for card in found if card is not None][:MOST]
 
 
@@ -37,7 +44,9 @@ def _throughput(group: Sequence[Row]) -> Card | None:
     best = max(known, key=lambda row: row.images_per_second.median or 0)
     sub = text.interval(best.images_per_second, text.rate)
     label = "Highest throughput" if len(known) > 1 else "Throughput"
-    return Card(label, text.shown(best.images_per_second, text.rate), "images/s", f"{best.label}{f'; 95 % interval {sub}' if sub else ''}")
+    return Card(
+        label, text.shown(best.images_per_second, text.rate), "images/s", f"{best.label}{f'; 95 % interval {sub}' if sub else ''}"
+    )
 
 
 def _speedup(group: Sequence[Row]) -> Card | None:
@@ -47,7 +56,12 @@ def _speedup(group: Sequence[Row]) -> Card | None:
     best = max(known, key=lambda row: row.speedup.median or 0)
     efficiency = "" if best.efficiency.median is None else f"; {text.whole_percent(best.efficiency.median)} efficiency"
     interval = text.interval(best.speedup, text.times)
-    return Card(f"Best speedup, {best.label}", text.shown(best.speedup, text.times), f"over {best.base}", f"{interval and f'95 % interval {interval}'}{efficiency}".removeprefix("; "))
+    return Card(
+        f"Best speedup, {best.label}",
+        text.shown(best.speedup, text.times),
+        f"over {best.base}",
+        f"{interval and f'95 % interval {interval}'}{efficiency}".removeprefix("; "),
+    )
 
 
 def _exposed(group: Sequence[Row]) -> Card | None:
@@ -86,6 +100,11 @@ def _verified(verify: VerifyRecord | None) -> Card | None:
     if not cells:
         return None
     passed = [cell for cell in cells if cell.status == "passed"]
-    found = [v for cell in cells for v in (cell.max_loss_difference, cell.max_parameter_difference, cell.max_buffer_difference) if v is not None]
+    found = [
+        v
+        for cell in cells
+        for v in (cell.max_loss_difference, cell.max_parameter_difference, cell.max_buffer_difference)
+        if v is not None
+    ]
     largest = f"largest relative difference {text.number(max(found), 2)}" if found else ""
     return Card("Equal to one process", f"{len(passed)} of {len(cells)}", "strategies", largest)

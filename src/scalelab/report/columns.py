@@ -87,7 +87,8 @@ def _cell(column: Column, row: Row, group: Sequence[Row], notes: Notes) -> Shown
 
 
 def describe(row: Row) -> str:
-    """``zero1 × 2, 1 thread each, batch 64``: what a run was, under its name."""
+    """``zero1 × 2, 1 thread each, batch 64``: what a run was, under its name, without repeating it."""
     workers = f"{row.strategy} × {row.workers}" if row.workers > 1 else row.strategy
     threads = f"{row.threads} thread{'s' if row.threads != 1 else ''}{' each' if row.workers > 1 else ''}"
-    return f"{workers}, {threads}, batch {row.batch}"
+    parts = [threads, f"batch {row.batch}"]
+    return ", ".join(parts if row.label.startswith(workers) else [workers, *parts])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from scalelab.errors import ScalelabError
 from scalelab.record.schema import Step, TrainRecord, VerifyRecord
 from scalelab.report import about
 from scalelab.report.answer import sentence
+from scalelab.report.chart import Runs
 from scalelab.report.columns import COLUMNS, Notes, Shown, cells
 from scalelab.report.table import Row, rows
 
@@ -20,11 +22,21 @@ def render(
     answer: str | None = None,
     verify: VerifyRecord | None = None,
 ) -> str:
-    """Question, answer, comparison with its notes, failures, method, environment, commands. ``steps`` are not used: no figures."""
+    """Question, answer, comparison with its notes, failures, method, environment, commands.
+
+    ``steps`` are not used: there are no figures. Raises ScalelabError for no record.
+    """
+    if not records:
+        raise ScalelabError("there is no run to report on; `scalelab runs list` shows them")
     table = rows(records, verify)
     runs = list(zip(table, records, strict=True))
     notes = Notes()
-    parts = [f"# {escape(title)}", f"**Asked:** {escape(question)}", f"**Answer:** {escape(answer or sentence(records))}", "## Comparison"]
+    parts = [
+        f"# {escape(title)}",
+        f"**Asked:** {escape(question)}",
+        f"**Answer:** {escape(answer or sentence(records))}",
+        "## Comparison",
+    ]
     tasks = list(dict.fromkeys(row.task for row in table))
     for task in tasks:
         parts += [f"### {escape(task)}"] if len(tasks) > 1 else []
@@ -50,7 +62,7 @@ def _cell(shown: Shown) -> str:
     return shown.main + (f" ({shown.sub})" if shown.sub else "") + (f" [{shown.note}]" if shown.note else "")
 
 
-def _failures(runs: about.Runs) -> str:
+def _failures(runs: Runs) -> str:
     found = about.failures(runs)
     parts = ["## Runs that did not complete"] if found else []
     for one in found:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from scalelab import __version__
@@ -21,8 +21,9 @@ from scalelab.record.schema import Step, TrainRecord, VerifyRecord
 from scalelab.report import about, text
 from scalelab.report.answer import sentence
 from scalelab.report.cards import cards
+from scalelab.report.chart import Chart, Runs, colour
 from scalelab.report.columns import COLUMNS, Notes, cells, describe
-from scalelab.report.figures import Chart, charts, colour
+from scalelab.report.figures import charts
 from scalelab.report.table import Row, rows
 
 HERE = Path(__file__).parent
@@ -55,7 +56,7 @@ def render(
     raise ScalelabError(f"{len(records)} runs do not fit into a page of 2 MB; name fewer, or use --format md or csv")
 
 
-def _content(runs: about.Runs, answer: str, title: str, question: str, verify: VerifyRecord | None) -> dict[str, Any]:
+def _content(runs: Runs, answer: str, title: str, question: str, verify: VerifyRecord | None) -> dict[str, Any]:
     table = [row for row, _ in runs]
     records = [record for _, record in runs]
     notes = Notes()
@@ -96,10 +97,18 @@ def _page(content: dict[str, Any], drawn: Sequence[Chart], confusions: list[dict
     )
 
 
-def _template() -> Any:
+def _template() -> Template:
     # StrictUndefined: a name that the template expects and nobody gives is an error here, not a hole in the page.
-    environment = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["together"] = together
     return environment.get_template("page.html.j2")
+
+
+def together(line: str) -> str:
+    """``line`` with hard spaces where a line must not break: ``ddp × 2``, ``81 %``."""
+    return line.replace(" × ", "\u00a0×\u00a0").replace(" %", "\u00a0%")
 
 
 @cache
@@ -112,7 +121,8 @@ def policy(scripts: Sequence[str]) -> str:
     """A Content-Security-Policy that lets exactly ``scripts`` run, and nothing be loaded or sent."""
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts)
     # Styles are inline because the figures' library sets them; data: and blob: are the images it saves on request.
-    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    rest = "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    return f"default-src 'none'; script-src {hashes}; {rest}"
 
 
 def embed(value: Any) -> Markup:
@@ -161,7 +171,7 @@ def _line(place: int, row: Row, alike: Sequence[Row], notes: Notes) -> dict[str,
     }
 
 
-def _facts(runs: about.Runs) -> str:
+def _facts(runs: Runs) -> str:
     """``6 runs · basic_cnn on digits · 2 January 2026``."""
     tasks = list(dict.fromkeys(row.task for row, _ in runs))
     started = sorted(record.attempts[0].started[:10] for _, record in runs if record.attempts)
@@ -171,11 +181,15 @@ def _facts(runs: about.Runs) -> str:
     return " · ".join(parts)
 
 
-def _confusions(runs: about.Runs) -> list[dict[str, Any]]:
+def _confusions(runs: Runs) -> list[dict[str, Any]]:
     found = []
     for row, record in runs:
         counts = next((epoch.confusion for epoch in reversed(record.epochs) if epoch.confusion), [])
         if counts and len(counts) <= MOST_CLASSES:
-            classes = record.data.classes if record.data and len(record.data.classes) == len(counts) else [str(n) for n in range(len(counts))]
+            classes = (
+                record.data.classes
+                if record.data and len(record.data.classes) == len(counts)
+                else [str(n) for n in range(len(counts))]
+            )
             found.append({"label": row.label, "classes": classes, "counts": counts})
     return found
