@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from types import ModuleType
 from typing import Any
 
 from scalelab.errors import ScalelabError, nearest
+
+LIBRARIES = (str(Path(__file__).parent), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+"""Folders of code that is not the user's."""
 
 
 def is_reference(text: str) -> bool:
@@ -38,7 +42,9 @@ def load_symbol(reference: str, kind: str) -> Callable[..., Any]:
     path, name = Path(match[1]).expanduser(), match[2]
     module = _execute(path, kind)
     if not hasattr(module, name):
-        own = [key for key, value in vars(module).items() if callable(value) and getattr(value, "__module__", "") == module.__name__]
+        own = [
+            key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__ and callable(value)
+        ]
         listed = f"; it defines: {', '.join(own)}" if own else ""
         raise ScalelabError(f"{kind} {reference!r}: {path} has no '{name}'{nearest(name, own)}{listed}")
     symbol = getattr(module, name)
@@ -55,9 +61,8 @@ def blame(what: str) -> Iterator[None]:
     except ScalelabError:
         raise
     except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        # The deepest frame outside of installed libraries is the line the user can mend.
-        own = [f for f in frames if "site-packages" not in f.filename and f.filename != __file__ and not f.filename.startswith("<")]
+        # The deepest frame that is neither ours nor a library's is the line the user can mend.
+        own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((*LIBRARIES, "<"))]
         here = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
         raise ScalelabError(f"{what}: {one_line(error)}{here}") from error
 
@@ -90,7 +95,7 @@ def _execute(path: Path, kind: str) -> ModuleType:
     sys.path.insert(0, str(path.parent))  # a file may import its neighbours, as when Python runs it
     try:
         with blame(f"{kind}: {path} raises"):
-            exec(code, vars(module))  # noqa: S102: running the user's own file is what was asked for
+            exec(code, vars(module))  # noqa: S102
     except BaseException:
         del sys.modules[name]
         raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from scalelab.data.dataset import Dataset, Split
 from scalelab.spec import Spec
@@ -45,15 +46,21 @@ class Batches:
         self.labels = split.labels.to(device)
         self.crop, self.flip = "crop" in augment, "flip" in augment
         self.seed, self.device, self.dtype, self.channels_last = seed, device, dtype, channels_last
-        _, height, width, channels = self.images.shape
-        # (x / 255 - mean) / std as x * scale + bias, both as wide as an image: no broadcast over a short axis.
+        # (x / 255 - mean) / std as x * scale + bias.
         scale = 1 / (255 * torch.tensor(std, dtype=torch.float64))
         bias = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
-        self.scale = scale.to(device, dtype).repeat(height * width).view(height, width, channels)
-        self.bias = bias.to(device, dtype).repeat(height * width).view(height, width, channels)
+        self.scale = self._per_pixel(scale)
+        self.bias = self._per_pixel(bias)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def _per_pixel(self, values: Tensor) -> Tensor:
+        """float64 [C] as [1, C, H, W] in a batch's type and layout: broadcasting over a short last axis is slow."""
+        height, width = self.images.shape[1:3]
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        whole = values.to(self.device, self.dtype)[None, :, None, None].expand(1, -1, height, width)
+        return whole.contiguous(memory_format=layout)
 
     def fetch(self, indices: Tensor, epoch: int, train: bool) -> tuple[Tensor, Tensor]:
         """Images [B, C, H, W] of ``dtype``, normalised, and labels int64 [B], of the samples ``indices`` int64 [B].
@@ -64,23 +71,32 @@ class Batches:
         images = self.images.index_select(0, indices)
         if train and (self.crop or self.flip):
             images = self._augment(images, sample_hash(self.seed, epoch, indices))
-        result = torch.addcmul(self.bias, images.to(self.dtype), self.scale).permute(0, 3, 1, 2)
-        return (result if self.channels_last else result.contiguous()), self.labels.index_select(0, indices)
+        # Two roundings, never a fused one: a value must not depend on where the kernel's vectors begin and end.
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        result = images.permute(0, 3, 1, 2).to(self.dtype, memory_format=layout).mul_(self.scale).add_(self.bias)
+        return result, self.labels.index_select(0, indices)
 
     def _augment(self, images: Tensor, bits: Tensor) -> Tensor:
-        """uint8 [B, H, W, C] cropped and flipped as the 62 random ``bits`` of each sample say."""
+        """uint8 [B, H, W, C] flipped and cropped as the random ``bits`` int64 [B] of each sample say."""
         batch, height, width, channels = images.shape
-        rows, columns = torch.arange(height, device=self.device), torch.arange(width, device=self.device)
-        rows, columns = rows.expand(batch, height), columns.expand(batch, width)
+        chosen = torch.arange(batch, device=images.device)
         if self.flip:
-            columns = torch.where((bits & 1).bool()[:, None], width - 1 - columns, columns)
-        pad_y, pad_x = (padding(height), padding(width)) if self.crop else (0, 0)
-        if self.crop:
-            images = torch.nn.functional.pad(images, (0, 0, pad_x, pad_x, pad_y, pad_y))
-            rows = rows + ((bits >> 1) & 0xFFFFFF).remainder(2 * pad_y + 1)[:, None]
-            columns = columns + ((bits >> 25) & 0xFFFFFF).remainder(2 * pad_x + 1)[:, None]
-        batch_index = torch.arange(batch, device=self.device)[:, None, None]
-        return images[batch_index, rows[:, :, None], columns[:, None, :]]
+            # Both sides of every image, and a choice of rows: faster than torch.where over bytes.
+            images = torch.cat((images, images.flip(2)))
+            chosen = chosen.add_((bits & 1).mul_(batch))
+        if not self.crop:
+            return images.index_select(0, chosen)
+        pad_y, pad_x = padding(height), padding(width)
+        down = (bits >> 1 & _24).remainder_(2 * pad_y + 1)
+        right = (bits >> 25 & _24).remainder_(2 * pad_x + 1)
+        padded = functional.pad(images, (0, 0, pad_x, pad_x, pad_y, pad_y)).contiguous()
+        # A cropped row is width * channels neighbouring bytes: copy whole rows out of all the windows of that length.
+        windows = padded.view(-1).unfold(0, width * channels, 1)
+        row = padded.shape[2] * channels
+        sample = padded.shape[1] * row
+        first = chosen.mul_(sample).add_(down.mul_(row)).add_(right.mul_(channels))
+        starts = first[:, None] + torch.arange(0, height * row, row, device=images.device)
+        return windows.index_select(0, starts.view(-1)).view(batch, height, width, channels)
 
 
 def sample_hash(seed: int, epoch: int, indices: Tensor) -> Tensor:
@@ -93,6 +109,7 @@ def sample_hash(seed: int, epoch: int, indices: Tensor) -> Tensor:
 
 
 _MASK = (1 << 64) - 1
+_24 = (1 << 24) - 1
 
 
 def _mix(value: int) -> int:

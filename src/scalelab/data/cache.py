@@ -46,7 +46,9 @@ def cached(name: str, version: str, sources: Sequence[Path], build: Build, progr
         try:
             _store(stem, arrays)
         except OSError as error:
-            progress(f"no cache in {folder()} ({error.strerror}): the data is decoded again at each start; SCALELAB_CACHE names another folder")
+            progress(
+                f"no cache in {folder()} ({error.strerror}): data is read anew at each start; SCALELAB_CACHE names another folder"
+            )
             return arrays
     return _load(stem) or arrays
 
@@ -89,7 +91,7 @@ def _store(stem: Path, arrays: Arrays) -> None:
     """Write every part, then the manifest. Raises OSError; nothing half-written stays."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     for part, array in arrays.items():
-        _write(_part(stem, part), lambda file, array=array: np.save(file, array, allow_pickle=False))  # type: ignore[misc]
+        _write(_part(stem, part), lambda file, array=array: np.save(file, array, allow_pickle=False))
     sums = json.dumps({part: _checksum(array) for part, array in arrays.items()})
     _write(_manifest(stem), lambda file: file.write(sums.encode()))
 
@@ -106,4 +108,3 @@ def _write(path: Path, write: Callable[..., object]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-

@@ -6,7 +6,7 @@ Each batch is a dict of b"data", uint8 [N, 3072] (channel, row, column), and b"l
 from __future__ import annotations
 
 import hashlib
-import pickle  # noqa: S403: only through the restricted Unpickler below
+import pickle  # only through the restricted Unpickler below
 import tarfile
 import zlib
 from pathlib import Path
@@ -41,7 +41,8 @@ def read_archive(path: Path, md5: str, progress: Progress) -> Arrays:
                 if name in (*TRAIN, TEST) and (file := archive.extractfile(member)) is not None:
                     batches[name] = _batch(file, f"{path}: {name}")
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise ScalelabError(f"{path}: is damaged or no archive ({userfile.one_line(error)}); delete it, and it is downloaded again") from None
+        what = userfile.one_line(error)
+        raise ScalelabError(f"{path}: is damaged or no archive ({what}); delete it, and it is downloaded again") from None
     if missing := [name for name in (*TRAIN, TEST) if name not in batches]:
         raise ScalelabError(f"{path}: holds no {', '.join(missing)}; delete it, and the official archive is downloaded")
     return _join(batches)
@@ -113,12 +114,13 @@ def _batch(file: IO[bytes], where: str) -> tuple[np.ndarray, np.ndarray]:
             raise ScalelabError(f"{where}: is truncated; extract the official archive again") from None
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise ScalelabError(f"{where}: is not a batch of CIFAR-10: {userfile.one_line(error)}; get the official archive again") from None
+        what = userfile.one_line(error)
+        raise ScalelabError(f"{where}: is not a batch of CIFAR-10: {what}; get the official archive again") from None
     try:
         data, labels = content[b"data"], np.asarray(content[b"labels"], dtype=np.int64)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         raise ScalelabError(f"{where}: holds no 'data' and 'labels': it is not CIFAR-10's Python version") from None
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072 or labels.shape != data.shape[:1]:
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,) or labels.shape != data.shape[:1]:
         raise ScalelabError(f"{where}: 'data' must be uint8 [N, 3072] with N labels; get the official archive again")
     if len(labels) == 0:
         raise ScalelabError(f"{where}: is empty; get the official archive again")

@@ -15,6 +15,8 @@ from scalelab.spec import Spec
 Augment = Literal["none", "crop", "flip", "crop+flip"]
 Progress = Callable[[str], None]
 Loader = Callable[[Spec, Progress], "Dataset"]
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each channel, on the 0..1 scale."""
 Arrays = dict[str, np.ndarray]
 """``train_images`` and ``test_images`` uint8 [N, H, W, C]; ``train_labels`` and ``test_labels`` int64 [N]."""
 
@@ -63,7 +65,7 @@ class Dataset:
 
 
 def from_arrays(
-    name: str, arrays: Arrays, class_names: tuple[str, ...], augment: Augment, statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    name: str, arrays: Arrays, class_names: tuple[str, ...], augment: Augment, statistics: Statistics | None = None
 ) -> Dataset:
     """The data set of ``arrays``; ``statistics`` (mean, std) are those of the training images where not given."""
     tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
@@ -72,7 +74,7 @@ def from_arrays(
     return Dataset(name, train, test, len(class_names), class_names, mean, std, augment)
 
 
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: Tensor) -> Statistics:
     """Mean and standard deviation of each channel of uint8 [N, H, W, C], on the 0..1 scale, exact by histogram.
 
     A channel that never varies has standard deviation 1, so that normalising never divides by zero.
@@ -80,8 +82,10 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     values = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
     for channel in images.unbind(-1):
-        counts = sum(torch.bincount(part.reshape(-1), minlength=256) for part in channel.split(4096))
-        weights = torch.as_tensor(counts, dtype=torch.float64) / channel.numel()
+        counts = torch.zeros(256, dtype=torch.int64)
+        for start in range(0, len(channel), 4096):  # in parts: bincount works on int64 copies
+            counts += torch.bincount(channel[start : start + 4096].reshape(-1), minlength=256)
+        weights = counts.double() / channel.numel()
         mean = float((weights * values).sum())
         std = float((weights * (values - mean) ** 2).sum().sqrt())
         means.append(mean)

@@ -33,10 +33,11 @@ def fetch(url: str, path: Path, md5: str, progress: Progress, missing: str) -> P
         try:
             found = _transfer(url, temporary, progress, missing)
             if found != md5:
-                raise ScalelabError(f"{missing}, and what {url} sent has the MD5 {found}, not {md5}: try again, or get the file elsewhere")
+                raise ScalelabError(f"{missing}, and {url} sent something else (MD5 {found}, not {md5}): get the file elsewhere")
             os.replace(temporary, path)
         except OSError as error:
-            raise ScalelabError(f"{missing}, and {str(path)!r} cannot be written: {error.strerror}; free some space or name another --data-dir") from None
+            advice = "free some space or name another --data-dir"
+            raise ScalelabError(f"{missing}, and {str(path)!r} cannot be written: {error.strerror}; {advice}") from None
         finally:
             temporary.unlink(missing_ok=True)
     return path
@@ -47,14 +48,17 @@ def _transfer(url: str, temporary: Path, progress: Progress, missing: str) -> st
     digest = hashlib.md5(usedforsecurity=False)
     done, told = 0, 0
     with open(temporary, "wb") as file, _network(url, missing):
-        request = urllib.request.Request(url, headers={"User-Agent": "scalelab"})  # noqa: S310: a constant of ours, or a test's
+        # The URL is a constant of ours, or a test's.
+        request = urllib.request.Request(url, headers={"User-Agent": "scalelab"})  # noqa: S310
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
             total = int(answer.headers.get("Content-Length") or 0)
             progress(f"downloading {url} ({total / 1e6:.0f} MB)" if total else f"downloading {url}")
             while chunk := answer.read(CHUNK):
                 digest.update(chunk)
-                with _disk():
+                try:
                     file.write(chunk)
+                except OSError as error:
+                    raise _DiskError(error) from None
                 done += len(chunk)
                 if total and done * 10 // total > told:
                     told = done * 10 // total
@@ -65,15 +69,10 @@ def _transfer(url: str, temporary: Path, progress: Progress, missing: str) -> st
 
 
 class _DiskError(Exception):
-    """An OSError of the disk, kept apart from those of the network."""
+    """Carries an OSError of the disk past the handler of those of the network."""
 
-
-@contextlib.contextmanager
-def _disk() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _DiskError from error
+    def __init__(self, cause: OSError) -> None:
+        self.cause = cause
 
 
 @contextlib.contextmanager
@@ -81,8 +80,7 @@ def _network(url: str, missing: str) -> Iterator[None]:
     try:
         yield
     except _DiskError as error:
-        assert isinstance(error.__cause__, OSError)
-        raise error.__cause__ from None
+        raise error.cause from None
     except (OSError, ValueError) as error:
         reason = " ".join(str(getattr(error, "reason", None) or error).split()) or type(error).__name__
         advice = "download it where there is a network and put it there, or name another --data-dir"

@@ -6,7 +6,6 @@ import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -47,7 +46,7 @@ def read(parts: dict[str, list[Path]], num_classes: int, progress: Progress) -> 
     return arrays
 
 
-def _columns(path: Path, num_classes: int) -> tuple[list[bytes], np.ndarray]:
+def _columns(path: Path, num_classes: int) -> tuple[list[bytes | None], np.ndarray]:
     """The encoded images and the labels, int64 [N], of one file. Raises ScalelabError."""
     import pyarrow as pa
     from pyarrow import parquet
@@ -64,7 +63,8 @@ def _columns(path: Path, num_classes: int) -> tuple[list[bytes], np.ndarray]:
             raise ScalelabError(f"{path}: the column '{LABEL}' is {schema.field(LABEL).type}; expected whole numbers")
         table = parquet.read_table(path, columns=[image, LABEL])
     except (pa.ArrowException, OSError) as error:
-        raise ScalelabError(f"{path}: cannot be read as Parquet, it is truncated or something else: {userfile.one_line(error)}") from None
+        what = userfile.one_line(error)
+        raise ScalelabError(f"{path}: cannot be read as Parquet, it is truncated or something else: {what}") from None
     if table.num_rows == 0:
         raise ScalelabError(f"{path}: has no rows")
     labels = table[LABEL]
@@ -77,7 +77,7 @@ def _columns(path: Path, num_classes: int) -> tuple[list[bytes], np.ndarray]:
     return [row["bytes"] if row else None for row in table[image].to_pylist()], numbers
 
 
-def _decode_all(encoded: list[bytes], path: Path, size: tuple[int, int]) -> np.ndarray:
+def _decode_all(encoded: list[bytes | None], path: Path, size: tuple[int, int]) -> np.ndarray:
     """uint8 [N, H, W, 3] of all images of one file. Raises ScalelabError naming the first bad row."""
     images = np.empty((len(encoded), *size, 3), dtype=np.uint8)
 
@@ -86,7 +86,8 @@ def _decode_all(encoded: list[bytes], path: Path, size: tuple[int, int]) -> np.n
             image = _decode(encoded[row], path, row)
             if image.shape[:2] != size:
                 found, expected = (f"{shape[1]}x{shape[0]}" for shape in (image.shape, size))
-                raise ScalelabError(f"{path}: the image of row {row} is {found}, the first one {expected} (width x height); all must be alike")
+                unequal = f"the image of row {row} is {found}, the first one {expected} (width x height)"
+                raise ScalelabError(f"{path}: {unequal}; all must be alike")
             images[row] = image
 
     # Pillow lets go of the interpreter's lock while it decodes.
@@ -96,12 +97,12 @@ def _decode_all(encoded: list[bytes], path: Path, size: tuple[int, int]) -> np.n
     return images
 
 
-def _decode(encoded: Any, path: Path, row: int) -> np.ndarray:
+def _decode(encoded: bytes | None, path: Path, row: int) -> np.ndarray:
     """One image as uint8 [H, W, 3]. Raises ScalelabError naming the row."""
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with Image.open(io.BytesIO(encoded or b"")) as image:
             return np.asarray(image.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise many kinds for damaged bytes
         what = "no bytes" if not encoded else userfile.one_line(error).split(": ", 1)[-1].split(" <_io")[0]

@@ -12,14 +12,15 @@ def build(num_classes: int, shape: tuple[int, int, int], width: int = 32) -> nn.
 
     ``shape`` is (C, H, W). Raises ScalelabError for images below 8×8 and a width below 1.
     """
-    channels, height, rows_width = shape
-    if min(height, rows_width) < 8:
-        raise ScalelabError(f"basic_cnn halves the image three times and needs at least 8x8 pixels, not {height}x{rows_width}")
+    channels, height, length = shape
+    if min(height, length) < 8:
+        raise ScalelabError(f"basic_cnn halves the image three times and needs at least 8x8 pixels, not {height}x{length}")
     if not isinstance(width, int) or width < 1:
-        raise ScalelabError(f"basic_cnn: width={width!r} is the number of channels of the first layer, a whole number of at least 1")
+        raise ScalelabError(f"basic_cnn: width={width!r} should be a whole number of at least 1: the channels of the first layer")
     layers: list[nn.Module] = []
     for out in (width, 2 * width, 4 * width):
         # No bias: batch norm takes the mean away again.
-        layers += [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+        conv = nn.Conv2d(channels, out, 3, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
         channels = out
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * (height // 8) * (rows_width // 8), num_classes))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * (height // 8) * (length // 8), num_classes))

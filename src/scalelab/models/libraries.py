@@ -59,7 +59,8 @@ def _torchvision(name: str) -> Callable[..., nn.Module]:
 
         if shape[0] != 3:
             raise ScalelabError(
-                f"torchvision:{name} takes images of 3 channels, and these have {shape[0]}; basic_cnn, resnet18 and timm's models take any number"
+                f"torchvision:{name} takes images of 3 channels, and these have {shape[0]}; "
+                "basic_cnn, resnet18 and timm's models take any number"
             )
         extra = AUXILIARY.get(name, {})
         model: nn.Module = get_model_builder(name)(weights=None, **{"num_classes": num_classes, **extra, **model_args})
@@ -69,7 +70,7 @@ def _torchvision(name: str) -> Callable[..., nn.Module]:
 
 
 AUXILIARY: dict[str, dict[str, Any]] = {
-    # Extra heads make forward return a tuple while training; init_weights otherwise costs a minute and a warning.
+    # Extra heads make forward return a tuple while training; an unsaid init_weights warns.
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +29,8 @@ def build(spec: Spec, num_classes: int, shape: Shape) -> nn.Module:
     Raises ScalelabError in one line: an unknown name (with the valid or the nearest ones), an argument that the
     model does not take, channels it cannot have, a user's function that raises or returns no module.
     """
-    builder = _find(spec.model)
+    builder, accepted = _find(spec.model)
+    _check_arguments(spec, accepted)
     shown = ", ".join(f"{key}={value!r}" for key, value in spec.model_args.items())
     what = f"model '{spec.model}' cannot be built" + (f" with {shown}" if shown else "")
     with userfile.blame(what):
@@ -55,16 +57,31 @@ def check_forward(model: nn.Module, shape: Shape, num_classes: int) -> None:
         model.train(training)
     if not isinstance(output, torch.Tensor) or tuple(output.shape) != (2, num_classes):
         found = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ScalelabError(f"the model gives {found} for 2 images of {size}; it must give [2, {num_classes}]: one score for each class")
+        raise ScalelabError(f"the model gives {found} for 2 images of {size}; it must give [2, {num_classes}]: a score a class")
 
 
-def _find(name: str) -> Builder:
-    """The builder for ``name``. Raises ScalelabError."""
+def _check_arguments(spec: Spec, function: Callable[..., Any]) -> None:
+    """Raises ScalelabError for a model argument that ``function`` does not name, where it names all it takes."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # written in C
+        return
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    valid = [name for name, p in parameters.items() if p.kind is not p.POSITIONAL_ONLY and name not in ("num_classes", "shape")]
+    for key in spec.model_args:
+        if key not in valid:
+            listed = f"valid: {', '.join(valid)}" if valid else "it takes none"
+            raise ScalelabError(f"model '{spec.model}' takes no argument '{key}'{nearest(key, valid)}; {listed}")
+
+
+def _find(name: str) -> tuple[Builder, Callable[..., Any]]:
+    """The builder for ``name``, and the function whose signature says which arguments it takes. Raises ScalelabError."""
     if userfile.is_reference(name):
         function = userfile.load_symbol(name, "model")
-        return lambda num_classes, shape, **model_args: function(num_classes, **model_args)
+        return lambda num_classes, shape, **model_args: function(num_classes, **model_args), function
     if name in MODELS:
-        return MODELS[name]
+        return MODELS[name], MODELS[name]
     library, _, rest = name.partition(":")
     if library in LIBRARIES and rest:
         names = LIBRARIES[library].names()
@@ -72,11 +89,7 @@ def _find(name: str) -> Builder:
             close = difflib.get_close_matches(rest, names, n=5, cutoff=0.5)
             hint = f"; nearest: {', '.join(f'{library}:{n}' for n in close)}" if close else ""
             raise ScalelabError(f"unknown model '{name}': {library} has {len(names)} models, none called '{rest}'{hint}")
-        return LIBRARIES[library].builder(rest)
+        builder = LIBRARIES[library].builder(rest)
+        return builder, builder
     valid = [*MODELS, "torchvision:NAME", "timm:NAME", "path/to/file.py:function"]
     raise ScalelabError(f"unknown model '{name}'{nearest(name, MODELS)}; valid: {', '.join(valid)}")
-
-
-def settings_shown(model_args: dict[str, Any]) -> str:
-    """``key=value`` pairs for a message."""
-    return ", ".join(f"{key}={value!r}" for key, value in model_args.items())

@@ -29,12 +29,15 @@ class Optimizer:
         return self.kind(params, **self.settings(spec))
 
 
+# foreach: a third of the time of a loop where parameters are DTensors, and its bits don't depend on where a parameter
+# is cut. fused would be 60 µs a step faster on a small model, but rounds otherwise at the ends of its vectors, and
+# torch has no fused SGD for DTensors.
 def _sgd(spec: Spec) -> dict[str, Any]:
-    return {"lr": spec.lr, "momentum": spec.momentum, "weight_decay": spec.weight_decay}
+    return {"lr": spec.lr, "momentum": spec.momentum, "weight_decay": spec.weight_decay, "foreach": True}
 
 
 def _adam(spec: Spec) -> dict[str, Any]:
-    return {"lr": spec.lr, "weight_decay": spec.weight_decay}
+    return {"lr": spec.lr, "weight_decay": spec.weight_decay, "foreach": True}
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
