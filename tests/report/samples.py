@@ -49,7 +49,7 @@ def steps_of(compute: float, exposed: float, count: int = 110, batch: int = 64, 
         loss = 2.2 * math.exp(-index / 28) + 0.12 + float(rng.normal(0, 0.05)) * math.exp(-index / 60)
         out.append(
             Step(
-                step=index,
+                step=index + 1,
                 epoch=index // per_epoch,
                 batch=batch,
                 learning_rate=0.05,

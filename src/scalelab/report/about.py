@@ -23,7 +23,8 @@ DEFINITIONS: dict[str, str] = {
     "± is the scaled median absolute deviation; the interval is the 95 % percentile bootstrap of the median (Efron 1979). "
     "It holds within one run: another run may differ by more.",
     "speedup": "throughput over that of the base: the `single` run of the same task with the same threads per worker. "
-    "Its interval joins both runs' intervals on a logarithmic scale (Zou & Donner 2008). A difference is claimed only where it excludes 1.",
+    "Its interval joins both runs' intervals on a logarithmic scale (Zou & Donner 2008). "
+    "A difference is claimed only where it excludes 1.",
     "efficiency": "speedup / workers. None is claimed for oversubscribed runs: more workers' threads than cores.",
     "exposed communication": "what the network adds to a step: the step's time minus that of the same step "
     "with communication off. "

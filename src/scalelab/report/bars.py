@@ -66,7 +66,7 @@ def _bars(
         notes.append({"x": high, "y": slot, "text": show(value), "showarrow": False, "xanchor": "left", "xshift": 8})
         reach = max(reach, high)
     layout = _horizontal([row.label for _, row in shown], axis) | {"annotations": notes}
-    layout["xaxis"]["range"] = [0, reach * 1.22]  # room for the value at the bar's end
+    layout["xaxis"]["range"] = [0, reach * 1.28]  # room for the value at the bar's end
     return data, layout
 
 
@@ -136,7 +136,8 @@ def _stack(name: str, shade: str, figures: Sequence[Figure], scale: float, show:
         "orientation": "h",
         "name": name,
         "y": list(range(len(figures))),
-        "x": [None if figure.median is None else digits(figure.median * scale) for figure in figures],
+        # A difference of two times may come out below zero by noise: the bar ends at 0, the hover tells the number.
+        "x": [None if figure.median is None else digits(max(figure.median, 0.0) * scale) for figure in figures],
         "marker": {"color": shade, "cornerradius": 3, "line": {"width": 1, "color": "var(--panel)"}},
         "customdata": [text.shown(figure, show) for figure in figures],
         "hovertemplate": f"{name}: %{{customdata}}<extra></extra>",

@@ -91,7 +91,7 @@ def _row(
         exposed_share=share(record.communication_seconds.exposed, record.step_seconds),
         data_wait=record.data_wait_seconds,
         peak_memory=record.memory_bytes.peak,
-        accuracy=_accuracy(record),
+        accuracy=accuracy_figure(record),
         difference=_difference(record, verify),
         seconds=record.seconds,
     )
@@ -130,7 +130,9 @@ def _threads(record: TrainRecord) -> str:
     return f"{count} thread{'s' if count > 1 else ''} per worker"
 
 
-def _accuracy(record: TrainRecord) -> Figure:
+def accuracy_figure(record: TrainRecord) -> Figure:
+    """The last test accuracy (a fraction; n test images), or why there is none."""
+    """The last test accuracy (a fraction; n test images), or why there is none."""
     if record.accuracy is None:
         return absent(
             "ratio",

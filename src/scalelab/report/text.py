@@ -20,6 +20,7 @@ def number(value: float, digits: int = 3) -> str:
     if magnitude < -4 or magnitude > 8:
         return f"{value:.{max(digits - 2, 0)}e}"
     rounded = round(value, digits - 1 - magnitude)
+    magnitude = math.floor(math.log10(abs(rounded)))  # 9.999 has become 10.0
     return f"{rounded:,.{max(digits - 1 - magnitude, 0)}f}"
 
 
