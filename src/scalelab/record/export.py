@@ -16,7 +16,7 @@ from scalelab.errors import ScalelabError, unknown
 from scalelab.record.folder import read_steps, write_atomic
 from scalelab.record.schema import Figure, Step, TrainRecord
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")
 
 FIGURES: dict[str, Callable[[TrainRecord], Figure]] = {
     "images_per_second": lambda r: r.images_per_second,
@@ -33,9 +33,11 @@ FIGURES: dict[str, Callable[[TrainRecord], Figure]] = {
 
 def cell(value: Any) -> Any:
     """``value`` for a CSV cell: text that a spreadsheet would run as a formula gets a leading ``'``; numbers pass."""
-    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
-        return f"'{value}"
-    return value
+    if not isinstance(value, str):
+        return value
+    # The csv module leaves a lone carriage return unquoted: readers would begin a row there.
+    line = value.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{line}" if line.startswith(FORMULA_STARTS) else line
 
 
 def rows(records: Sequence[TrainRecord]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ DEFINITIONS: dict[str, str] = {
     "median, ±, interval": "median of blocks of 10 steps (neighbouring steps are not independent); "
     "± is the scaled median absolute deviation; the interval is the 95 % percentile bootstrap of the median (Efron 1979). "
     "It holds within one run: another run may differ by more.",
-    "speedup": "throughput over that of the base: the `single` run of the same task with the same threads per worker. "
+    "speedup": "throughput over that of the base: the run of strategy single on the same task with the same threads per worker. "
     "Its interval joins both runs' intervals on a logarithmic scale (Zou & Donner 2008). "
     "A difference is claimed only where it excludes 1.",
     "efficiency": "speedup / workers. None is claimed for oversubscribed runs: more workers' threads than cores.",
@@ -41,8 +41,10 @@ METHODS = {
     "images_per_second": "throughput",
     "step_seconds": "step time",
     "compute_seconds": "compute",
-    "communication_seconds": "exposed communication",
-    "exposed": "exposed communication",
+    "communication_seconds": "communication",
+    "communication_seconds.total": "communication in all",
+    "communication_seconds.exposed": "exposed communication",
+    "communication_seconds.hidden": "hidden communication",
     "data_wait_seconds": "waiting for data",
     "memory_bytes": "peak memory",
     "bytes_sent": "bytes sent",

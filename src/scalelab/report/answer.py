@@ -67,9 +67,7 @@ def _against_base(row: Row) -> str:
     if not differs(row.speedup) or value < 1:
         claim = "faster" if differs(row.speedup) else "measurably faster"
         why = interval or "too few blocks of steps for an interval"
-        return (
-            f"no run is {claim} than {row.base}: the fastest, {row.label}, reached {text.times(value)} of its throughput ({why})"
-        )
+        return f"no run is {claim} than {row.base}: the fastest other, {row.label}, reached {text.times(value)} of its throughput ({why})"
     efficiency = "" if row.efficiency.median is None else f", {text.whole_percent(row.efficiency.median)} efficiency"
     return f"{row.label} trained {text.times(value)} as fast as {row.base} ({interval}){efficiency}"
 

@@ -22,7 +22,8 @@ class View:
     """One way of drawing a figure; several are switched by buttons above it."""
 
     label: str
-    data: list[dict[str, Any]]
+    data: list[dict[str, Any]] | None
+    """traces; None: those of the figure's first view, drawn with another layout"""
     layout: dict[str, Any]
 
 

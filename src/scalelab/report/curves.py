@@ -32,6 +32,9 @@ def loss(runs: Runs, steps: Mapping[str, Sequence[Step]], points: int) -> Chart 
         View("by step", by_step, _lines("optimizer step", "training loss")),
         View("by seconds", by_second, _lines("seconds of training steps (no evaluation)", "training loss")),
     ]
+    logarithmic = _lines("optimizer step", "training loss (logarithmic)")
+    logarithmic["yaxis"]["type"] = "log"
+    views.append(View("log scale", None, logarithmic))
     window = max(curve.window for _, _, curve in curves)
     caption = "By step, strategies that compute the same thing lie on one another; by seconds, the faster one falls first." + (
         f" The strong line is the mean of {window} neighbouring steps, the faint one keeps each stretch's extremes."

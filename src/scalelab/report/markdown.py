@@ -45,8 +45,14 @@ def render(
     parts.append(_failures(runs))
     parts.append(_named("Notes", about.remarks(runs)))
     parts.append(_named("How each number was measured", about.methods(records, verify)))
-    for one in about.environments(runs):
-        parts.append(_named(f"Environment of {one['runs']}", [(name, [value]) for name, value in one["facts"]]))
+    places = about.environments(runs)
+    for one in places:
+        parts.append(
+            _named(
+                "Environment" + (f" of {one['runs']}" if len(places) > 1 else ""),
+                [(name, [value]) for name, value in one["facts"]],
+            )
+        )
     parts.append("## Commands\n\n" + fenced("\n".join(about.commands(records))) if about.commands(records) else "")
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -78,7 +84,8 @@ def _named(heading: str, named: Sequence[tuple[str, Sequence[str]]]) -> str:
 
 def escape(text: str) -> str:
     """``text`` on one line, with what Markdown or HTML would read as markup escaped."""
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(text.split())).replace("&", "&amp;")
+    # An underscore within a word is not markup, and names are full of them.
+    return re.sub(r"([\\`*\[\]<>|#~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split())).replace("&", "&amp;")
 
 
 def fenced(text: str) -> str:

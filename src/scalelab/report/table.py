@@ -146,7 +146,7 @@ def _difference(record: TrainRecord, verify: VerifyRecord | None) -> Figure:
     if record.strategy == "single":
         return absent("relative", "the reference itself")
     if verify is None:
-        return absent("relative", "not verified here; `scalelab verify` measures it")
+        return absent("relative", "not verified here; 'scalelab verify' measures it")
     found = matching_cell(record, verify)
     if found is None:
         return absent("relative", f"verified were {verify.model} on {verify.data}, not this strategy on {record.workers} workers")

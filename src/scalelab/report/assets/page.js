@@ -47,7 +47,7 @@
       displaylogo: false, showTips: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "pan2d"],
       displayModeBar: touch ? false : "hover", toImageButtonOptions: { filename: "scalelab-" + chart.id, scale: 2 },
     };
-    return window.Plotly.react(box, resolve(view.data), layoutOf(view.layout, box.clientWidth), config);
+    return window.Plotly.react(box, resolve(view.data || chart.views[0].data), layoutOf(view.layout, box.clientWidth), config);
   };
   const drawAll = () => page.charts.forEach(draw);
 
