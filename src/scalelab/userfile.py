@@ -49,7 +49,7 @@ def load_symbol(reference: str, kind: str) -> Callable[..., Any]:
         raise ScalelabError(f"{kind} {reference!r}: {path} has no '{name}'{nearest(name, own)}{listed}")
     symbol = getattr(module, name)
     if not callable(symbol):
-        raise ScalelabError(f"{kind} {reference!r}: '{name}' is a {type(symbol).__name__}, not a function")
+        raise ScalelabError(f"{kind} {reference!r}: '{name}' is of type {type(symbol).__name__}, not a function")
     return symbol  # type: ignore[no-any-return]
 
 

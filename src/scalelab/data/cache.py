@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -39,7 +40,9 @@ def cached(name: str, version: str, sources: Sequence[Path], build: Build, progr
     stem = folder() / f"{name}-{_key(version, sources)}"
     if (arrays := _load(stem)) is not None:
         return arrays
-    with exclusive(stem.with_name(f".{stem.name}.lock")):
+    with contextlib.suppress(OSError):
+        stem.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(stem.parent):
         if (arrays := _load(stem)) is not None:  # another process has built it while this one waited
             return arrays
         arrays = {part: np.ascontiguousarray(array) for part, array in build().items()}
@@ -71,7 +74,7 @@ def _load(stem: Path) -> Arrays | None:
     try:
         sums = json.loads(_manifest(stem).read_bytes())
         arrays = {part: np.load(_part(stem, part), mmap_mode="c", allow_pickle=False) for part in sums}
-        if any(_checksum(array) != sums[part] for part, array in arrays.items()):
+        if not sums or any(_checksum(array) != sums[part] for part, array in arrays.items()):
             return None
     except (OSError, ValueError, EOFError, TypeError, AttributeError):
         return None
@@ -91,9 +94,15 @@ def _store(stem: Path, arrays: Arrays) -> None:
     """Write every part, then the manifest. Raises OSError; nothing half-written stays."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     for part, array in arrays.items():
-        _write(_part(stem, part), lambda file, array=array: np.save(file, array, allow_pickle=False))
+        _write(_part(stem, part), lambda file, array=array: _save(file, array))
     sums = json.dumps({part: _checksum(array) for part, array in arrays.items()})
     _write(_manifest(stem), lambda file: file.write(sums.encode()))
+
+
+def _save(file: IO[bytes], array: np.ndarray) -> None:
+    """np.save, but a full disk is an OSError that says so: numpy's own write hides the reason."""
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+    file.write(array.reshape(-1).view(np.uint8).data)
 
 
 def _write(path: Path, write: Callable[..., object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -26,7 +27,7 @@ def fetch(url: str, path: Path, md5: str, progress: Progress, missing: str) -> P
     ScalelabError: the folder cannot be made, no connection, not the bytes that ``md5`` promises, no space.
     Then neither a part of the file nor a folder made for it stays.
     """
-    with _made(path.parent, missing), exclusive(path.with_name(f".{path.name}.lock")):
+    with _made(path.parent, missing), exclusive(path.parent):
         if path.exists():
             return path
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -81,8 +82,9 @@ def _network(url: str, missing: str) -> Iterator[None]:
         yield
     except _DiskError as error:
         raise error.cause from None
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(getattr(error, "reason", None) or error).split()) or type(error).__name__
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        code = f"HTTP {error.code}: " if isinstance(error, urllib.error.HTTPError) else ""
+        reason = code + (" ".join(str(getattr(error, "reason", None) or error).split()) or type(error).__name__)
         advice = "download it where there is a network and put it there, or name another --data-dir"
         raise ScalelabError(f"{missing}, and {url} cannot be downloaded ({reason}): {advice}") from None
 
@@ -106,6 +108,4 @@ def _made(folder: Path, missing: str) -> Iterator[None]:
 def _remove(folders: list[Path]) -> None:
     for folder in folders:  # the deepest first
         with contextlib.suppress(OSError):
-            for lock in folder.glob(".*.lock"):
-                lock.unlink()
             folder.rmdir()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path``, waiting for whoever has it; the kernel frees it when its holder dies.
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold ``folder``, waiting for whoever has it; no file is made, and the kernel frees it when its holder dies.
 
-    Only saves work done twice: where the file cannot be made or locks don't work, the body runs all the same.
+    Only saves work done twice: where the folder cannot be opened or locks don't work, the body runs all the same.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(path, "w"))
-            fcntl.flock(file, fcntl.LOCK_EX)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from scalelab.errors import ScalelabError
+from scalelab.errors import ScalelabError, nearest
 
 Shape = tuple[int, int, int]
 SMALL = 64
@@ -62,11 +64,31 @@ def _torchvision(name: str) -> Callable[..., nn.Module]:
                 f"torchvision:{name} takes images of 3 channels, and these have {shape[0]}; "
                 "basic_cnn, resnet18 and timm's models take any number"
             )
-        extra = AUXILIARY.get(name, {})
-        model: nn.Module = get_model_builder(name)(weights=None, **{"num_classes": num_classes, **extra, **model_args})
+        builder = get_model_builder(name)
+        _check_known(name, builder, model_args)
+        given = {"num_classes": num_classes, **AUXILIARY.get(name, {}), **model_args}
+        model: nn.Module = builder(weights=None, **given)
         return model
 
     return build
+
+
+def _check_known(name: str, builder: Callable[..., Any], model_args: dict[str, Any]) -> None:
+    """Raises ScalelabError for an argument that nothing in the model's module names: some classes swallow any."""
+    module = sys.modules[builder.__module__]
+    known = {
+        key for thing in vars(module).values() if inspect.isroutine(thing) or inspect.isclass(thing) for key in _parameters(thing)
+    }
+    for key in model_args:
+        if key not in known:
+            raise ScalelabError(f"model 'torchvision:{name}' takes no argument '{key}'{nearest(key, known)}")
+
+
+def _parameters(function: Any) -> list[str]:
+    try:
+        return [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    except (TypeError, ValueError):  # written in C
+        return []
 
 
 AUXILIARY: dict[str, dict[str, Any]] = {

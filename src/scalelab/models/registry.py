@@ -20,6 +20,7 @@ Builder = Callable[..., nn.Module]
 """Called as (num_classes, shape, **model_args), where shape is (C, H, W)."""
 
 MODELS: dict[str, Builder] = {"basic_cnn": basic_cnn.build, "resnet18": libraries.resnet18}
+DECIDED = frozenset({"num_classes", "in_chans", "shape"})
 LIBRARIES: dict[str, libraries.Library] = {"torchvision": libraries.TORCHVISION, "timm": libraries.TIMM}
 
 
@@ -61,14 +62,19 @@ def check_forward(model: nn.Module, shape: Shape, num_classes: int) -> None:
 
 
 def _check_arguments(spec: Spec, function: Callable[..., Any]) -> None:
-    """Raises ScalelabError for a model argument that ``function`` does not name, where it names all it takes."""
+    """Raises ScalelabError for a model argument that ``function`` does not name, where it names all it takes.
+
+    The numbers of classes and of channels are the data set's, whatever the model.
+    """
+    for key in DECIDED & spec.model_args.keys():
+        raise ScalelabError(f"model '{spec.model}': '{key}' is not a model argument here: the data set decides it")
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # written in C
         return
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    valid = [name for name, p in parameters.items() if p.kind is not p.POSITIONAL_ONLY and name not in ("num_classes", "shape")]
+    valid = [name for name, p in parameters.items() if p.kind is not p.POSITIONAL_ONLY and name not in DECIDED]
     for key in spec.model_args:
         if key not in valid:
             listed = f"valid: {', '.join(valid)}" if valid else "it takes none"
