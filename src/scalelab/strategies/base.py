@@ -120,7 +120,10 @@ class Strategy(ABC):
         return torch.autocast(self.world.device.type, dtype=torch.bfloat16)
 
     def state(self) -> dict[str, Any]:
-        """The unsharded training state on every rank: ``model`` {name: tensor}, ``optimizer`` {state, param_groups} by parameter names."""
+        """The unsharded training state: ``model`` {name: tensor}, ``optimizer`` {state, param_groups} by parameter names.
+
+        Every rank calls it; the first one gets it whole, the others may get nothing.
+        """
         model, optimizer = get_state_dict(self.module, self.optimizer, options=StateDictOptions(full_state_dict=True))
         return {"model": model, "optimizer": optimizer}
 
