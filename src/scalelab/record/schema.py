@@ -82,6 +82,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     rank: int | None = None
     traceback: str = ""
+    expected: bool = False
+    """whether ``error`` says all that a user needs (a loss that became NaN, a full disk); else read the traceback"""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from scalelab.worker.checkpoint import Progress
 from scalelab.worker.journal import Journal
 from scalelab.worker.loop import train
 
+OUT_OF_MEMORY = "out of memory"
 STARTED = "SCALELAB_STARTED"
 """environment variable: seconds since the epoch at which the launcher began this attempt"""
 
@@ -43,7 +44,10 @@ def rank(spec_file: str) -> int:
     except Exception as error:
         told = advise(error)
         print(traceback.format_exc(), file=sys.stderr, flush=True)
-        failure = Failure(error=told, host=socket.gethostname(), rank=int(os.environ.get("RANK", "0")), traceback=traceback.format_exc())
+        failure = Failure(
+            error=told, host=socket.gethostname(), rank=int(os.environ.get("RANK", "0")), traceback=traceback.format_exc(),
+            expected=isinstance(error, ScalelabError) or told.startswith(OUT_OF_MEMORY),
+        )  # fmt: skip
         records.write_failure(folder, failure.rank or 0, failure)
         return error.exit_status if isinstance(error, ScalelabError) else 1
     return 0
@@ -96,5 +100,5 @@ def advise(error: Exception) -> str:
     if isinstance(error, RunError):
         return text
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text or "bad_alloc" in text:
-        return "out of memory: lower --micro-batch (the global batch stays with --accumulate), or spread it with zero3"
+        return f"{OUT_OF_MEMORY}: lower --micro-batch (the global batch stays with --accumulate), or spread it with zero3"
     return f"{type(error).__name__}: {text}" if not isinstance(error, ScalelabError) else text

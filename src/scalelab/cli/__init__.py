@@ -1,0 +1,72 @@
+"""The command line: one module a command. Nothing heavy is imported before a command is known."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+
+from scalelab import __version__
+from scalelab.errors import ScalelabError, nearest
+
+COMMANDS = {
+    "demo": "does it work here, what does it show? (two minutes, no download)",
+    "train": "train this model with this strategy, on these workers",
+    "verify": "does this strategy compute the same thing as one process would, for this model?",
+    "report": "show recorded runs as one self-contained page",
+    "runs": "list, show, compare, export recorded runs",
+}
+
+USAGE = """usage: scalelab COMMAND [flags]
+
+Measures and explains how the training of image classifiers scales.
+
+commands:
+{commands}
+
+`scalelab COMMAND --help` shows a command's flags, with an example.
+Everywhere: --json prints one JSON document on stdout; --debug shows tracebacks. Exit status 2: mend the command; 1: the run failed.
+
+example:
+  scalelab train --model resnet18 --data digits --strategy ddp --workers 2 --epochs 3
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE.format(commands="\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())), end="")
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        print(f"scalelab {__version__}")
+        return 0
+    debug = "--debug" in words
+    signal.signal(signal.SIGTERM, _interrupt)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, _interrupt)
+    try:
+        if words[0] not in COMMANDS:
+            raise ScalelabError(f"unknown command '{words[0]}'{nearest(words[0], COMMANDS)}; valid: {', '.join(COMMANDS)}")
+        status: int = importlib.import_module(f"scalelab.cli.{words[0]}").run([w for w in words[1:] if w != "--debug"], debug)
+        sys.stdout.flush()
+        return status
+    except ScalelabError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"scalelab: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("scalelab: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `scalelab runs list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """A polite kill, or a terminal that closes, ends a command as Ctrl-C does: records closed, no orphans."""
+    raise KeyboardInterrupt

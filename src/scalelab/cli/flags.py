@@ -1,0 +1,119 @@
+"""Flags from the spec: each field is a flag of its name. argparse only splits the words; the spec checks the values."""
+
+from __future__ import annotations
+
+import argparse
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from scalelab import spec as specs
+from scalelab.errors import ScalelabError, nearest
+from scalelab.spec import Spec
+
+TITLES = {
+    "task": "what is learnt",
+    "strategy": "how it is spread",
+    "batch": "batch: batch = micro-batch x accumulate x replicas",
+    "optimization": "how it is learnt",
+    "length": "how long",
+    "record": "what is kept and measured",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors in our form, no abbreviations, and the nearest name for an unknown flag."""
+
+    def __init__(self, command: str, description: str, example: str, **kwargs: Any) -> None:
+        super().__init__(
+            prog=f"scalelab {command}",
+            description=description,
+            epilog=f"examples:\n{example}",
+            allow_abbrev=False,
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=34, width=118),
+            **kwargs,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise ScalelabError(message.replace("argument ", "", 1) if message.startswith("argument ") else message)
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """The flags' values. Raises ScalelabError."""
+        values, rest = self.parse_known_args(list(words))
+        for word in rest:
+            name = word.split("=")[0]
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            if name.startswith("-"):
+                raise ScalelabError(f"unknown flag '{name}'{nearest(name, flags)}; `{self.prog} --help` lists them")
+            raise ScalelabError(f"'{word}' is not expected here; `{self.prog} --help` shows the form")
+        return values
+
+
+def add_spec(parser: argparse.ArgumentParser, leave_out: Iterable[str] = (), several: Iterable[str] = ()) -> None:
+    """A flag for each field of the spec but those in ``leave_out``; those in ``several`` take many values."""
+    parser.add_argument("--spec", metavar="FILE", help="YAML file with any of these keys; flags override it")
+    groups = {name: parser.add_argument_group(title) for name, title in TITLES.items()}
+    hints = typing.get_type_hints(Spec)
+    for name, default in zip(specs.FIELDS, _defaults(), strict=True):
+        if name in leave_out:
+            continue
+        flag, group = "--" + name.replace("_", "-"), groups[specs.GROUPS[name]]
+        text = specs.HELP[name].replace("%", "%%")
+        shown = "" if default is None or default == {} or isinstance(default, bool) else f" (default {default})"
+        if name == "model_args":
+            group.add_argument("--model-arg", dest=name, action="append", metavar="KEY=VALUE", default=argparse.SUPPRESS, help=text.split(", ", 1)[1])
+        elif hints[name] is bool:
+            group.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=f"{text} (default {'on' if default else 'off'})")
+        else:
+            many: dict[str, Any] = {"nargs": "+"} if name in several else {}
+            group.add_argument(flag, dest=name, metavar=_metavar(name, hints[name]), default=argparse.SUPPRESS, help=text + shown, **many)
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The flags that mean the same everywhere."""
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout, everything else on stderr")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def values_of(parsed: argparse.Namespace, base: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The spec's fields that were given, by flag or in ``--spec``'s file, over ``base``. Raises ScalelabError."""
+    values: dict[str, Any] = dict(base or {})
+    if getattr(parsed, "spec", None):
+        path = Path(parsed.spec)
+        given = specs.read_yaml(path)
+        specs.from_mapping(given, source=str(path))  # names the file in the error
+        values.update(given)
+    flags = {name: value for name, value in vars(parsed).items() if name in specs.FIELDS}
+    if "model_args" in flags:
+        flags["model_args"] = dict(_pair(text) for text in flags["model_args"])
+    for one, other in (("batch", "batch_per_worker"), ("micro_batch", "accumulate")):  # a flag replaces the base's other way to say it
+        for given_name, replaced in ((one, other), (other, one)):
+            if given_name in flags and replaced not in flags:
+                values.pop(replaced, None)
+    return {**values, **flags}
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ScalelabError(f"--model-arg '{text}': must be KEY=VALUE, such as depth=3")
+    return key, yaml.safe_load(value)
+
+
+def _defaults() -> list[Any]:
+    spec = Spec()
+    return [getattr(spec, name) for name in specs.FIELDS]
+
+
+def _metavar(name: str, hint: Any) -> str:
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
+    if typing.get_origin(hint) is typing.Literal:
+        return "|".join(typing.get_args(hint))
+    for kind, shown in ((int, "N"), (float, "X")):
+        if kind in kinds:
+            return shown
+    return {"out": "FOLDER", "data_dir": "FOLDER", "resume": "RUN"}.get(name, "NAME")

@@ -1,0 +1,132 @@
+"""What people read while they wait, and after: on stderr while it runs, the result on stdout."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from scalelab.record.schema import Figure, Step, TrainRecord
+
+PLAIN_EVERY = 5.0
+"""seconds between two progress lines when the output is not a terminal"""
+
+
+def console(to_stderr: bool = False) -> Console:
+    """A console that is plain when its stream is not a terminal, and without colour under NO_COLOR."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else 160, soft_wrap=not stream.isatty())
+
+
+class Watcher:
+    """Follows a run's folder and shows a bar (terminal) or a line now and then (elsewhere). ``watch(folder)`` is the launcher's callback."""
+
+    def __init__(self, console: Console, label: str, total_steps: int, progress: Progress | None = None) -> None:
+        self.console, self.label, self.total = console, label, total_steps
+        self.decoder = msgspec.json.Decoder(Step)
+        self.offset, self.step, self.loss, self.rate = 0, 0, float("nan"), 0.0
+        self.accuracy, self.record_seen, self.said = "", 0.0, time.monotonic()
+        self.own = progress is None and console.is_terminal
+        self.progress = progress or (bars(console) if console.is_terminal else None)
+        self.task = self.progress.add_task(escape(label), total=total_steps, facts="starting") if self.progress else None
+
+    def __enter__(self) -> Watcher:
+        if self.own and self.progress:
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.own and self.progress:
+            self.progress.stop()
+
+    def watch(self, folder: Path) -> None:
+        """Take in what was written since the last call, and show it."""
+        new = self._new_steps(folder)
+        if new:
+            self.step, self.loss = new[-1].step, new[-1].loss
+            self.rate = sum(s.batch for s in new) / sum(s.seconds for s in new)
+        epoch = self._new_epoch(folder)
+        if self.progress is not None and self.task is not None:
+            if new or epoch:
+                self.progress.update(self.task, completed=self.step, facts=self._facts())
+        elif epoch or (new and time.monotonic() - self.said > PLAIN_EVERY):
+            self.said = time.monotonic()
+            self.console.print(f"{self.label}: step {self.step}/{self.total}, {self._facts()}", markup=False)
+
+    def _facts(self) -> str:
+        return f"{self.rate:8.0f} images/s, loss {self.loss:.3f}{self.accuracy}" if self.step else "starting"
+
+    def _new_steps(self, folder: Path) -> list[Step]:
+        try:
+            with (folder / "steps.jsonl").open("rb") as file:
+                if file.seek(0, 2) < self.offset:  # a resumed run dropped lines
+                    self.offset = 0
+                file.seek(self.offset)
+                whole, newline, _ = file.read().rpartition(b"\n")
+        except FileNotFoundError:
+            return []
+        self.offset += len(whole) + len(newline)
+        return [self.decoder.decode(line) for line in whole.split(b"\n") if line]
+
+    def _new_epoch(self, folder: Path) -> bool:
+        path = folder / "record.json"
+        try:
+            changed = path.stat().st_mtime
+            if changed == self.record_seen:
+                return False
+            self.record_seen = changed
+            record = msgspec.json.decode(path.read_bytes(), type=TrainRecord)
+        except FileNotFoundError:
+            return False
+        before = self.accuracy
+        if record.epochs:
+            last = record.epochs[-1]
+            self.accuracy = f", epoch {last.epoch}: accuracy {last.accuracy:.2%}"
+        return self.accuracy != before
+
+
+def bars(console: Console) -> Progress:
+    """Progress bars with the run's facts beside them."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[facts]}"), console=console,
+    )  # fmt: skip
+
+
+SCALES = {
+    "bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")),
+    "s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")),
+}
+
+
+def number(value: float | None, unit: str = "", digits: int = 3) -> str:
+    """A value with its unit, scaled for reading; an en dash when absent."""
+    if value is None:
+        return "–"
+    for scale, name in SCALES.get(unit, ()):
+        if abs(value) >= scale:
+            return f"{_digits(value / scale, digits)} {name}"
+    return f"{_digits(value, digits)} {unit}".strip()
+
+
+def shown(figure: Figure, digits: int = 3) -> str:
+    """A figure with its interval: ``1280 ± 12``; an en dash when absent."""
+    if figure.median is None:
+        return "–"
+    if figure.ci95 is None:
+        return number(figure.median, figure.unit, digits)
+    low, high = (number(v, figure.unit, digits) for v in figure.ci95)
+    return f"{number(figure.median, figure.unit, digits)} [{low.split()[0]}–{high.split()[0]}]"
+
+
+def _digits(value: float, digits: int) -> str:
+    if value == 0:
+        return "0"
+    if abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}".replace(",", " ")
+    return f"{value:.{digits}g}"

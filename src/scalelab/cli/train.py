@@ -1,0 +1,129 @@
+"""``scalelab train``: one training, recorded."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from scalelab import spec as specs
+from scalelab.cli.flags import Parser, add_common, add_spec, values_of
+from scalelab.cli.terminal import Watcher, console, number, shown
+from scalelab.errors import ScalelabError
+from scalelab.launch import local
+from scalelab.launch.local import Prepared
+from scalelab.launch.pool import Pool
+from scalelab.record import folder as records
+from scalelab.record.schema import TrainRecord
+from scalelab.spec import Spec
+
+EXAMPLE = """  scalelab train --model basic_cnn --data digits --epochs 5
+  scalelab train --model resnet18 --data cifar10 --data-dir data/cifar10 --strategy zero3 --workers 2 --batch 64
+  scalelab train --model timm:mobilenetv3_small_050 --data my_data.py:load --strategy ddp --workers 2 --json
+  scalelab train --resume runs/20260101T120000Z-basic_cnn-ddp-1a2b3c --epochs 10"""
+
+
+def run(words: list[str], debug: bool) -> int:
+    """The command; its exit status."""
+    parser = Parser("train", "Train a model with a strategy on this machine's workers, and keep a record.", EXAMPLE)
+    add_spec(parser)
+    add_common(parser)
+    parsed = parser.parse(words)
+    err = console(to_stderr=True)
+    with Pool() as pool:
+        spec = spec_of(values_of(parsed))
+        pool.warm()
+        prepared = local.prepare(pool, spec)
+        explain(err, prepared)
+        with Watcher(err, spec.strategy, prepared.plan["total_steps"]) as watcher:
+            record = local.train(pool, prepared, [sys.executable, "-m", "scalelab", *sys.argv[1:]], watcher.watch)
+    folder = Path(spec.resume) if spec.resume else Path(spec.out) / record.run
+    if parsed.json:
+        print(msgspec.json.encode(msgspec.structs.replace(record, run=str(folder))).decode())
+    else:
+        summarise(console(), record, folder)
+    if record.failure is not None:
+        tell_failure(err, record, folder, debug)
+    return 0 if record.status == "completed" else 1
+
+
+def spec_of(values: dict[str, Any]) -> Spec:
+    """The spec; with ``resume``, the resumed run's own with what was given over it. Raises ScalelabError."""
+    if not values.get("resume"):
+        return specs.from_mapping(values, flags=True)
+    folder = records.find([str(values["resume"])], Path(str(values.get("out", "runs"))))[0]
+    if records.load(folder).status == "running":
+        _refuse_running(folder)
+    kept = msgspec.to_builtins(specs.load(folder / "spec.yaml"))
+    for stop in ("stop_after_epoch", "target_accuracy", "steps", "early_stop"):  # what ended the run once must not end it at once again
+        kept.pop(stop, None)
+    for one, other in (("batch", "batch_per_worker"), ("batch_per_worker", "batch"), ("micro_batch", "accumulate"), ("accumulate", "micro_batch")):
+        if values.get(one) is not None:
+            kept[other] = None
+    return specs.from_mapping({**kept, **values, "resume": str(folder), "out": str(folder.parent)}, flags=True)
+
+
+def _refuse_running(folder: Path) -> None:
+    raise ScalelabError(f"{folder}: its record says it is running; wait for it, or end it")
+
+
+def explain(err: Console, prepared: Prepared) -> None:
+    """The derived numbers, before the start."""
+    spec, derived, data, model = prepared.spec, prepared.derived, prepared.data, prepared.model
+    err.print(
+        f"{spec.model} ({model.parameters:,} parameters) on {data.name} ({data.train:,} training, {data.test:,} test images "
+        f"of {'x'.join(map(str, data.shape))}, {len(data.classes)} classes)",
+        markup=False,
+    )
+    err.print(
+        f"{spec.strategy} on {spec.workers} worker{'s' * (spec.workers > 1)} x {derived.threads} thread{'s' * (derived.threads > 1)}; "
+        f"batch {derived.batch} = micro-batch {derived.micro_batch} x accumulate {derived.accumulate} x {derived.replicas} replica"
+        f"{'s' * (derived.replicas > 1)}; {prepared.plan['total_steps']} steps, {prepared.plan['steps_per_epoch']} an epoch",
+        markup=False,
+    )
+    if prepared.plan["dropped"]:
+        err.print(f"the last {prepared.plan['dropped']} training images, a partial batch, are left out of each epoch", markup=False)
+    if derived.oversubscribed:
+        err.print("oversubscribed: more threads than cores, so no efficiency is claimed for this run", style="yellow")
+    if spec.precision == "bf16" and spec.device == "cpu":
+        err.print("bf16 is slower than fp32 on most CPUs (20x was measured without AVX512-bf16)", style="yellow")
+
+
+def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
+    """The figures of a run, one a line, and where they are kept."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    communication = record.communication_seconds
+    rows = [
+        ("status", record.status),
+        ("throughput", f"{shown(record.images_per_second, 4)}  (n = {record.images_per_second.n} blocks of 10 steps)"),
+        ("step", shown(record.step_seconds)),
+        ("  compute", shown(record.compute_seconds)),
+        ("  exposed communication", shown(communication.exposed) + (f"  ({communication.exposed.reason})" if communication.exposed.reason else "")),
+        ("  waiting for data", shown(record.data_wait_seconds)),
+        ("communication, total / hidden", f"{shown(communication.total)} / {shown(communication.hidden)}"),
+        ("bytes sent a step, each worker", number(record.bytes_sent.median, "bytes")),
+        ("peak memory a worker", number(record.memory_bytes.peak.median, "bytes")),
+        ("loss", f"{record.losses[0]:.4f} → {record.losses[-1]:.4f}" if record.losses else "–"),
+        ("accuracy", "–" if record.accuracy is None else f"{record.accuracy:.2%}"),
+        ("notes", "; ".join(record.notes) or "none"),
+        ("record", str(folder)),
+    ]
+    for name, value in rows:
+        table.add_row(name, escape(value))
+    out.print(table)
+
+
+def tell_failure(err: Console, record: TrainRecord, folder: Path, debug: bool) -> None:
+    """The first failing rank's own words: its traceback where the failure was not foreseen, else one line."""
+    failure = record.failure
+    assert failure is not None
+    where = f"rank {failure.rank} on {failure.host}" if failure.rank is not None else "the run"
+    if debug or not failure.expected:
+        err.print(failure.traceback.rstrip(), markup=False, style="dim")
+    err.print(f"scalelab: {where} failed: {failure.error}; its log: {folder}/logs/rank-{failure.rank}.txt", markup=False, soft_wrap=True)
