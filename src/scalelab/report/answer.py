@@ -10,6 +10,8 @@ from scalelab.report import text
 from scalelab.report.alike import differs, quotient
 from scalelab.report.table import Row, rows
 
+MOST_NAMED = 3
+
 
 def sentence(records: Sequence[TrainRecord]) -> str:
     """What ``records`` show. Runs of different tasks are answered apart, and the sentence says so."""
@@ -39,7 +41,7 @@ def _throughput(measured: Sequence[Row]) -> list[str]:
         return []
     others = [row for row in measured if not row.is_base and row.speedup.median is not None]
     if len(measured) == 1:
-        return [f"{measured[0].label} trained at {_rate(measured[0])}"]
+        return [f"{measured[0].name} trained at {_rate(measured[0])}"]
     if not others:
         return _without_base(measured)
     fastest = max(others, key=lambda row: row.speedup.median or 0)
@@ -48,7 +50,8 @@ def _throughput(measured: Sequence[Row]) -> list[str]:
     level = [row for row in rest if not differs(quotient(fastest.images_per_second, row.images_per_second))]
     if level:
         verb = "is" if len(level) == 1 else "are"
-        clauses.append(f"{text.listing([_reached(row) for row in level])} {verb} not measurably slower than it")
+        who = text.listing([_reached(row) for row in level]) if len(level) <= MOST_NAMED else f"{text.count(len(level))} others"
+        clauses.append(f"{who} {verb} not measurably slower than it")
     slower = [row for row in rest if row not in level]
     spread = [row for row in others if row.workers > 1]
     best = max(spread, key=lambda row: row.speedup.median or 0, default=fastest)
@@ -57,7 +60,7 @@ def _throughput(measured: Sequence[Row]) -> list[str]:
         slower.remove(best)
     if slower:
         slowest = min(slower, key=lambda row: row.speedup.median or 0)
-        clauses.append(f"{slowest.label} was the slowest at {text.shown(slowest.speedup, text.times)}")
+        clauses.append(f"{slowest.name} was the slowest at {text.shown(slowest.speedup, text.times)}")
     return clauses
 
 
@@ -67,15 +70,16 @@ def _against_base(row: Row) -> str:
     if not differs(row.speedup) or value < 1:
         claim = "faster" if differs(row.speedup) else "measurably faster"
         why = interval or "too few blocks of steps for an interval"
-        return f"no run is {claim} than {row.base}: the fastest other, {row.label}, reached {text.times(value)} of its throughput ({why})"
+        reached = f"reached {text.times(value)} of its throughput ({why})"
+        return f"no run is {claim} than {row.base}: the fastest other, {row.name}, {reached}"
     efficiency = "" if row.efficiency.median is None else f", {text.whole_percent(row.efficiency.median)} efficiency"
-    return f"{row.label} trained {text.times(value)} as fast as {row.base} ({interval}){efficiency}"
+    return f"{row.name} trained {text.times(value)} as fast as {row.base} ({interval}){efficiency}"
 
 
 def _reached(row: Row) -> str:
     """``ddp × 2 (1.62×, 81 % efficiency)``."""
     efficiency = "" if row.efficiency.median is None else f", {text.whole_percent(row.efficiency.median)} efficiency"
-    return f"{row.label} ({text.shown(row.speedup, text.times)}{efficiency})"
+    return f"{row.name} ({text.shown(row.speedup, text.times)}{efficiency})"
 
 
 def _without_base(measured: Sequence[Row]) -> list[str]:
@@ -83,10 +87,10 @@ def _without_base(measured: Sequence[Row]) -> list[str]:
     fastest, second = order[0], order[1]
     ratio = quotient(fastest.images_per_second, second.images_per_second)
     if not differs(ratio):
-        return [f"{fastest.label} and {second.label} trained measurably alike, at {_rate(fastest)} and {_rate(second)}"]
+        return [f"{fastest.name} and {second.name} trained measurably alike, at {_rate(fastest)} and {_rate(second)}"]
     interval = text.interval(ratio, text.times).rstrip("×")
-    ahead = f"{text.times(ratio.median or 0)} as fast as {second.label} (95 % interval {interval})"
-    return [f"{fastest.label} was the fastest at {_rate(fastest)}, {ahead}"]
+    ahead = f"{text.times(ratio.median or 0)} as fast as {second.name} (95 % interval {interval})"
+    return [f"{fastest.name} was the fastest at {_rate(fastest)}, {ahead}"]
 
 
 def _rate(row: Row) -> str:
@@ -105,7 +109,7 @@ def _accuracy(members: Sequence[tuple[Row, TrainRecord]]) -> list[str]:
     known = [(row, record) for row, record in members if record.accuracy is not None and len(record.epochs) == epochs]
     if not known:
         return []
-    values = sorted(((record.accuracy or 0.0), row.label, record.data.test if record.data else 0) for row, record in known)
+    values = sorted(((record.accuracy or 0.0), row.name, record.data.test if record.data else 0) for row, record in known)
     (low, worst, samples), (high, best, _) = values[0], values[-1]
     if len(values) == 1:
         return [f"{'it' if len(members) == 1 else best} reached {text.percent(high)} test accuracy"]
@@ -131,5 +135,5 @@ def _unfinished(table: Sequence[Row]) -> list[str]:
     for row in table:
         if row.status in VERBS:
             why = f" ({text.shorten(' '.join(row.failure.split()), 90)})" if row.failure else ""
-            clauses.append(f"{row.label} {VERBS[row.status]}{why}")
+            clauses.append(f"{row.name} {VERBS[row.status]}{why}")
     return clauses

@@ -76,6 +76,7 @@ def bar_style(place: int) -> dict[str, Any]:
     if place >= COLOURS:
         style["pattern"] = {
             "shape": PATTERNS[place // COLOURS % len(PATTERNS)],
+            "fillmode": "overlay",
             "fgcolor": "var(--panel)",
             "size": 6,
             "solidity": 0.25,

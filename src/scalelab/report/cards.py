@@ -45,7 +45,7 @@ def _throughput(group: Sequence[Row]) -> Card | None:
     sub = text.interval(best.images_per_second, text.rate)
     label = "Highest throughput" if len(known) > 1 else "Throughput"
     return Card(
-        label, text.shown(best.images_per_second, text.rate), "images/s", f"{best.label}{f'; 95 % interval {sub}' if sub else ''}"
+        label, text.shown(best.images_per_second, text.rate), "images/s", f"{best.name}{f'; 95 % interval {sub}' if sub else ''}"
     )
 
 
@@ -57,7 +57,7 @@ def _speedup(group: Sequence[Row]) -> Card | None:
     efficiency = "" if best.efficiency.median is None else f"; {text.whole_percent(best.efficiency.median)} efficiency"
     interval = text.interval(best.speedup, text.times)
     return Card(
-        f"Best speedup, {best.label}",
+        f"Best speedup, {best.name}",
         text.shown(best.speedup, text.times),
         f"over {best.base}",
         f"{interval and f'95 % interval {interval}'}{efficiency}".removeprefix("; "),
@@ -70,7 +70,7 @@ def _exposed(group: Sequence[Row]) -> Card | None:
         return None
     best = max(known, key=lambda row: row.images_per_second.median or 0)
     return Card(
-        f"Exposed communication, {best.label}",
+        f"Exposed communication, {best.name}",
         text.shown(best.exposed_share, text.whole_percent),
         "of a step",
         f"{text.shown(best.exposed, text.seconds)} of {text.shown(best.step_seconds, text.seconds)}",
@@ -78,7 +78,7 @@ def _exposed(group: Sequence[Row]) -> Card | None:
 
 
 def _accuracy(group: Sequence[Row]) -> Card | None:
-    values = sorted((row.accuracy.median, row.label) for row in group if row.accuracy.median is not None)
+    values = sorted((row.accuracy.median, row.name) for row in group if row.accuracy.median is not None)
     if not values:
         return None
     (low, _), (high, best) = values[0], values[-1]
@@ -92,7 +92,7 @@ def _memory(group: Sequence[Row]) -> Card | None:
     if not known:
         return None
     best = min(known, key=lambda row: row.peak_memory.median or 0)
-    return Card("Least memory per worker", text.shown(best.peak_memory, text.size), "", best.label)
+    return Card("Least memory per worker", text.shown(best.peak_memory, text.size), "", best.name)
 
 
 def _verified(verify: VerifyRecord | None) -> Card | None:

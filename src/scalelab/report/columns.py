@@ -91,4 +91,4 @@ def describe(row: Row) -> str:
     workers = f"{row.strategy} × {row.workers}" if row.workers > 1 else row.strategy
     threads = f"{row.threads} thread{'s' if row.threads != 1 else ''}{' each' if row.workers > 1 else ''}"
     parts = [threads, f"batch {row.batch}"]
-    return ", ".join(parts if row.label.startswith(workers) else [workers, *parts])
+    return ", ".join(parts if row.name.startswith(workers) else [workers, *parts])

@@ -10,6 +10,8 @@ from scalelab.report import text
 from scalelab.report.chart import COLOURS, Chart, Runs, View, colour, digits
 from scalelab.report.series import loss_curve
 
+# The library's own ticks between decades are bare digits: a 5 that means 0.5.
+LOG_TICKS = [float(f"{digit}e{power}") for power in range(-6, 5) for digit in (1, 2, 5)]
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -29,11 +31,11 @@ def loss(runs: Runs, steps: Mapping[str, Sequence[Step]], points: int) -> Chart 
         by_step.append(_line(place, row.label, curve.smooth_steps, curve.smooth_loss))
         by_second.append(_line(place, row.label, curve.smooth_seconds, curve.smooth_loss))
     views = [
-        View("by step", by_step, _lines("optimizer step", "training loss")),
-        View("by seconds", by_second, _lines("seconds of training steps (no evaluation)", "training loss")),
+        View("by step", by_step, _lines("optimizer step", "training loss", len(curves))),
+        View("by seconds", by_second, _lines("seconds of training steps (no evaluation)", "training loss", len(curves))),
     ]
-    logarithmic = _lines("optimizer step", "training loss (logarithmic)")
-    logarithmic["yaxis"]["type"] = "log"
+    logarithmic = _lines("optimizer step", "training loss (logarithmic)", len(curves))
+    logarithmic["yaxis"] |= {"type": "log", "tickvals": LOG_TICKS, "ticktext": [f"{tick:g}" for tick in LOG_TICKS]}
     views.append(View("log scale", None, logarithmic))
     window = max(curve.window for _, _, curve in curves)
     caption = "By step, strategies that compute the same thing lie on one another; by seconds, the faster one falls first." + (
@@ -53,14 +55,16 @@ def _line(place: int, label: str, x: Sequence[float], y: Sequence[float], faint:
         "x": [digits(value) for value in x],
         "y": [digits(value) for value in y],
         "line": {"color": colour(place), "width": 1 if faint else 2.2, "dash": DASHES[place // COLOURS % len(DASHES)]},
-        "hovertemplate": "%{y:.4g} at %{x:.4~g}",
+        "hovertemplate": "%{y:.4~g}",
     }
     return line | {"opacity": 0.28, "showlegend": False, "hoverinfo": "skip", "hovertemplate": None} if faint else line
 
 
-def _lines(x: str, y: str) -> dict[str, Any]:
+def _lines(x: str, y: str, count: int) -> dict[str, Any]:
+    """The layout of ``count`` lines; a long legend makes the figure taller, not the plot flatter."""
     return {
-        "height": 380,
+        "height": 350 + 20 * ((count + 1) // 2),
+        "hovermode": "x unified",
         "xaxis": {"title": {"text": x}},
         "yaxis": {"title": {"text": y}, "automargin": True},
         "showlegend": True,
@@ -82,13 +86,13 @@ def accuracy(runs: Runs) -> Chart | None:
             clock.append(total)
         by_epoch.append(_points(_line(place, row.label, [epoch.epoch + (first == 0) for epoch in record.epochs], values), place))
         by_second.append(_points(_line(place, row.label, clock, values), place))
-    whole = _lines("epoch", "test accuracy (%)")
+    whole = _lines("epoch", "test accuracy (%)", len(shown))
     whole["xaxis"] |= (
         {"tickformat": "d", "dtick": 1} if max(len(record.epochs) for _, _, record in shown) <= 12 else {"tickformat": "d"}
     )
     views = [
         View("by epoch", by_epoch, whole),
-        View("by seconds", by_second, _lines("seconds of training until then", "test accuracy (%)")),
+        View("by seconds", by_second, _lines("seconds of training until then", "test accuracy (%)", len(shown))),
     ]
     tests = sorted({record.data.test for _, _, record in shown if record.data})
     caption = (

@@ -60,7 +60,7 @@ def render(
 def _table(group: Sequence[Row], notes: Notes) -> str:
     head = ["run", "status", *(f"{column.name} ({column.unit})" for column in COLUMNS)]
     lines = [head, ["---", "---", *("---:" for _ in COLUMNS)]]
-    lines += [[escape(row.label), row.status, *(_cell(shown) for shown in cells(row, group, notes))] for row in group]
+    lines += [[escape(row.name), row.status, *(_cell(shown) for shown in cells(row, group, notes))] for row in group]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

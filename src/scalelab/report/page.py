@@ -161,7 +161,7 @@ def _groups(table: Sequence[Row], notes: Notes) -> list[dict[str, Any]]:
 
 def _line(place: int, row: Row, alike: Sequence[Row], notes: Notes) -> dict[str, Any]:
     return {
-        "label": row.label,
+        "label": row.name,
         "sub": describe(row),
         "status": row.status,
         "oversubscribed": row.oversubscribed,

@@ -9,7 +9,7 @@ import csv as comma
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from scalelab.measure.statistics import absent
 from scalelab.record.export import cell
@@ -25,6 +25,8 @@ class Row:
     run: str
     label: str
     """short, unique in this report"""
+    name: str
+    """short, unique among the rows of its task: for a table or sentence about one task"""
     task: str
     """``model on data``, and what else tells this task from the report's others"""
     status: str
@@ -36,7 +38,9 @@ class Row:
     batch: int
     oversubscribed: bool
     base: str | None
-    """label of the run that speedup is measured against; its own label when it is that run"""
+    """name of the run that speedup is measured against, which is of the same task"""
+    is_base: bool
+    """whether other rows are measured against this one"""
     images_per_second: Figure
     speedup: Figure
     efficiency: Figure
@@ -50,29 +54,35 @@ class Row:
     difference: Figure
     seconds: float | None
 
-    @property
-    def is_base(self) -> bool:
-        """Whether other rows are measured against this one."""
-        return self.base == self.label
-
 
 def rows(records: Sequence[TrainRecord], verify: VerifyRecord | None = None) -> list[Row]:
     """The comparison table, in the order of ``records``; none is dropped, whatever its status."""
-    labels = names(records)
-    tasks = task_names(records)
-    return [_row(index, records, labels, tasks, verify) for index in range(len(records))]
+    labels, tasks = names(records), task_names(records)
+    short = list(labels)
+    for task in dict.fromkeys(tasks):
+        members = [place for place, name in enumerate(tasks) if name == task]
+        for place, name in zip(members, names([records[place] for place in members]), strict=True):
+            short[place] = name
+    return [_row(index, records, Named(labels, short, tasks), verify) for index in range(len(records))]
 
 
-def _row(
-    index: int, records: Sequence[TrainRecord], labels: Sequence[str], tasks: Sequence[str], verify: VerifyRecord | None
-) -> Row:
+class Named(NamedTuple):
+    """What the records are called, in their order."""
+
+    labels: Sequence[str]
+    short: Sequence[str]
+    tasks: Sequence[str]
+
+
+def _row(index: int, records: Sequence[TrainRecord], named: Named, verify: VerifyRecord | None) -> Row:
     record = records[index]
     base = base_of(index, records)
     speedup = _speedup(record, None if base is None else records[base])
     return Row(
         run=record.run,
-        label=labels[index],
-        task=tasks[index],
+        label=named.labels[index],
+        name=named.short[index],
+        task=named.tasks[index],
         status=record.status,
         failure=record.failure.error if record.failure else None,
         strategy=record.strategy,
@@ -81,7 +91,8 @@ def _row(
         threads=record.derived.threads,
         batch=record.derived.batch,
         oversubscribed=record.derived.oversubscribed,
-        base=None if base is None else labels[base],
+        base=None if base is None else named.short[base],
+        is_base=base == index,
         images_per_second=record.images_per_second,
         speedup=speedup,
         efficiency=_efficiency(record, speedup, base == index),
@@ -187,6 +198,7 @@ FIGURES = (
 PLAIN = (
     "run",
     "label",
+    "name",
     "task",
     "status",
     "strategy",

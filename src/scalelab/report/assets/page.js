@@ -36,6 +36,7 @@
     font: { family: getComputedStyle(document.body).fontFamily, color: "var(--ink)", size: 13 },
     hoverlabel: { bgcolor: "var(--panel)", bordercolor: "var(--rule)", font: { color: "var(--ink)", size: 13 }, namelength: 40 },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal", font: { size: 12.5 }, itemwidth: 30 },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: "var(--ink-2)", activecolor: "var(--accent)" },
     dragmode: touch ? false : "zoom",
     xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis),
   });
@@ -44,7 +45,7 @@
     const box = document.getElementById("chart-" + chart.id);
     const view = chart.views[current.get(chart.id) || 0];
     const config = {
-      displaylogo: false, showTips: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "pan2d"],
+      displaylogo: false, showTips: false, modeBarButtons: [["toImage", "resetScale2d"]],
       displayModeBar: touch ? false : "hover", toImageButtonOptions: { filename: "scalelab-" + chart.id, scale: 2 },
     };
     return window.Plotly.react(box, resolve(view.data || chart.views[0].data), layoutOf(view.layout, box.clientWidth), config);
