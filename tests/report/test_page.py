@@ -312,3 +312,18 @@ def test_text_and_runs_contrast_with_their_ground(theme: int) -> None:
         assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
     for run in (name for name in colours if name.startswith(("run-", "part-compute", "part-exposed"))):
         assert contrast(colours[run], colours["panel"]) >= 3, run
+
+
+def test_the_policy_stops_every_request_and_foreign_script(browser: Browser, demo: Path) -> None:
+    opened = Opened(browser, demo)
+    blocked = opened.page.evaluate(
+        """async () => { const seen = [];
+        document.addEventListener('securitypolicyviolation', event => seen.push(event.effectiveDirective));
+        await fetch('https://example.com').catch(() => null);
+        const image = new Image(); image.src = 'https://example.com/x.png';
+        const script = document.createElement('script'); script.textContent = 'window.hacked = 1'; document.body.append(script);
+        await new Promise(done => setTimeout(done, 100));
+        return [seen, window.hacked]; }"""
+    )
+    assert {"connect-src", "img-src", "script-src-elem"} <= set(blocked[0])
+    assert blocked[1] is None
