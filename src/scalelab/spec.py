@@ -47,6 +47,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     device: Annotated[Literal["auto", "cpu", "cuda"], field("strategy", "auto: cuda when every worker can have a GPU, else cpu")] = "auto"
     threads_per_worker: Annotated[Positive | None, field("strategy", "CPU threads of each worker; default: cores / workers")] = None
     batch_norm: Annotated[Literal["local", "sync"], field("strategy", "sync: statistics of the global batch, exact; local: of each worker's share")] = "local"
+    norm_slices: Annotated[int, field("strategy", "batch norm sees this many slices of a batch apart, as so many workers would", ge=1)] = 1
     timeout: Annotated[float, field("strategy", "seconds after which a silent worker ends the job", gt=0)] = 600.0
     master_port: Annotated[Port | None, field("strategy", "port of the rendezvous; default: a free one")] = None
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scalelab.record.schema import Figure, Step, TrainRecord
+from scalelab.report import text
 
 PLAIN_EVERY = 5.0
 """seconds between two progress lines when the output is not a terminal"""
@@ -98,35 +99,9 @@ def bars(console: Console) -> Progress:
     )  # fmt: skip
 
 
-SCALES = {
-    "bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B")),
-    "s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")),
-}
-
-
-def number(value: float | None, unit: str = "", digits: int = 3) -> str:
-    """A value with its unit, scaled for reading; an en dash when absent."""
-    if value is None:
-        return "–"
-    for scale, name in SCALES.get(unit, ()):
-        if abs(value) >= scale:
-            return f"{_digits(value / scale, digits)} {name}"
-    return f"{_digits(value, digits)} {unit}".strip()
-
-
-def shown(figure: Figure, digits: int = 3) -> str:
-    """A figure with its interval: ``1280 ± 12``; an en dash when absent."""
+def shown(figure: Figure, show: text.Show) -> str:
+    """A figure with its interval, ``1,280 images/s [1,262–1,301]``, or a dash with the reason."""
     if figure.median is None:
-        return "–"
-    if figure.ci95 is None:
-        return number(figure.median, figure.unit, digits)
-    low, high = (number(v, figure.unit, digits) for v in figure.ci95)
-    return f"{number(figure.median, figure.unit, digits)} [{low.split()[0]}–{high.split()[0]}]"
-
-
-def _digits(value: float, digits: int) -> str:
-    if value == 0:
-        return "0"
-    if abs(value) >= 10 ** (digits - 1):
-        return f"{value:,.0f}".replace(",", " ")
-    return f"{value:.{digits}g}"
+        return f"{text.ABSENT} ({figure.reason})" if figure.reason else text.ABSENT
+    interval = text.interval(figure, show)
+    return text.shown(figure, show) + (f" [{interval}]" if interval else "") + (f" ({figure.reason})" if figure.reason else "")

@@ -13,13 +13,14 @@ from rich.table import Table
 
 from scalelab import spec as specs
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
-from scalelab.cli.terminal import Watcher, console, number, shown
+from scalelab.cli.terminal import Watcher, console, shown
 from scalelab.errors import ScalelabError
 from scalelab.launch import local
 from scalelab.launch.local import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
+from scalelab.report import text
 from scalelab.spec import Spec
 
 EXAMPLE = """  scalelab train --model basic_cnn --data digits --epochs 5
@@ -99,19 +100,21 @@ def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     communication = record.communication_seconds
+    rate = record.images_per_second
     rows = [
         ("status", record.status),
-        ("throughput", f"{shown(record.images_per_second, 4)}  (n = {record.images_per_second.n} blocks of 10 steps)"),
-        ("step", shown(record.step_seconds)),
-        ("  compute", shown(record.compute_seconds)),
-        ("  exposed communication", shown(communication.exposed) + (f"  ({communication.exposed.reason})" if communication.exposed.reason else "")),
-        ("  waiting for data", shown(record.data_wait_seconds)),
-        ("communication, total / hidden", f"{shown(communication.total)} / {shown(communication.hidden)}"),
-        ("bytes sent a step, each worker", number(record.bytes_sent.median, "bytes")),
-        ("peak memory a worker", number(record.memory_bytes.peak.median, "bytes")),
-        ("loss", f"{record.losses[0]:.4f} → {record.losses[-1]:.4f}" if record.losses else "–"),
-        ("accuracy", "–" if record.accuracy is None else f"{record.accuracy:.2%}"),
-        ("notes", "; ".join(record.notes) or "none"),
+        ("throughput", f"{shown(rate, text.rate)} images/s" + (f", n = {rate.n} blocks of 10 steps" if rate.n else "")),
+        ("step", shown(record.step_seconds, text.seconds)),
+        ("  compute", shown(record.compute_seconds, text.seconds)),
+        ("  exposed communication", shown(communication.exposed, text.seconds)),
+        ("  waiting for data", shown(record.data_wait_seconds, text.seconds)),
+        ("communication, total", shown(communication.total, text.seconds)),
+        ("communication, hidden", shown(communication.hidden, text.seconds)),
+        ("sent by each worker, a step", shown(record.bytes_sent, text.size)),
+        ("peak memory of a worker", text.shown(record.memory_bytes.peak, text.size)),
+        ("loss", f"{record.losses[0]:.4f} → {record.losses[-1]:.4f}" if record.losses else text.ABSENT),
+        ("accuracy", text.ABSENT if record.accuracy is None else text.percent(record.accuracy)),
+        *(("note", note) for note in record.notes),
         ("record", str(folder)),
     ]
     for name, value in rows:

@@ -83,6 +83,8 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
             made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if spec.batch_norm == "sync" and world.replicas > 1:
             batch_norm.synchronise(made, torch.distributed.new_group(list(range(world.size))))
+        if spec.norm_slices > 1:
+            batch_norm.per_replica(made, spec.norm_slices)
         return made.train()
 
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:

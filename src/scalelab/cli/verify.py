@@ -1,0 +1,77 @@
+"""``scalelab verify``: the proof that a strategy computes what one process would."""
+
+from __future__ import annotations
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from scalelab import spec as specs
+from scalelab.cli.flags import Parser, add_common, add_spec, values_of
+from scalelab.cli.terminal import console
+from scalelab.launch.pool import Pool
+from scalelab.record.schema import Cell, VerifyRecord
+from scalelab.report import text
+from scalelab.strategies import STRATEGIES
+from scalelab.studies import verify as study
+
+EXAMPLE = """  scalelab verify --model resnet18 --data digits
+  scalelab verify --model my_model.py:build --data cifar10 --data-dir data/cifar10 --strategy ddp zero3 --workers 2
+  scalelab verify --strategy my_strategy.py:Mine --float32"""
+
+FIXED = ("precision", "epochs", "evaluate", "probe_steps", "warmup_steps", "checkpoint", "resume", "out", "name", "stop_after_epoch",
+         "target_accuracy", "early_stop", "dropout", "norm_slices")  # fmt: skip
+"""fields that a verification sets itself"""
+DEFAULTS = {"workers": 2, "batch_norm": "sync", "augment": "auto", **study.DEFAULTS}
+MARKS = {"passed": "[green]passed[/]", "failed": "[bold red]failed[/]", "not_applicable": "[yellow]not applicable[/]", "differs_by_design": "differs by design"}
+
+
+def run(words: list[str], debug: bool) -> int:
+    """The command; its exit status: 1 when a strategy fails."""
+    parser = Parser(
+        "verify",
+        "Train a few steps as single and as each strategy, on the same global batches in float64; compare losses, parameters and buffers.",
+        EXAMPLE,
+    )
+    add_spec(parser, leave_out=FIXED, several=("strategy",))
+    parser.add_argument("--float32", action="store_true", help="compute in float32: shows what rounding adds")
+    add_common(parser)
+    parsed = parser.parse(words)
+    values = values_of(parsed, DEFAULTS)
+    names = values.pop("strategy", [name for name in STRATEGIES if name != "single"])
+    base = specs.from_mapping(values, flags=True)
+    err = console(to_stderr=True)
+    with Pool() as pool:
+        pool.warm()
+        result = study.verify(pool, base, [names] if isinstance(names, str) else names, parsed.float32, lambda cell: _tell(err, cell))
+    if parsed.json:
+        print(msgspec.json.encode(result).decode())
+    else:
+        show(console(), result)
+    return 1 if any(cell.status == "failed" for cell in result.cells) else 0
+
+
+def _tell(err: Console, cell: Cell) -> None:
+    if err.is_terminal:
+        err.print(f"{escape(cell.strategy)}: {MARKS[cell.status]}")
+
+
+def show(out: Console, result: VerifyRecord) -> None:
+    """The table of cells, what was compared, and the reasons."""
+    table = Table(
+        title=f"{escape(result.model)} on {escape(result.data)}, {result.steps} steps of batch {result.batch}, {result.precision}: "
+        f"relative differences from single, at most {result.tolerance:g} passes",
+        title_justify="left",
+    )
+    for column in ("strategy", "workers", "", "loss", "parameters", "buffers"):
+        table.add_column(column, justify="left" if column in ("strategy", "") else "right")
+    for cell in result.cells:
+        found = (cell.max_loss_difference, cell.max_parameter_difference, cell.max_buffer_difference)
+        table.add_row(escape(cell.strategy), str(cell.workers), MARKS[cell.status], *(text.ABSENT if v is None else f"{v:.1e}" for v in found))
+    out.print(table)
+    for cell in result.cells:
+        if cell.reason:
+            out.print(f"{cell.strategy}: {cell.reason}", markup=False)
+    for note in result.notes:
+        out.print(note, markup=False, style="dim")

@@ -1,0 +1,1 @@
+"""A question, the trainings that answer it, the analysis, the answer. One file each."""
