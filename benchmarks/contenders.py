@@ -69,7 +69,8 @@ def run_scalelab(contest: Contest) -> float:
     epochs' seconds, less the seconds of the warm-up's steps.
     """
     with tempfile.TemporaryDirectory(prefix="scalelab-bench-") as out:
-        command = [sys.executable, "-m", "scalelab", "train", "--strategy", "ddp", "--workers", str(contest.workers)]
+        command = [str(Path(sys.executable).with_name("scalelab")), "train"]
+        command += ["--strategy", "ddp", "--workers", str(contest.workers)]
         command += ["--model", contest.model, "--data", "cifar10", "--data-dir", str(contest.data_dir)]
         command += ["--batch-per-worker", str(contest.batch), "--threads-per-worker", "1", "--device", "cpu"]
         command += ["--steps", str(contest.warmup + contest.steps), "--warmup-steps", str(contest.warmup)]
