@@ -88,7 +88,7 @@ def quotient(a: Figure, b: Figure, unit: str = "ratio") -> Figure:
     value = a.median / b.median
     count = min(a.n, b.n)
     if a.ci95 is None or b.ci95 is None or min(*a.ci95, *b.ci95) <= 0:
-        return Figure(unit=unit, median=value, n=count, reason="too few blocks of steps for an interval")
+        return Figure(unit=unit, median=value, n=count, reason="no interval: one of the two figures has none")
     low = math.hypot(math.log(a.median / a.ci95[0]), math.log(b.ci95[1] / b.median))
     high = math.hypot(math.log(a.ci95[1] / a.median), math.log(b.median / b.ci95[0]))
     return Figure(unit=unit, median=value, n=count, ci95=(value * math.exp(-low), value * math.exp(high)))

@@ -69,7 +69,7 @@ def _against_base(row: Row) -> str:
     interval = _interval(row)
     if not differs(row.speedup) or value < 1:
         claim = "faster" if differs(row.speedup) else "measurably faster"
-        why = interval or "too few blocks of steps for an interval"
+        why = interval or "no interval: too few steps"
         reached = f"reached {text.times(value)} of its throughput ({why})"
         return f"no run is {claim} than {row.base}: the fastest other, {row.name}, {reached}"
     efficiency = "" if row.efficiency.median is None else f", {text.whole_percent(row.efficiency.median)} efficiency"

@@ -94,7 +94,7 @@ def _horizontal(labels: Sequence[str], axis: str) -> dict[str, Any]:
         "height": 90 + 38 * len(labels),
         "bargap": 0.28,
         "showlegend": False,
-        "xaxis": {"title": {"text": axis}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": axis}, "rangemode": "tozero", "nticks": 5},
         "yaxis": {
             "tickvals": list(range(len(labels))),
             "ticktext": [text.plain(text.shorten(label, 26)) for label in labels],

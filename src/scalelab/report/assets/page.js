@@ -105,9 +105,10 @@
 
   const confusion = (one) => {
     const table = element("table", null);
+    table.style.setProperty("--classes", one.classes.length);
     table.append(element("caption", "Rows: true class. Columns: predicted class. Run: " + one.label, { class: "hidden" }));
     const head = element("tr", null);
-    head.append(element("th", "true ↓", { scope: "col" }));
+    head.append(element("th", "true", { scope: "col" }));
     one.classes.forEach((name) => head.append(element("th", name, { scope: "col", title: "predicted " + name })));
     const thead = element("thead", null);
     thead.append(head);
