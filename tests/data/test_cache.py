@@ -54,6 +54,7 @@ def test_loaded_arrays_are_maps_whose_changes_never_reach_the_file(source):
     assert isinstance(arrays["images"].base, np.memmap)
     arrays["images"][:] = 99
     assert source.load()["images"].max() == 5
+    assert source.builds == 1
 
 
 def test_a_changed_source_or_version_is_built_anew(source):
