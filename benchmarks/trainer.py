@@ -112,7 +112,7 @@ def show(results: Results) -> None:
     console = Console()
     console.print(table)
     for sentence in results.sentences():
-        console.print(sentence, highlight=False)
+        console.print(sentence, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
