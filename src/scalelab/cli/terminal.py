@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -55,7 +56,7 @@ class Watcher:
         if self.progress is not None and self.task is not None:
             if new or epoch:
                 self.progress.update(self.task, completed=self.step, facts=self._facts())
-        elif epoch or (new and time.monotonic() - self.said > PLAIN_EVERY):
+        elif (new or epoch) and (time.monotonic() - self.said > PLAIN_EVERY or (self.step == self.total and epoch)):
             self.said = time.monotonic()
             self.console.print(f"{self.label}: step {self.step}/{self.total}, {self._facts()}", markup=False)
 
@@ -89,6 +90,26 @@ class Watcher:
             last = record.epochs[-1]
             self.accuracy = f", epoch {last.epoch}: accuracy {last.accuracy:.2%}"
         return self.accuracy != before
+
+
+class Observer:
+    """One Watcher after another, for a command that runs several trainings: ``observer(label)`` begins the next."""
+
+    def __init__(self, console: Console, total_steps: int) -> None:
+        self.console, self.total = console, total_steps
+        self.progress = bars(console) if console.is_terminal else None
+
+    def __enter__(self) -> Observer:
+        if self.progress:
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.progress:
+            self.progress.stop()
+
+    def __call__(self, label: str) -> Callable[[Path], None]:
+        return Watcher(self.console, label, self.total, self.progress).watch
 
 
 def bars(console: Console) -> Progress:

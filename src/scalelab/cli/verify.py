@@ -9,7 +9,7 @@ from rich.table import Table
 
 from scalelab import spec as specs
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
-from scalelab.cli.terminal import console
+from scalelab.cli.terminal import Observer, console
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Cell, VerifyRecord
 from scalelab.report import text
@@ -42,9 +42,10 @@ def run(words: list[str], debug: bool) -> int:
     names = values.pop("strategy", [name for name in STRATEGIES if name != "single"])
     base = specs.from_mapping(values, flags=True)
     err = console(to_stderr=True)
-    with Pool() as pool:
+    wanted = [names] if isinstance(names, str) else names
+    with Pool() as pool, Observer(err, base.steps or 0) as observer:
         pool.warm()
-        result = study.verify(pool, base, [names] if isinstance(names, str) else names, parsed.float32, lambda cell: _tell(err, cell))
+        result = study.verify(pool, base, wanted, parsed.float32, lambda cell: _tell(err, cell), observer)
     if parsed.json:
         print(msgspec.json.encode(result).decode())
     else:
@@ -53,8 +54,7 @@ def run(words: list[str], debug: bool) -> int:
 
 
 def _tell(err: Console, cell: Cell) -> None:
-    if err.is_terminal:
-        err.print(f"{escape(cell.strategy)}: {MARKS[cell.status]}")
+    err.print(f"{escape(cell.strategy)}: {MARKS[cell.status]}")
 
 
 def show(out: Console, result: VerifyRecord) -> None:

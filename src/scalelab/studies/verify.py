@@ -32,6 +32,12 @@ FLOOR = 1e-6
 DEFAULTS = {"steps": 4, "batch": 32}
 
 State = dict[str, np.ndarray]
+Observe = Callable[[str], Callable[[Path], None]]
+
+
+def unobserved(strategy: str) -> Callable[[Path], None]:
+    """Nobody watches."""
+    return lambda folder: None
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,12 @@ class Outcome:
 
 
 def verify(
-    pool: Pool, base: Spec, names: Sequence[str], float32: bool, on_cell: Callable[[Cell], None], watch: Callable[[Path], None] = lambda _: None
+    pool: Pool, base: Spec, names: Sequence[str], float32: bool, on_cell: Callable[[Cell], None], observe: Observe = unobserved
 ) -> VerifyRecord:
-    """Compare each strategy of ``names`` on ``base.workers`` workers with ``single``. Raises ScalelabError when ``single`` can't run."""
+    """Compare each strategy of ``names`` on ``base.workers`` workers with ``single``. Raises ScalelabError when ``single`` can't run.
+
+    ``on_cell`` hears of each result; ``observe(strategy)`` gives the function that follows a training's folder.
+    """
     precision = "fp32" if float32 else "fp64"
     for name in names:
         strategies.entry(name)  # an unknown name is told before anything starts
@@ -60,26 +69,26 @@ def verify(
             common, strategy="single", workers=1, batch=derived.batch, batch_per_worker=None, micro_batch=None,
             accumulate=derived.accumulate, norm_slices=slices,
         )  # fmt: skip
-        reference = _train(pool, alone, watch)
+        reference = _train(pool, alone, observe)
         result = VerifyRecord(
             model=base.model, data=base.data, precision=precision, tolerance=TOLERANCE[precision], steps=len(reference.record.losses),
             batch=reference.record.derived.batch, notes=_notes(base, float32),
         )  # fmt: skip
         for name in names:
-            cell = _cell(pool, msgspec.structs.replace(common, strategy=name), reference, result.tolerance, watch)
+            cell = _cell(pool, msgspec.structs.replace(common, strategy=name), reference, result.tolerance, observe)
             result.cells.append(cell)
             on_cell(cell)
     return result
 
 
-def _cell(pool: Pool, spec: Spec, reference: Outcome, tolerance: float, watch: Callable[[Path], None]) -> Cell:
+def _cell(pool: Pool, spec: Spec, reference: Outcome, tolerance: float, observe: Observe) -> Cell:
     if strategies.entry(spec.strategy).axis is None:
         spec = msgspec.structs.replace(
             spec, workers=1, batch=reference.record.derived.batch, batch_per_worker=None, accumulate=reference.record.derived.accumulate, micro_batch=None
         )
     blank = Cell(strategy=spec.strategy, engine=spec.engine, workers=spec.workers, status="not_applicable")
     try:
-        outcome = _train(pool, spec, watch)
+        outcome = _train(pool, spec, observe)
     except RunError as error:
         return msgspec.structs.replace(blank, status="failed", reason=str(error))
     except ScalelabError as error:
@@ -87,8 +96,8 @@ def _cell(pool: Pool, spec: Spec, reference: Outcome, tolerance: float, watch: C
     return _compare(blank, reference, outcome, tolerance)
 
 
-def _train(pool: Pool, spec: Spec, watch: Callable[[Path], None]) -> Outcome:
-    record = local.train(pool, local.prepare(pool, spec), sys.argv, watch)
+def _train(pool: Pool, spec: Spec, observe: Observe) -> Outcome:
+    record = local.train(pool, local.prepare(pool, spec), sys.argv, observe(spec.strategy))
     if record.status != "completed" or record.failure is not None:
         raise RunError(record.failure.error if record.failure else f"the training ended {record.status}")
     files = sorted(Path(spec.out, record.run, "checkpoints").glob("step-*.safetensors"))

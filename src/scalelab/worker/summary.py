@@ -8,7 +8,7 @@ import torch
 
 from scalelab.comm.instruments import METHOD as COMMUNICATION_METHOD
 from scalelab.measure import memory
-from scalelab.measure.statistics import absent, difference, figure
+from scalelab.measure.statistics import absent, blocks, difference, figure
 from scalelab.record.export import steps_parquet
 from scalelab.record.schema import Communication, Figure, Memory
 from scalelab.worker.checkpoint import Progress
@@ -57,7 +57,7 @@ def conclude(journal: Journal, job: Job, facts: RankFacts, readings: Readings | 
     journal.save()
     record.memory_bytes = _memory(facts)
     record.communication_seconds, record.bytes_sent = _communication(job, readings)
-    record.compute_seconds = _compute(record.step_seconds, record.communication_seconds.exposed, record.data_wait_seconds)
+    record.compute_seconds = _compute(journal, record.communication_seconds.exposed)
     record.method = {**METHOD, "memory_bytes": memory.METHOD[job.world.device.type]}
     record.seconds = (record.seconds or 0.0) + seconds
     if facts.drift > 0:
@@ -88,7 +88,10 @@ def _communication(job: Job, readings: Readings | None) -> tuple[Communication, 
     return Communication(total=total, exposed=exposed, hidden=hidden), sent
 
 
-def _compute(step: Figure, exposed: Figure, wait: Figure) -> Figure:
-    if step.median is None or wait.median is None:
-        return absent("s", step.reason or "the step time is absent")
-    return Figure(unit="s", median=step.median - max(exposed.median or 0.0, 0.0) - wait.median, n=step.n, mad=step.mad)
+def _compute(journal: Journal, exposed: Figure) -> Figure:
+    """Blocks of (step - data wait), less the median exposed communication."""
+    timed = journal.timed_steps()
+    if not timed:
+        return absent("s", journal.record.step_seconds.reason or "the step time is absent")
+    cost = max(exposed.median or 0.0, 0.0)
+    return figure([value - cost for value in blocks([s.seconds - s.data_seconds for s in timed])], "s")

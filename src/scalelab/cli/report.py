@@ -1,0 +1,41 @@
+"""``scalelab report``: recorded runs as one page to read and to send."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from scalelab.cli.flags import Parser, add_common
+from scalelab.cli.terminal import console
+from scalelab.errors import ScalelabError
+from scalelab.record import folder as records
+from scalelab.report import FORMATS, write
+
+EXAMPLE = """  scalelab report
+  scalelab report runs/20260101T120000Z-basic_cnn-ddp-1a2b3c zero3-4d5e6f -o compare.html
+  scalelab report --format md -o report.md"""
+
+
+def run(words: list[str], debug: bool) -> int:
+    """The command; its exit status."""
+    parser = Parser("report", "Show recorded runs as one self-contained page: no network, fit to be mailed.", EXAMPLE)
+    parser.add_argument("names", metavar="RUN", nargs="*", help="a run's folder, a unique part of its name, or latest; all runs when left out")
+    parser.add_argument("-o", "--output", metavar="FILE", help="the file to write (default report.html, or report.FORMAT)")
+    parser.add_argument("--format", metavar="|".join(FORMATS), help="default: what the file's name ends in, else html")
+    parser.add_argument("--out", metavar="FOLDER", default="runs", help="folder that holds the runs (default runs)")
+    parser.add_argument("--title", metavar="TEXT", help="the page's title")
+    parser.add_argument("--question", metavar="TEXT", help="what was asked")
+    add_common(parser)
+    parsed = parser.parse(words)
+    ending = Path(parsed.output or "").suffix.removeprefix(".")
+    kind = parsed.format or (ending if ending in FORMATS else "html")
+    folders = records.find(parsed.names, Path(parsed.out))
+    if not folders:
+        raise ScalelabError(f"no runs in {parsed.out}; `scalelab train` or `scalelab demo` makes one")
+    path = write(folders, Path(parsed.output or f"report.{kind}"), kind, parsed.title, parsed.question)
+    if parsed.json:
+        print(msgspec.json.encode({"report": str(path), "runs": [str(f) for f in folders]}).decode())
+    else:
+        console().print(f"{path}: {len(folders)} run{'s' * (len(folders) > 1)}, {path.stat().st_size / 1e6:.1f} MB", markup=False)
+    return 0
