@@ -12,7 +12,10 @@ def basic_cnn(channels_last: bool = False) -> nn.Sequential:
     channels = 3
     for out in (32, 64, 128):
         layers += [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out)]
-        layers += [nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+        layers += [
+            nn.MaxPool2d(2),
+            nn.ReLU(inplace=True),
+        ]  # the same function as the other order, and faster: all contenders have it
         channels = out
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(2048, 10))
     return model.to(memory_format=torch.channels_last) if channels_last else model

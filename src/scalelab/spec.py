@@ -29,30 +29,46 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One training, wholly described."""
 
     # what is learnt
-    model: Annotated[str, field("task", "basic_cnn, resnet18, torchvision:NAME, timm:NAME or path/to/file.py:function")] = "basic_cnn"
+    model: Annotated[str, field("task", "basic_cnn, resnet18, torchvision:NAME, timm:NAME or path/to/file.py:function")] = (
+        "basic_cnn"
+    )
     model_args: Annotated[dict[str, Any], field("task", "KEY=VALUE, passed to the model's function (repeatable)")] = {}
     data: Annotated[str, field("task", "digits, cifar10, synthetic or path/to/file.py:function")] = "digits"
-    data_dir: Annotated[str | None, field("task", "folder of the data set (cifar10: official archive, its folder, or Parquet)")] = None
+    data_dir: Annotated[
+        str | None, field("task", "folder of the data set (cifar10: official archive, its folder, or Parquet)")
+    ] = None
     train_limit: Annotated[Positive | None, field("task", "use only the first N training samples")] = None
     test_limit: Annotated[Positive | None, field("task", "use only the first N test samples")] = None
     image_size: Annotated[int, field("task", "height and width of synthetic images", ge=1)] = 32
     classes: Annotated[int, field("task", "number of classes of synthetic data", ge=2)] = 10
-    augment: Annotated[Literal["auto", "none", "crop", "flip", "crop+flip"], field("task", "auto: what suits the data set")] = "auto"
+    augment: Annotated[Literal["auto", "none", "crop", "flip", "crop+flip"], field("task", "auto: what suits the data set")] = (
+        "auto"
+    )
     seed: Annotated[int, field("task", "of the initial weights, the order and the augmentation", ge=0)] = 0
 
     # how it is spread
     strategy: Annotated[str, field("strategy", "single, ddp, zero1, zero2, zero3 or path/to/file.py:Class")] = "single"
     engine: Annotated[Literal["torch"], field("strategy", "who carries the strategy out")] = "torch"
     workers: Annotated[int, field("strategy", "number of processes (ranks)", ge=1)] = 1
-    device: Annotated[Literal["auto", "cpu", "cuda"], field("strategy", "auto: cuda when every worker can have a GPU, else cpu")] = "auto"
-    threads_per_worker: Annotated[Positive | None, field("strategy", "CPU threads of each worker; default: cores / workers")] = None
-    batch_norm: Annotated[Literal["local", "sync"], field("strategy", "sync: statistics of the global batch, exact; local: of each worker's share")] = "local"
-    norm_slices: Annotated[int, field("strategy", "batch norm sees this many slices of a batch apart, as so many workers would", ge=1)] = 1
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], field("strategy", "auto: cuda when every worker can have a GPU, else cpu")
+    ] = "auto"
+    threads_per_worker: Annotated[Positive | None, field("strategy", "CPU threads of each worker; default: cores / workers")] = (
+        None
+    )
+    batch_norm: Annotated[
+        Literal["local", "sync"], field("strategy", "sync: statistics of the global batch, exact; local: of each worker's share")
+    ] = "local"
+    norm_slices: Annotated[
+        int, field("strategy", "batch norm sees this many slices of a batch apart, as so many workers would", ge=1)
+    ] = 1
     timeout: Annotated[float, field("strategy", "seconds after which a silent worker ends the job", gt=0)] = 600.0
     master_port: Annotated[Port | None, field("strategy", "port of the rendezvous; default: a free one")] = None
 
     # batch: exactly one of batch and batch_per_worker; of micro_batch and accumulate at most one
-    batch: Annotated[Positive | None, field("batch", "global batch: samples per optimizer step over all workers (default 64)")] = None
+    batch: Annotated[
+        Positive | None, field("batch", "global batch: samples per optimizer step over all workers (default 64)")
+    ] = None
     batch_per_worker: Annotated[Positive | None, field("batch", "the same, said per worker")] = None
     micro_batch: Annotated[Positive | None, field("batch", "samples of one forward on one worker")] = None
     accumulate: Annotated[Positive | None, field("batch", "forwards per optimizer step on each worker")] = None
@@ -72,7 +88,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     channels_last: Annotated[Literal["auto", "on", "off"], field("optimization", "memory layout; auto: where it helps")] = "auto"
 
     # how long
-    epochs: Annotated[Positive | None, field("length", "total epochs, also after --resume (default 1, or as many as --steps needs)")] = None
+    epochs: Annotated[
+        Positive | None, field("length", "total epochs, also after --resume (default 1, or as many as --steps needs)")
+    ] = None
     steps: Annotated[Positive | None, field("length", "total optimizer steps; with --epochs, whichever ends first")] = None
     stop_after_epoch: Annotated[Positive | None, field("length", "end early, as if the run were to be resumed")] = None
     target_accuracy: Annotated[Fraction | None, field("length", "stop when the test accuracy reaches it (0 to 1)")] = None
@@ -86,7 +104,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     evaluate: Annotated[bool, field("record", "evaluate on the test set after each epoch")] = True
     dropout: Annotated[bool, field("record", "false: dropout and stochastic depth are set to 0 (verify does)")] = True
     warmup_steps: Annotated[int, field("record", "first steps that train but are left out of the timing", ge=0)] = 5
-    probe_steps: Annotated[int, field("record", "pairs of steps, with and without communication, that measure it; 0: none", ge=0)] = 8
+    probe_steps: Annotated[
+        int, field("record", "pairs of steps, with and without communication, that measure it; 0: none", ge=0)
+    ] = 8
 
 
 FIELDS: tuple[str, ...] = Spec.__struct_fields__
@@ -123,7 +143,6 @@ def from_mapping(values: dict[str, Any], source: str = "", flags: bool = False) 
 
     ``flags`` names the fields as on the command line in the errors (``--micro-batch``).
     """
-    shown = (lambda name: "--" + name.replace("_", "-")) if flags else (lambda name: name)
     prefix = f"{source}: " if source else ""
     for key in values:
         if key not in FIELDS:
@@ -134,7 +153,8 @@ def from_mapping(values: dict[str, Any], source: str = "", flags: bool = False) 
         what, _, path = str(error).partition(" - at `$.")
         name = path.rstrip("`").split("[")[0]
         what = what[0].lower() + what[1:]
-        raise ScalelabError(f"{prefix}{shown(name)} {values.get(name)!r}: {what} ({HELP[name]})") from None
+        shown = "--" + name.replace("_", "-") if flags else name
+        raise ScalelabError(f"{prefix}{shown} {values.get(name)!r}: {what} ({HELP[name]})") from None
 
 
 def load(path: Path) -> Spec:
@@ -171,7 +191,9 @@ def derive(spec: Spec, degrees: tuple[int, int, int], cores: int) -> Derived:
     replicas = data * shard
     batch, accumulate, micro = _batch(spec, replicas), spec.accumulate, spec.micro_batch
     if batch % replicas:
-        raise ScalelabError(f"--batch {batch} does not divide over {replicas} workers; nearest: {_nearest_multiples(batch, replicas)}")
+        raise ScalelabError(
+            f"--batch {batch} does not divide over {replicas} workers; nearest: {_nearest_multiples(batch, replicas)}"
+        )
     share = batch // replicas
     if micro is not None and accumulate is not None and micro * accumulate != share:
         raise ScalelabError(
@@ -180,11 +202,15 @@ def derive(spec: Spec, degrees: tuple[int, int, int], cores: int) -> Derived:
         )
     if micro is not None:
         if share % micro:
-            raise ScalelabError(f"--micro-batch {micro} does not divide the {share} samples of a worker; nearest: {_nearest_divisors(share, micro)}")
+            raise ScalelabError(
+                f"--micro-batch {micro} does not divide the {share} samples of a worker; nearest: {_nearest_divisors(share, micro)}"
+            )
         accumulate = share // micro
     accumulate = accumulate or 1
     if share % accumulate:
-        raise ScalelabError(f"--accumulate {accumulate} does not divide the {share} samples of a worker; nearest: {_nearest_divisors(share, accumulate)}")
+        raise ScalelabError(
+            f"--accumulate {accumulate} does not divide the {share} samples of a worker; nearest: {_nearest_divisors(share, accumulate)}"
+        )
     threads = spec.threads_per_worker or max(1, cores // spec.workers)
     return Derived(
         batch=batch, micro_batch=share // accumulate, accumulate=accumulate, data=data, shard=shard, pipe=pipe, threads=threads,

@@ -44,9 +44,24 @@ def run(words: list[str], debug: bool) -> int:
     with Pool() as pool:
         pool.warm()
         with Observer(err, parsed.steps) as observer:
-            found = demo.run(pool, parsed.out, usable_cores(), parsed.steps, observer, lambda cell: err.print(f"verify {cell.strategy}: {cell.status}"))
+            found = demo.run(
+                pool,
+                parsed.out,
+                usable_cores(),
+                parsed.steps,
+                observer,
+                lambda cell: err.print(f"verify {cell.strategy}: {cell.status}"),
+            )
     answer = sentence(found.records)
-    path = write(found.folders, Path(parsed.output), "html", "scalelab demo: five ways of spreading a training", demo.QUESTION, answer, found.verified)
+    path = write(
+        found.folders,
+        Path(parsed.output),
+        "html",
+        "scalelab demo: five ways of spreading a training",
+        demo.QUESTION,
+        answer,
+        found.verified,
+    )
     if parsed.json:
         document = {
             "study": "demo", "question": demo.QUESTION, "answer": answer, "rows": rows(found.records, found.verified),

@@ -65,12 +65,27 @@ def add_spec(parser: argparse.ArgumentParser, leave_out: Iterable[str] = (), sev
         text = specs.HELP[name].replace("%", "%%")
         shown = "" if default is None or default == {} or isinstance(default, bool) else f" (default {default})"
         if name == "model_args":
-            group.add_argument("--model-arg", dest=name, action="append", metavar="KEY=VALUE", default=argparse.SUPPRESS, help=text.split(", ", 1)[1])
+            group.add_argument(
+                "--model-arg",
+                dest=name,
+                action="append",
+                metavar="KEY=VALUE",
+                default=argparse.SUPPRESS,
+                help=text.split(", ", 1)[1],
+            )
         elif hints[name] is bool:
-            group.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=f"{text} (default {'on' if default else 'off'})")
+            group.add_argument(
+                flag,
+                dest=name,
+                action=argparse.BooleanOptionalAction,
+                default=argparse.SUPPRESS,
+                help=f"{text} (default {'on' if default else 'off'})",
+            )
         else:
             many: dict[str, Any] = {"nargs": "+"} if name in several else {}
-            group.add_argument(flag, dest=name, metavar=_metavar(name, hints[name]), default=argparse.SUPPRESS, help=text + shown, **many)
+            group.add_argument(
+                flag, dest=name, metavar=_metavar(name, hints[name]), default=argparse.SUPPRESS, help=text + shown, **many
+            )
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +105,10 @@ def values_of(parsed: argparse.Namespace, base: dict[str, Any] | None = None) ->
     flags = {name: value for name, value in vars(parsed).items() if name in specs.FIELDS}
     if "model_args" in flags:
         flags["model_args"] = dict(_pair(text) for text in flags["model_args"])
-    for one, other in (("batch", "batch_per_worker"), ("micro_batch", "accumulate")):  # a flag replaces the base's other way to say it
+    for one, other in (
+        ("batch", "batch_per_worker"),
+        ("micro_batch", "accumulate"),
+    ):  # a flag replaces the base's other way to say it
         for given_name, replaced in ((one, other), (other, one)):
             if given_name in flags and replaced not in flags:
                 values.pop(replaced, None)

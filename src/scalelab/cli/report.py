@@ -20,7 +20,9 @@ EXAMPLE = """  scalelab report
 def run(words: list[str], debug: bool) -> int:
     """The command; its exit status."""
     parser = Parser("report", "Show recorded runs as one self-contained page: no network, fit to be mailed.", EXAMPLE)
-    parser.add_argument("names", metavar="RUN", nargs="*", help="a run's folder, a unique part of its name, or latest; all runs when left out")
+    parser.add_argument(
+        "names", metavar="RUN", nargs="*", help="a run's folder, a unique part of its name, or latest; all runs when left out"
+    )
     parser.add_argument("-o", "--output", metavar="FILE", help="the file to write (default report.html, or report.FORMAT)")
     parser.add_argument("--format", metavar="|".join(FORMATS), help="default: what the file's name ends in, else html")
     parser.add_argument("--out", metavar="FOLDER", default="runs", help="folder that holds the runs (default runs)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -33,7 +33,12 @@ def run(words: list[str], debug: bool) -> int:
     """The command; its exit status."""
     parser = Parser("runs", "List, show, compare or export recorded runs.", EXAMPLE)
     parser.add_argument("action", metavar="|".join(ACTIONS), help="what to do; list when left out", nargs="?", default="list")
-    parser.add_argument("names", metavar="RUN", nargs="*", help="a run's folder, a unique part of its name, or latest; export: csv or parquet first")
+    parser.add_argument(
+        "names",
+        metavar="RUN",
+        nargs="*",
+        help="a run's folder, a unique part of its name, or latest; export: csv or parquet first",
+    )
     parser.add_argument("--out", metavar="FOLDER", default="runs", help="folder that holds the runs (default runs)")
     parser.add_argument("-o", "--output", metavar="FILE", help="export: the file to write (default runs.csv or runs.parquet)")
     add_common(parser)
@@ -63,11 +68,21 @@ def list_(names: list[str], out: Path, as_json: bool, output: str | None) -> int
         for column in ("images/s", "accuracy", "loss"):
             table.add_column(column, justify="right")
         for record in found:
-            table.add_row(
-                escape(record.run), _age(record), record.status, escape(record.strategy), str(record.workers), escape(str(record.spec["model"])),
-                escape(str(record.spec["data"])), text.shown(record.images_per_second, text.rate),
-                text.ABSENT if record.accuracy is None else text.percent(record.accuracy), f"{record.losses[-1]:.4f}" if record.losses else text.ABSENT,
-            )  # fmt: skip
+            facts = (
+                record.run,
+                _age(record),
+                record.status,
+                record.strategy,
+                record.workers,
+                record.spec["model"],
+                record.spec["data"],
+            )
+            results = (
+                text.shown(record.images_per_second, text.rate),
+                text.ABSENT if record.accuracy is None else text.percent(record.accuracy),
+                f"{record.losses[-1]:.4f}" if record.losses else text.ABSENT,
+            )
+            table.add_row(*(escape(str(fact)) for fact in facts), *results)
         console().print(table)
     for fault in faults:
         console(to_stderr=True).print(f"left out: {fault}", markup=False)
@@ -82,7 +97,11 @@ def show(names: list[str], out: Path, as_json: bool, output: str | None) -> int:
         print(msgspec.json.encode(loaded[0] if len(loaded) == 1 else loaded).decode())
         return 0
     for folder, record in zip(folders, loaded, strict=True):
-        console().print(f"{record.name}: {record.strategy} on {record.workers} workers, batch {record.derived.batch}", markup=False, style="bold")
+        console().print(
+            f"{record.name}: {record.strategy} on {record.workers} workers, batch {record.derived.batch}",
+            markup=False,
+            style="bold",
+        )
         summarise(console(), record, folder)
         if record.failure is not None:
             tell_failure(console(), record, folder, debug=False)
@@ -111,7 +130,12 @@ def compare_(names: list[str], out: Path, as_json: bool, output: str | None) -> 
         write = SHOW.get(row.name, text.seconds)
         verdict = "differs" if row.differs else "no difference shown" if row.ratio.ci95 else row.ratio.reason or ""
         table.add_row(
-            row.name, text.shown(row.a, write), text.shown(row.b, write), text.shown(row.ratio, text.times), text.interval(row.ratio, text.times), verdict
+            row.name,
+            text.shown(row.a, write),
+            text.shown(row.b, write),
+            text.shown(row.ratio, text.times),
+            text.interval(row.ratio, text.times),
+            verdict,
         )
     say.print(table)
     if found.loss.median is not None:
@@ -140,7 +164,7 @@ assert FIGURES.keys() >= SHOW.keys()
 
 def _age(record: TrainRecord) -> str:
     started = datetime.fromisoformat(record.attempts[0].started)
-    seconds = (datetime.now(timezone.utc) - started).total_seconds()
+    seconds = (datetime.now(UTC) - started).total_seconds()
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

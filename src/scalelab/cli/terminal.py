@@ -26,7 +26,10 @@ def console(to_stderr: bool = False) -> Console:
 
 
 class Watcher:
-    """Follows a run's folder and shows a bar (terminal) or a line now and then (elsewhere). ``watch(folder)`` is the launcher's callback."""
+    """Follows a run's folder and shows a bar (terminal) or a line now and then (elsewhere).
+
+    ``watch(folder)`` is the launcher's callback.
+    """
 
     def __init__(self, console: Console, label: str, total_steps: int, progress: Progress | None = None) -> None:
         self.console, self.label, self.total = console, label, total_steps

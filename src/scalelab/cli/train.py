@@ -61,9 +61,19 @@ def spec_of(values: dict[str, Any]) -> Spec:
     if records.load(folder).status == "running":
         _refuse_running(folder)
     kept = msgspec.to_builtins(specs.load(folder / "spec.yaml"))
-    for stop in ("stop_after_epoch", "target_accuracy", "steps", "early_stop"):  # what ended the run once must not end it at once again
+    for stop in (
+        "stop_after_epoch",
+        "target_accuracy",
+        "steps",
+        "early_stop",
+    ):  # what ended the run once must not end it at once again
         kept.pop(stop, None)
-    for one, other in (("batch", "batch_per_worker"), ("batch_per_worker", "batch"), ("micro_batch", "accumulate"), ("accumulate", "micro_batch")):
+    for one, other in (
+        ("batch", "batch_per_worker"),
+        ("batch_per_worker", "batch"),
+        ("micro_batch", "accumulate"),
+        ("accumulate", "micro_batch"),
+    ):
         if values.get(one) is not None:
             kept[other] = None
     return specs.from_mapping({**kept, **values, "resume": str(folder), "out": str(folder.parent)}, flags=True)
@@ -88,7 +98,9 @@ def explain(err: Console, prepared: Prepared) -> None:
         markup=False,
     )
     if prepared.plan["dropped"]:
-        err.print(f"the last {prepared.plan['dropped']} training images, a partial batch, are left out of each epoch", markup=False)
+        err.print(
+            f"the last {prepared.plan['dropped']} training images, a partial batch, are left out of each epoch", markup=False
+        )
     if derived.oversubscribed:
         err.print("oversubscribed: more threads than cores, so no efficiency is claimed for this run", style="yellow")
     if spec.precision == "bf16" and spec.device == "cpu":
@@ -129,4 +141,6 @@ def tell_failure(err: Console, record: TrainRecord, folder: Path, debug: bool) -
     where = f"rank {failure.rank} on {failure.host}" if failure.rank is not None else "the run"
     if debug or not failure.expected:
         err.print(failure.traceback.rstrip(), markup=False, style="dim")
-    err.print(f"scalelab: {where} failed: {failure.error}; its log: {folder}/logs/rank-{failure.rank}.txt", markup=False, soft_wrap=True)
+    err.print(
+        f"scalelab: {where} failed: {failure.error}; its log: {folder}/logs/rank-{failure.rank}.txt", markup=False, soft_wrap=True
+    )

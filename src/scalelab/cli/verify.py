@@ -24,7 +24,12 @@ FIXED = ("precision", "epochs", "evaluate", "probe_steps", "warmup_steps", "chec
          "target_accuracy", "early_stop", "dropout", "norm_slices")  # fmt: skip
 """fields that a verification sets itself"""
 DEFAULTS = {"workers": 2, "batch_norm": "sync", "augment": "auto", **study.DEFAULTS}
-MARKS = {"passed": "[green]passed[/]", "failed": "[bold red]failed[/]", "not_applicable": "[yellow]not applicable[/]", "differs_by_design": "differs by design"}
+MARKS = {
+    "passed": "[green]passed[/]",
+    "failed": "[bold red]failed[/]",
+    "not_applicable": "[yellow]not applicable[/]",
+    "differs_by_design": "differs by design",
+}
 
 
 def run(words: list[str], debug: bool) -> int:
@@ -68,7 +73,12 @@ def show(out: Console, result: VerifyRecord) -> None:
         table.add_column(column, justify="left" if column in ("strategy", "") else "right")
     for cell in result.cells:
         found = (cell.max_loss_difference, cell.max_parameter_difference, cell.max_buffer_difference)
-        table.add_row(escape(cell.strategy), str(cell.workers), MARKS[cell.status], *(text.ABSENT if v is None else f"{v:.1e}" for v in found))
+        table.add_row(
+            escape(cell.strategy),
+            str(cell.workers),
+            MARKS[cell.status],
+            *(text.ABSENT if v is None else f"{v:.1e}" for v in found),
+        )
     out.print(table)
     for cell in result.cells:
         if cell.reason:

@@ -28,7 +28,7 @@ def synchronise(model: nn.Module, group: dist.ProcessGroup) -> nn.Module:
     """Make every batch norm of ``model`` use the statistics of all ranks of ``group``; parameters and names stay."""
     for norm in _batch_norms(model):
         norm.__class__ = _synced(type(norm))
-        norm.group = group  # type: ignore[assignment]
+        norm.__dict__["group"] = group  # not through Module.__setattr__: it is no part of the module's state
     return model
 
 
@@ -39,7 +39,7 @@ def per_replica(model: nn.Module, replicas: int) -> nn.Module:
     """
     for norm in _batch_norms(model):
         norm.__class__ = _sliced(type(norm))
-        norm.replicas = replicas  # type: ignore[assignment]
+        norm.__dict__["replicas"] = replicas
     return model
 
 
@@ -76,7 +76,7 @@ class _SyncForward:
         if not self.training and self.running_mean is not None:
             out = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         else:
-            out, mean, unbiased = _SyncBatchNorm.apply(x, self.weight, self.bias, self.eps, self.group)  # type: ignore[no-untyped-call]
+            out, mean, unbiased = _SyncBatchNorm.apply(x, self.weight, self.bias, self.eps, self.group)
             _track(self, mean, unbiased)
         return self.act(self.drop(out)) if _has_activation(self) else out  # type: ignore[operator]
 
@@ -150,7 +150,7 @@ class _SyncBatchNorm(torch.autograd.Function):
         return out.to(x.dtype), mean, unbiased
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> Any:
         normal, weight, inverse, count = ctx.saved_tensors
         grad = grad.to(normal.dtype)

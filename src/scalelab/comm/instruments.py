@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 METHOD = {
-    "communication_seconds.exposed": "step time - the same step with local copies in place of collectives, in interleaved pairs on a snapshot of "
-    "the training state that is restored bit for bit; the slowest rank's; both steps of a pair run under a dispatch mode",
+    "communication_seconds.exposed": "step time - the same step with local copies in place of collectives, in interleaved pairs "
+    "on a snapshot of the training state that is restored bit for bit; the slowest rank's; both steps of a pair run under a dispatch mode",
     "communication_seconds.total": "union of the intervals in which a collective was under way, by torch.profiler, in a few probe steps; "
     "the slowest rank's, time in the backend's queue included",
     "communication_seconds.hidden": "total - exposed",
@@ -47,7 +47,7 @@ class CountBytes(TorchDispatchMode):
     """Adds up, in ``sent``, the bytes this rank sends in collectives; ``calls`` counts them by operator."""
 
     def __init__(self, backend: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.backend, self.sent, self.calls = backend, 0.0, dict[str, int]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -68,7 +68,7 @@ class CommunicationOff(TorchDispatchMode):
     """
 
     def __init__(self, alone: dist.ProcessGroup) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.alone = alone
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

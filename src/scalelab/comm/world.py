@@ -42,7 +42,9 @@ def join(spec: Spec, derived: Derived) -> World:
     The rank grid is ``arange(world).view(data, shard, pipe)``: data × shard ranks see different samples.
     Raises RunError when the variables contradict the spec.
     """
-    rank, size, local = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    rank, size, local = (
+        int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    )
     if size != spec.workers:
         raise RunError(f"WORLD_SIZE is {size} but the spec says workers {spec.workers}: start exactly {spec.workers} ranks")
     device = _device(spec, local)
@@ -54,6 +56,13 @@ def join(spec: Spec, derived: Derived) -> World:
     return World(rank, size, local, device, backend, data * derived.shard + shard, derived.replicas, socket.gethostname())
 
 
+def subgroup(ranks: list[int]) -> dist.ProcessGroup:
+    """The process group of these ranks, in which this rank is. A collective of all ranks; each names the group it is in."""
+    group = dist.new_group(ranks, use_local_synchronization=True)
+    assert isinstance(group, dist.ProcessGroup), "a rank that is not in the group"
+    return group
+
+
 def leave() -> None:
     """Part from the other ranks at the end of a run that went well."""
     dist.barrier()
@@ -61,15 +70,19 @@ def leave() -> None:
 
 
 def _device(spec: Spec, local_rank: int) -> torch.device:
-    if spec.device == "cpu" or (spec.device == "auto" and torch.cuda.device_count() < int(os.environ.get("LOCAL_WORLD_SIZE", spec.workers))):
+    if spec.device == "cpu" or (
+        spec.device == "auto" and torch.cuda.device_count() < int(os.environ.get("LOCAL_WORLD_SIZE", spec.workers))
+    ):
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
-        raise RunError(f"--device cuda: worker {local_rank} has no GPU, this host has {torch.cuda.device_count()}; use fewer --workers or --device cpu")
+        raise RunError(
+            f"--device cuda: worker {local_rank} has no GPU, this host has {torch.cuda.device_count()}; use fewer --workers or --device cpu"
+        )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
 
 
-def _store(rank: int, size: int, timeout: timedelta) -> dist.Store:
+def _store(rank: int, size: int, timeout: timedelta) -> dist.TCPStore:
     address, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), int(os.environ.get("MASTER_PORT", 0))
     listening = os.environ.pop(LISTEN_FD, None)
     if rank == 0 and listening is not None:

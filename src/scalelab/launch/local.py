@@ -52,7 +52,9 @@ def prepare(pool: Pool, spec: Spec) -> Prepared:
         found = json.loads(answer.read_text())
     if "error" in found:
         raise ScalelabError(found["error"])
-    return Prepared(spec, derived, msgspec.convert(found["model"], ModelFacts), msgspec.convert(found["data"], DataFacts), found["plan"])
+    return Prepared(
+        spec, derived, msgspec.convert(found["model"], ModelFacts), msgspec.convert(found["data"], DataFacts), found["plan"]
+    )
 
 
 def train(pool: Pool, prepared: Prepared, command: list[str], watch: Callable[[Path], None]) -> TrainRecord:
@@ -62,7 +64,9 @@ def train(pool: Pool, prepared: Prepared, command: list[str], watch: Callable[[P
     """
     spec, listener = prepared.spec, listen(prepared.spec.master_port)
     try:
-        folder = Path(spec.resume) if spec.resume else records.create(Path(spec.out), spec.name or f"{spec.model}-{spec.strategy}")
+        folder = (
+            Path(spec.resume) if spec.resume else records.create(Path(spec.out), spec.name or f"{spec.model}-{spec.strategy}")
+        )
         begin(folder, prepared, command)
         processes: list[Process] = []
         status: Status = "failed"
@@ -119,7 +123,9 @@ def begin(folder: Path, prepared: Prepared, command: list[str]) -> None:
         name = spec.name or f"{spec.model} {spec.strategy} ×{spec.workers}"
         record = TrainRecord(run=folder.name, name=name, attempts=[attempt], **facts, **_unmeasured())  # type: ignore[arg-type]
     if prepared.derived.oversubscribed:
-        record.notes.append(f"oversubscribed: {spec.workers} workers x {prepared.derived.threads} threads on {usable_cores()} cores")
+        record.notes.append(
+            f"oversubscribed: {spec.workers} workers x {prepared.derived.threads} threads on {usable_cores()} cores"
+        )
     records.save(folder, record)
 
 
@@ -167,7 +173,9 @@ def first_failure(folder: Path, processes: list[Process]) -> Failure:
         rank, process = min(silent, key=lambda pair: pair[1].ended or 0.0)
         assert process.status is not None
         log = folder / "logs" / f"rank-{rank}.txt"
-        return Failure(error=f"rank {rank} ended with {describe(process.status)}", host=socket.gethostname(), rank=rank, traceback=tail(log))
+        return Failure(
+            error=f"rank {rank} ended with {describe(process.status)}", host=socket.gethostname(), rank=rank, traceback=tail(log)
+        )
     return min(written.values(), key=lambda pair: pair[0])[1]
 
 

@@ -54,13 +54,21 @@ class Pool:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "scalelab.launch.server", *PRELOAD], stdin=theirs, start_new_session=True, env={**os.environ, **QUIET}
+            [sys.executable, "-m", "scalelab.launch.server", *PRELOAD],
+            stdin=theirs.fileno(),
+            start_new_session=True,
+            env={**os.environ, **QUIET},
         )
         theirs.close()
         self._socket = ours
 
     def start(
-        self, target: str, args: list[str], env: dict[str, str] | None = None, log: Path | None = None, fd: tuple[str, int] | None = None
+        self,
+        target: str,
+        args: list[str],
+        env: dict[str, str] | None = None,
+        log: Path | None = None,
+        fd: tuple[str, int] | None = None,
     ) -> Process:
         """Fork a process that calls ``target`` ("module:function"). ``fd`` (variable's name, descriptor) is handed over."""
         self.warm()
@@ -74,7 +82,9 @@ class Pool:
         try:
             socket.send_fds(self._socket, [json.dumps(request).encode()], [] if fd is None else [fd[1]])
         except OSError:
-            raise RunError("the worker server ended while it started; `python -c 'import scalelab.worker.preload'` shows why") from None
+            raise RunError(
+                "the worker server ended while it started; `python -c 'import scalelab.worker.preload'` shows why"
+            ) from None
         return process
 
     def poll(self, timeout: float) -> None:
@@ -104,7 +114,9 @@ class Pool:
             deadline = time.monotonic() + seconds
             for process in processes:
                 if process.status is None and process.pid is not None:
-                    os.kill(process.pid, sign)  # its pid can't be anyone else's: the server has not reaped it, or would have said so
+                    os.kill(
+                        process.pid, sign
+                    )  # its pid can't be anyone else's: the server has not reaped it, or would have said so
             while any(p.status is None for p in processes) and time.monotonic() < deadline:
                 self.poll(0.05)
 

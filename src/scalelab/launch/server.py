@@ -11,6 +11,7 @@ Protocol, JSON messages on a Unix seqpacket socket (the server's standard input)
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -92,10 +93,8 @@ class Server:
         self._tell({"id": request, "status": os.waitstatus_to_exitcode(status)})
 
     def _tell(self, message: dict[str, Any]) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the launcher is gone: the loop reads that next, and ends the forks
             self.launcher.send(json.dumps(message).encode())
-        except OSError:
-            pass  # the launcher is gone: the loop reads that next, and ends the forks
 
     def _end(self) -> None:
         for _, pid in self.forks.values():

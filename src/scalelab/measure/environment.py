@@ -23,7 +23,9 @@ def usable_cores() -> int:
 
 def host() -> Host:
     """This host's name, processor, usable cores and memory."""
-    return Host(name=socket.gethostname(), processor=_processor(), cores=usable_cores(), memory_bytes=psutil.virtual_memory().total)
+    return Host(
+        name=socket.gethostname(), processor=_processor(), cores=usable_cores(), memory_bytes=psutil.virtual_memory().total
+    )
 
 
 def environment(command: list[str], threads: int) -> Environment:
@@ -49,7 +51,9 @@ def _processor() -> str:
 
 def _git_commit() -> str | None:
     try:
-        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], capture_output=True, text=True, timeout=5)
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], capture_output=True, text=True, timeout=5
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None

@@ -55,7 +55,9 @@ def ratio(a: Sequence[float], b: Sequence[float], unit: str = "ratio") -> Figure
     if min(len(first), len(second)) < 3:
         return Figure(unit=unit, median=value, n=min(len(first), len(second)))
     rng = np.random.default_rng(0)
-    draws = np.median(rng.choice(first, (RESAMPLES, len(first))), axis=1) / np.median(rng.choice(second, (RESAMPLES, len(second))), axis=1)
+    draws = np.median(rng.choice(first, (RESAMPLES, len(first))), axis=1) / np.median(
+        rng.choice(second, (RESAMPLES, len(second))), axis=1
+    )
     low, high = np.percentile(draws, [2.5, 97.5])
     spread = float(MAD_TO_SIGMA * np.median(np.abs(draws - value)))
     return Figure(unit=unit, median=value, n=min(len(first), len(second)), mad=spread, ci95=(float(low), float(high)))
@@ -70,7 +72,9 @@ def difference(a: Sequence[float], b: Sequence[float], unit: str) -> Figure:
     if n < 3:
         return Figure(unit=unit, median=value, n=n)
     rng = np.random.default_rng(0)
-    draws = np.median(rng.choice(first, (RESAMPLES, len(first))), axis=1) - np.median(rng.choice(second, (RESAMPLES, len(second))), axis=1)
+    draws = np.median(rng.choice(first, (RESAMPLES, len(first))), axis=1) - np.median(
+        rng.choice(second, (RESAMPLES, len(second))), axis=1
+    )
     low, high = np.percentile(draws, [2.5, 97.5])
     spread = float(MAD_TO_SIGMA * np.median(np.abs(draws - value)))
     return Figure(unit=unit, median=value, n=n, mad=spread, ci95=(float(low), float(high)))

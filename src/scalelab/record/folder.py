@@ -1,8 +1,8 @@
 """A run's folder: made at the start, appended while it runs, replaced atomically, never half a record.
 
-    runs/<utc time>-<name>-<short id>/
-        record.json  spec.yaml  steps.jsonl  (steps.parquet at the end)  events.out.tfevents…
-        logs/rank-N.txt  failures/rank-N.json  checkpoints/
+runs/<utc time>-<name>-<short id>/
+    record.json  spec.yaml  steps.jsonl  (steps.parquet at the end)  events.out.tfevents…
+    logs/rank-N.txt  failures/rank-N.json  checkpoints/
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -23,7 +23,7 @@ from scalelab.record.schema import Failure, Step, TrainRecord
 
 def now() -> str:
     """UTC, ISO 8601, to the millisecond."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -39,7 +39,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 def create(out: Path, name: str) -> Path:
     """A new run folder under ``out``. Raises ScalelabError where it cannot be made."""
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "run"
     folder = out / f"{stamp}-{safe}-{secrets.token_hex(3)}"
     try:
@@ -95,7 +95,9 @@ def find(names: list[str], out: Path) -> list[Path]:
             matches = runs[-1:]
         if len(matches) != 1:
             what = "no run" if not matches else f"{len(matches)} runs"
-            raise ScalelabError(f"{what} match{'es' if len(matches) < 2 else ''} '{name}' in {out}; `scalelab runs list --out {out}` shows them")
+            raise ScalelabError(
+                f"{what} match{'es' if len(matches) < 2 else ''} '{name}' in {out}; `scalelab runs list --out {out}` shows them"
+            )
         found.append(matches[0])
     return found
 

@@ -59,7 +59,9 @@ def degrees(spec: Spec) -> tuple[int, int, int]:
     axis = entry(spec.strategy).axis
     if axis is None:
         if spec.workers != 1:
-            raise ScalelabError(f"--strategy {spec.strategy} is one process: use --workers 1, or spread it with ddp, zero1, zero2 or zero3")
+            raise ScalelabError(
+                f"--strategy {spec.strategy} is one process: use --workers 1, or spread it with ddp, zero1, zero2 or zero3"
+            )
         return 1, 1, 1
     return tuple(spec.workers if axis == name else 1 for name in ("data", "shard", "pipe"))  # type: ignore[return-value]
 

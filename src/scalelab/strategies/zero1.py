@@ -42,11 +42,14 @@ class Zero1(DDP):
         index = {name: position for position, name in enumerate(self._names())}
         held = state["optimizer"]
         groups = [{**group, "params": [index[name] for name in group["params"]]} for group in held["param_groups"]]
-        self.optimizer.load_state_dict({"state": {index[name]: slot for name, slot in held["state"].items()}, "param_groups": groups})
+        self.optimizer.load_state_dict(
+            {"state": {index[name]: slot for name, slot in held["state"].items()}, "param_groups": groups}
+        )
 
     def _names(self) -> list[str]:
         return [name for name, _ in self.evaluated.named_parameters()]
 
     @property
     def local_optimizer(self) -> Optimizer:
-        return self.optimizer.optim
+        inner: Optimizer = self.optimizer.optim
+        return inner

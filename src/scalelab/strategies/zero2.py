@@ -27,7 +27,8 @@ class Zero2(Strategy):
     def wrap(self, model: nn.Module) -> nn.Module:
         for block in blocks(model):
             fully_shard(block, reshard_after_forward=self.reshard_after_forward)
-        return fully_shard(model, reshard_after_forward=self.reshard_after_forward)
+        fully_shard(model, reshard_after_forward=self.reshard_after_forward)  # in place
+        return model
 
 
 def blocks(model: nn.Module, share: float = 0.05) -> list[nn.Module]:

@@ -13,7 +13,7 @@ from scalelab.record.schema import Cell, TrainRecord, VerifyRecord
 from scalelab.spec import Spec
 from scalelab.studies.verify import DEFAULTS, Observe, verify
 
-QUESTION = "Five ways of spreading the training of a small convolutional network over two workers: how fast is each, and does it learn the same?"
+QUESTION = "Five ways of spreading a training over two workers: how fast is each, and does it learn the same?"
 SPREAD = ("ddp", "zero1", "zero2", "zero3")
 WORKERS = 2
 
@@ -50,5 +50,8 @@ def run(pool: Pool, out: str, cores: int, steps: int, observe: Observe, on_cell:
         record = local.train(pool, local.prepare(pool, spec), sys.argv, observe(spec.name or spec.strategy))
         folders.append(Path(out) / record.run)
         records.append(record)
-    base = Spec(workers=WORKERS, batch_norm="sync", threads_per_worker=max(1, cores // WORKERS), augment="crop", **DEFAULTS)
+    base = Spec(
+        workers=WORKERS, batch_norm="sync", threads_per_worker=max(1, cores // WORKERS), augment="crop",
+        batch=DEFAULTS["batch"], steps=DEFAULTS["steps"],
+    )  # fmt: skip
     return Answer(folders, records, verify(pool, base, SPREAD, False, on_cell))

@@ -84,7 +84,12 @@ def verify(
 def _cell(pool: Pool, spec: Spec, reference: Outcome, tolerance: float, observe: Observe) -> Cell:
     if strategies.entry(spec.strategy).axis is None:
         spec = msgspec.structs.replace(
-            spec, workers=1, batch=reference.record.derived.batch, batch_per_worker=None, accumulate=reference.record.derived.accumulate, micro_batch=None
+            spec,
+            workers=1,
+            batch=reference.record.derived.batch,
+            batch_per_worker=None,
+            accumulate=reference.record.derived.accumulate,
+            micro_batch=None,
         )
     blank = Cell(strategy=spec.strategy, engine=spec.engine, workers=spec.workers, status="not_applicable")
     try:
@@ -133,7 +138,9 @@ def differences(mine: State, reference: State) -> dict[str, float]:
 
 def diagnosis(losses: Sequence[float], apart: dict[str, float], drift: Sequence[str], tolerance: float) -> str:
     """Where the two part, and what usually is the cause: what a person needs to find the bug."""
-    off = sorted((name for name, value in apart.items() if not value <= tolerance and not _is_buffer(name)), key=lambda n: -apart[n])
+    off = sorted(
+        (name for name, value in apart.items() if not value <= tolerance and not _is_buffer(name)), key=lambda n: -apart[n]
+    )
     parameters = [name for name in apart if not _is_buffer(name)]
     if not losses[0] <= tolerance:
         return "the first step's loss already differs: ranks see other samples than the global batch's, or the loss is scaled"
@@ -156,5 +163,7 @@ def _notes(base: Spec, float32: bool) -> list[str]:
     if base.batch_norm == "local":
         notes.append("batch norm local: the reference normalises each worker's slice of the batch by itself")
     if float32:
-        notes.append("float32: the differences hold rounding, amplified by ReLU's kink; float64, the default, tells bugs from rounding")
+        notes.append(
+            "float32: the differences hold rounding, amplified by ReLU's kink; float64, the default, tells bugs from rounding"
+        )
     return notes

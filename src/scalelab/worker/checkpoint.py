@@ -77,7 +77,10 @@ def load(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], Prog
         except (OSError, KeyError, ValueError, RunError, SafetensorError) as error:
             faults.append(f"{pointer.parent.name}/{pointer.name} is damaged ({error})")
             say(f"checkpoint {faults[-1]}; using the one before it")
-    raise ScalelabError(f"{folder}: no checkpoint to resume from" + (f": {'; '.join(faults)}" if faults else " (it ended before its first epoch did)"))
+    raise ScalelabError(
+        f"{folder}: no checkpoint to resume from"
+        + (f": {'; '.join(faults)}" if faults else " (it ended before its first epoch did)")
+    )
 
 
 def _encode(state: dict[str, Any], progress: Progress) -> bytes:

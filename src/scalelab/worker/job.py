@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from scalelab import data, models, optim, strategies
 from scalelab.comm import batch_norm
-from scalelab.comm.world import World
+from scalelab.comm.world import World, subgroup
 from scalelab.data import Batches, Dataset
-from scalelab.errors import ScalelabError
+from scalelab.errors import ScalelabError, unknown
 from scalelab.optim.schedules import SCHEDULES
 from scalelab.record.schema import DataFacts, ModelFacts
 from scalelab.spec import Derived, Spec
@@ -49,10 +49,12 @@ def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFact
     strategy = strategies.load(spec.strategy)
     optim.find(spec.optimizer)
     if spec.schedule not in SCHEDULES:
-        raise strategies.unknown("schedule", spec.schedule, SCHEDULES)
+        raise unknown("schedule", spec.schedule, SCHEDULES)
     strategy.check(spec)
     if spec.device == "cuda" and torch.cuda.device_count() < spec.workers:
-        raise ScalelabError(f"--device cuda: {spec.workers} workers need as many GPUs, this host has {torch.cuda.device_count()}; use --device cpu")
+        raise ScalelabError(
+            f"--device cuda: {spec.workers} workers need as many GPUs, this host has {torch.cuda.device_count()}; use --device cpu"
+        )
     dataset = data.load(spec, say)
     plan = planning.make(spec, derived, len(dataset.train))
     torch.set_num_threads(derived.threads)
@@ -64,7 +66,11 @@ def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFact
     parameters = sum(p.numel() for p in model.parameters())
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     facts = DataFacts(
-        name=dataset.name, train=len(dataset.train), test=len(dataset.test), classes=list(dataset.class_names), shape=list(dataset.shape)
+        name=dataset.name,
+        train=len(dataset.train),
+        test=len(dataset.test),
+        classes=list(dataset.class_names),
+        shape=list(dataset.shape),
     )
     return ModelFacts(name=spec.model, parameters=parameters, bytes=size), facts, plan
 
@@ -80,9 +86,9 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
     def model() -> nn.Module:
         made = seeded_model(spec, dataset).to(world.device, dtype)
         if last:
-            made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            made = made.to(memory_format=torch.channels_last)
         if spec.batch_norm == "sync" and world.replicas > 1:
-            batch_norm.synchronise(made, torch.distributed.new_group(list(range(world.size))))
+            batch_norm.synchronise(made, subgroup(list(range(world.size))))
         if spec.norm_slices > 1:
             batch_norm.per_replica(made, spec.norm_slices)
         return made.train()

@@ -41,17 +41,27 @@ class Journal:
             self.lines.write(b"".join(self.encoder.encode(s) + b"\n" for s in steps))
             self.lines.flush()
         except OSError as error:
-            raise RunError(f"{self.folder}/steps.jsonl: cannot be written: {error.strerror}; free some space or choose another --out") from error
+            raise RunError(
+                f"{self.folder}/steps.jsonl: cannot be written: {error.strerror}; free some space or choose another --out"
+            ) from error
         self.steps.extend(steps)
         for s in steps:
-            self._event(s.step, {"train/loss": s.loss, "train/learning_rate": s.learning_rate, "train/images_per_second": s.batch / s.seconds})
+            self._event(
+                s.step,
+                {"train/loss": s.loss, "train/learning_rate": s.learning_rate, "train/images_per_second": s.batch / s.seconds},
+            )
 
     def add_epoch(self, epoch: Epoch) -> None:
         """Note an epoch's scores in the record. Only the newest epoch keeps its confusion matrix."""
         self.record.epochs = [msgspec.structs.replace(e, confusion=[]) for e in self.record.epochs] + [epoch]
         self._event(
             sum(e.steps for e in self.record.epochs),
-            {"test/loss": epoch.test_loss, "test/accuracy": epoch.accuracy, "test/precision": epoch.precision, "test/recall": epoch.recall},
+            {
+                "test/loss": epoch.test_loss,
+                "test/accuracy": epoch.accuracy,
+                "test/precision": epoch.precision,
+                "test/recall": epoch.recall,
+            },
         )
         self.save()
 

@@ -141,12 +141,18 @@ def enough(job: Job, journal: Journal | None, progress: Progress) -> bool:
     spec = job.spec
     epoch = job.plan.epoch_of(progress.step - 1) + 1
     reasons: list[tuple[bool, Callable[[], str]]] = [
-        (spec.target_accuracy is not None and progress.best_accuracy >= spec.target_accuracy, lambda: f"reached --target-accuracy in epoch {epoch}"),
+        (
+            spec.target_accuracy is not None and progress.best_accuracy >= spec.target_accuracy,
+            lambda: f"reached --target-accuracy in epoch {epoch}",
+        ),
         (
             spec.early_stop is not None and progress.epochs_without_better >= spec.early_stop,
             lambda: f"stopped early: {spec.early_stop} epochs without a better accuracy",
         ),
-        (spec.stop_after_epoch is not None and epoch >= spec.stop_after_epoch, lambda: f"stopped after epoch {epoch}; --resume goes on"),
+        (
+            spec.stop_after_epoch is not None and epoch >= spec.stop_after_epoch,
+            lambda: f"stopped after epoch {epoch}; --resume goes on",
+        ),
     ]
     for met, why in reasons:
         if met:

@@ -25,6 +25,7 @@ from scalelab.record import folder as records
 from scalelab.record.schema import Failure
 from scalelab.spec import Derived, Spec
 from scalelab.worker import checkpoint, job, summary
+from scalelab.worker.allocator import keep_memory
 from scalelab.worker.checkpoint import Progress
 from scalelab.worker.journal import Journal
 from scalelab.worker.loop import train
@@ -55,6 +56,7 @@ def rank(spec_file: str) -> int:
 
 def run(spec: Spec, derived: Derived, folder: Path) -> None:
     """Join the others, train, write the figures."""
+    keep_memory()
     torch.set_num_threads(derived.threads)
     world = join(spec, derived)
     mine = job.build(spec, derived, world)
@@ -90,7 +92,9 @@ def open_journal(journal: Journal, mine: job.Job, world: World, start: Progress)
     hosts = [msgspec.structs.replace(host, devices=devices) for host in record.environment.hosts]
     record.environment = msgspec.structs.replace(record.environment, hosts=hosts, backend=world.backend, device=world.device.type)
     if mine.plan.dropped:
-        record.notes.append(f"the last {mine.plan.dropped} of {mine.plan.samples} samples, a partial batch, are left out of each epoch")
+        record.notes.append(
+            f"the last {mine.plan.dropped} of {mine.plan.samples} samples, a partial batch, are left out of each epoch"
+        )
     journal.open(start.step)
 
 

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scalelab.comm.instruments import CommunicationOff, CountBytes, collective_seconds
-from scalelab.comm.world import World
+from scalelab.comm.world import World, subgroup
 from scalelab.measure.clock import clock
 from scalelab.strategies.base import Batch, Strategy
 from scalelab.worker.meter import gather
@@ -42,7 +42,7 @@ class _PassThrough(TorchDispatchMode):
 
 def measure(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]], pairs: int) -> Readings:
     """Probe ``pairs`` pairs (after one that is dropped). A collective; ``batches`` must not end."""
-    alone = [dist.new_group([rank]) for rank in range(world.size)][world.rank]
+    alone = subgroup([world.rank])
     restore = strategy.snapshot()
     now = clock(world.device)
 

@@ -20,7 +20,8 @@ from scalelab.worker.probe import Readings
 CATEGORIES = ("parameters", "gradients", "optimizer")
 
 METHOD = {
-    "images_per_second": "global batch / step time, over blocks of 10 steps after the warm-up steps; the interval is a bootstrap over the blocks",
+    "images_per_second": "global batch / step time, over blocks of 10 steps after the warm-up steps; "
+    "the interval is a bootstrap over the blocks",
     "step_seconds": "perf_counter_ns around whole steps (fetch, forward, backward, optimizer), device synchronised; the slowest rank's",
     "data_wait_seconds": "from the end of a step to the next batch lying on the device, augmented; the slowest rank's",
     "compute_seconds": "step time - exposed communication - data wait",
@@ -71,7 +72,10 @@ def _memory(facts: RankFacts) -> Memory:
     known = all(p >= 0 for p in facts.peaks)
     peak = figure(facts.peaks, "bytes") if known else absent("bytes", "this system does not tell a process's peak memory")
     return Memory(
-        peak=peak, baseline=max(facts.baselines), per_worker=facts.peaks if known else [], **{c: max(facts.categories[c]) for c in CATEGORIES}
+        peak=peak,
+        baseline=max(facts.baselines),
+        per_worker=facts.peaks if known else [],
+        **{c: max(facts.categories[c]) for c in CATEGORIES},
     )
 
 
