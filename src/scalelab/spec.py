@@ -6,8 +6,9 @@ A spec is a value: frozen, typed, checked when it is made. Its field names are t
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -112,9 +113,13 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 FIELDS: tuple[str, ...] = Spec.__struct_fields__
 HELP: dict[str, str] = {}
 GROUPS: dict[str, str] = {}
+CHOICES: dict[str, tuple[str, ...]] = {}
+"""the valid values of the fields that have a closed list of them"""
 for _name, _hint in get_type_hints(Spec, include_extras=True).items():
     _meta = next(m for m in _hint.__metadata__ if m.extra)
     HELP[_name], GROUPS[_name] = _meta.description, _meta.extra["group"]
+    if get_origin(_hint.__origin__) is Literal:
+        CHOICES[_name] = get_args(_hint.__origin__)
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,17 +149,25 @@ def from_mapping(values: dict[str, Any], source: str = "", flags: bool = False) 
     ``flags`` names the fields as on the command line in the errors (``--micro-batch``).
     """
     prefix = f"{source}: " if source else ""
+
+    def wrong(name: str, what: str) -> ScalelabError:
+        shown = "--" + name.replace("_", "-") if flags else name
+        return ScalelabError(f"{prefix}{shown} {values.get(name)!r}: {what} ({HELP[name]})")
+
     for key in values:
         if key not in FIELDS:
             raise ScalelabError(f"{prefix}unknown key '{key}'{nearest(key, FIELDS)}; valid: {', '.join(FIELDS)}")
     try:
-        return msgspec.convert(values, Spec, strict=False)
+        spec = msgspec.convert(values, Spec, strict=False)
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$.")
         name = path.rstrip("`").split("[")[0]
-        what = what[0].lower() + what[1:]
-        shown = "--" + name.replace("_", "-") if flags else name
-        raise ScalelabError(f"{prefix}{shown} {values.get(name)!r}: {what} ({HELP[name]})") from None
+        choices = CHOICES.get(name)
+        raise wrong(name, f"expected one of {', '.join(choices)}" if choices else what[0].lower() + what[1:]) from None
+    for name in FIELDS:
+        if isinstance(value := getattr(spec, name), float) and not math.isfinite(value):
+            raise wrong(name, "expected a finite number")
+    return spec
 
 
 def load(path: Path) -> Spec:
