@@ -1,0 +1,66 @@
+"""What all tests share: one preloaded server for every training of the session, and the command line on top of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from scalelab import cli
+from scalelab.launch.pool import Pool
+
+
+@pytest.fixture(scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests neither read nor fill the user's cache of data sets. Worker processes inherit the variable."""
+    os.environ["SCALELAB_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def pool(_own_cache: None) -> Iterator[Pool]:
+    """One warm server: a training costs half a second instead of the import of torch."""
+    with Pool() as pool:
+        pool.warm()
+        yield pool
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line that a user reads on stderr; fails the test when it is not one line of ours."""
+        assert "Traceback" not in self.err
+        lines = self.err.strip().splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("scalelab: ")
+        return lines[0].removeprefix("scalelab: ")
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def command(pool: Pool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    """``command("train", "--steps", 3)``: the real command line in this process, on the session's warm server."""
+    for module in ("train", "verify", "demo"):
+        monkeypatch.setattr(f"scalelab.cli.{module}.Pool", lambda: contextlib.nullcontext(pool))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+
+    def run(*words: object) -> Ended:
+        capfd.readouterr()
+        status = cli.main([str(word) for word in words])
+        return Ended(status, *capfd.readouterr())
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -1,0 +1,61 @@
+"""What starts without torch, and how the command line looks from outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "torchvision", "timm", "torchmetrics", "pyarrow", "pandas", "sklearn", "tensorboard")
+LIGHT = (
+    "scalelab",
+    "scalelab.cli",
+    "scalelab.cli.train",
+    "scalelab.cli.verify",
+    "scalelab.cli.demo",
+    "scalelab.cli.runs",
+    "scalelab.cli.report",
+    "scalelab.launch.local",
+    "scalelab.launch.server",
+    "scalelab.studies.verify",
+    "scalelab.studies.demo",
+    "scalelab.report",
+    "scalelab.record.export",
+    "scalelab.spec",
+    "scalelab.strategies",
+)
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_starts_without_heavy_libraries(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_the_package_leaves_numpy_out() -> None:
+    done = subprocess.run([sys.executable, "-c", "import sys, scalelab; print('numpy' in sys.modules)"], capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]])
+def test_help_lists_every_command(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "scalelab", *words], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert not done.stderr
+    for name in ("demo", "train", "verify", "report", "runs"):
+        assert f"\n  {name} " in done.stdout
+
+
+def test_no_command_shows_the_help_and_is_an_error() -> None:
+    done = subprocess.run([sys.executable, "-m", "scalelab"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "usage: scalelab COMMAND" in done.stdout
+
+
+def test_version() -> None:
+    import scalelab
+
+    done = subprocess.run([sys.executable, "-m", "scalelab", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"scalelab {scalelab.__version__}\n"
