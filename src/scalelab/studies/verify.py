@@ -44,6 +44,7 @@ def unobserved(strategy: str) -> Callable[[Path], None]:
 class Outcome:
     """What a few steps of training gave: the losses, and the unsharded tensors by name."""
 
+    spec: Spec
     record: TrainRecord
     tensors: State
 
@@ -98,7 +99,19 @@ def _cell(pool: Pool, spec: Spec, reference: Outcome, tolerance: float, observe:
         return msgspec.structs.replace(blank, status="failed", reason=str(error))
     except ScalelabError as error:
         return msgspec.structs.replace(blank, reason=str(error))
-    return _compare(blank, reference, outcome, tolerance)
+    cell = _compare(blank, reference, outcome, tolerance)
+    if cell.status == "passed" or cell.max_parameter_difference is None or len(reference.record.losses) == 1:
+        return cell
+    return msgspec.structs.replace(cell, reason=_after_one_step(pool, reference.spec, spec, blank, tolerance) or cell.reason)
+
+
+def _after_one_step(pool: Pool, alone: Spec, spec: Spec, blank: Cell, tolerance: float) -> str | None:
+    """Why a strategy fails, read after its first step: later, one wrong parameter has spoilt all others through the loss."""
+    try:
+        reference, outcome = (_train(pool, msgspec.structs.replace(s, steps=1), unobserved) for s in (alone, spec))
+    except ScalelabError:
+        return None
+    return _compare(blank, reference, outcome, tolerance).reason
 
 
 def _train(pool: Pool, spec: Spec, observe: Observe) -> Outcome:
@@ -106,7 +119,7 @@ def _train(pool: Pool, spec: Spec, observe: Observe) -> Outcome:
     if record.status != "completed" or record.failure is not None:
         raise RunError(record.failure.error if record.failure else f"the training ended {record.status}")
     files = sorted(Path(spec.out, record.run, "checkpoints").glob("step-*.safetensors"))
-    return Outcome(record, {k: v for k, v in load_file(files[-1]).items() if k.startswith("model/")})
+    return Outcome(spec, record, {k: v for k, v in load_file(files[-1]).items() if k.startswith("model/")})
 
 
 def _compare(blank: Cell, reference: Outcome, outcome: Outcome, tolerance: float) -> Cell:
@@ -144,11 +157,11 @@ def diagnosis(losses: Sequence[float], apart: dict[str, float], drift: Sequence[
     parameters = [name for name in apart if not _is_buffer(name)]
     if not losses[0] <= tolerance:
         return "the first step's loss already differs: ranks see other samples than the global batch's, or the loss is scaled"
-    if drift:
-        return f"{drift[0]}: gradients are not averaged over the ranks"
     if off and len(off) < len(parameters):
         names = ", ".join(name.removeprefix("model/") for name in off[:3])
         return f"{len(off)} of {len(parameters)} parameters differ ({names}…): their gradients are left out or changed"
+    if drift:
+        return f"{drift[0]}: gradients are not averaged over the ranks"
     if off:
         return "all parameters differ after an equal first loss: gradients are scaled, or summed where they should be averaged"
     return "the parameters agree but losses or buffers differ: batch statistics, or the running averages"

@@ -1,0 +1,233 @@
+"""``verify``: every strategy computes what ``single`` does; planted bugs are caught and named."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scalelab.errors import ScalelabError
+from scalelab.launch.pool import Pool
+from scalelab.optim import OPTIMIZERS
+from scalelab.record.schema import VerifyRecord
+from scalelab.strategies import STRATEGIES
+from scalelab.studies.verify import TOLERANCE, diagnosis, differences, verify
+from tests.conftest import Command
+from tests.trainings import FLAGS, tiny
+
+SPREAD = [name for name in STRATEGIES if name != "single"]
+
+
+def verified(pool: Pool, out: Path, names: list[str], **values: Any) -> VerifyRecord:
+    base = tiny(out, **{"steps": 4, "workers": 3, "batch_norm": "sync", "test_limit": 4, **values})
+    return verify(pool, base, names, False, lambda cell: None)
+
+
+@pytest.mark.parametrize("batch_norm", ["sync", "local"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_strategy_equals_single(pool: Pool, tmp_path: Path, optimizer: str, accumulate: int, batch_norm: str) -> None:
+    lr = {"sgd": 0.05}.get(optimizer, 0.003)
+    result = verified(pool, tmp_path, SPREAD, optimizer=optimizer, accumulate=accumulate, batch_norm=batch_norm, lr=lr, weight_decay=0.01)
+    assert [cell.strategy for cell in result.cells] == SPREAD
+    refused = {"zero2", "zero3"} if not OPTIMIZERS[optimizer].elementwise else set()
+    for cell in result.cells:
+        if cell.strategy in refused:
+            assert cell.status == "not_applicable"
+            assert "looks at whole tensors" in (cell.reason or "")
+            continue
+        assert cell.status == "passed", cell
+        assert cell.max_loss_difference is not None
+        assert cell.max_parameter_difference is not None
+        assert cell.max_buffer_difference is not None
+        assert max(cell.max_loss_difference, cell.max_parameter_difference, cell.max_buffer_difference) <= 1e-9
+
+
+def test_single_equals_itself(pool: Pool, tmp_path: Path) -> None:
+    (cell,) = verified(pool, tmp_path, ["single"]).cells
+    assert (cell.status, cell.workers, cell.max_loss_difference, cell.max_parameter_difference) == ("passed", 1, 0.0, 0.0)
+
+
+def test_augmented_digits_over_several_epochs(pool: Pool, tmp_path: Path) -> None:
+    """The epochs' orders and the augmentation reach every replica as they reach one process."""
+    result = verified(pool, tmp_path, ["ddp", "zero3"], data="digits", train_limit=51, steps=5, augment="crop+flip", schedule="one-cycle")
+    assert [cell.status for cell in result.cells] == ["passed", "passed"]
+    assert result.steps == 5  # of two steps an epoch: three epochs
+
+
+def test_a_timm_model_whose_batch_norm_holds_the_activation(pool: Pool, tmp_path: Path) -> None:
+    timm = {"model": "timm:mobilenetv3_small_050", "model_args": {}, "image_size": 32, "workers": 2, "batch": 8, "steps": 1}
+    (cell,) = verified(pool, tmp_path, ["zero3"], **timm).cells
+    assert (cell.status, cell.reason) == ("passed", None)
+
+
+DROPPING = """
+    from torch import nn
+    def build(num_classes):
+        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Dropout2d(0.5), nn.Flatten(), nn.Dropout(0.5), nn.Linear(288, num_classes))
+"""
+
+
+def test_dropout_is_set_to_zero_and_said(pool: Pool, tmp_path: Path) -> None:
+    (tmp_path / "dropping.py").write_text(textwrap.dedent(DROPPING))
+    result = verified(pool, tmp_path, ["ddp", "zero2"], model=f"{tmp_path}/dropping.py:build", model_args={})
+    assert [cell.status for cell in result.cells] == ["passed", "passed"]
+    assert "dropout and stochastic depth are set to 0" in result.notes
+
+
+def test_a_model_without_batch_norm(pool: Pool, tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text(textwrap.dedent(DROPPING).replace("nn.Dropout2d(0.5)", "nn.SiLU()").replace("nn.Dropout(0.5)", "nn.Identity()"))
+    result = verified(pool, tmp_path, SPREAD, model=f"{tmp_path}/plain.py:build", model_args={})
+    assert {cell.status for cell in result.cells} == {"passed"}
+    assert {cell.max_buffer_difference for cell in result.cells} == {0.0}
+
+
+def test_float32_shows_what_rounding_adds(pool: Pool, tmp_path: Path) -> None:
+    base = tiny(tmp_path, steps=2, workers=2, batch_norm="sync")
+    (cell,) = verify(pool, base, ["ddp"], True, lambda cell: None).cells
+    assert cell.status == "passed"
+    assert cell.max_parameter_difference is not None
+    assert 1e-9 < cell.max_parameter_difference <= TOLERANCE["fp32"]
+
+
+BROKEN = {
+    "ForgetsToAverage": (
+        """
+        def accumulating(self, last):
+            return self.module.no_sync()
+        """,
+        ["not averaged"],
+    ),
+    "DropsTheLastBucket": (
+        """
+        def accumulating(self, last):
+            return self.module.no_sync()
+
+        def step(self, micro_batches):
+            optimizer, real = self.optimizer, self.optimizer.step
+            def reduce_then_step():
+                for parameter in list(self.module.parameters())[:-2]:
+                    dist.all_reduce(parameter.grad)
+                    parameter.grad /= self.world.size
+                real()
+            optimizer.step = reduce_then_step
+            try:
+                return super().step(micro_batches)
+            finally:
+                optimizer.step = real
+        """,
+        ["2 of ", ".weight", ".bias", "left out"],
+    ),
+    "ScalesTheLoss": (
+        """
+        def __init__(self, recipe, world, spec):
+            super().__init__(replace(recipe, loss=lambda outputs, labels: recipe.loss(outputs, labels) / world.size), world, spec)
+        """,
+        ["first step's loss", "scaled"],
+    ),
+    "ScalesTheGradients": (
+        """
+        def step(self, micro_batches):
+            real = self.loss
+            self.loss = lambda outputs, labels: Doubled.apply(real(outputs, labels))
+            try:
+                return super().step(micro_batches)
+            finally:
+                self.loss = real
+        """,
+        ["scaled"],
+    ),
+    "SeesTheSameSamples": (
+        """
+        @property
+        def replica(self):
+            return 0
+        """,
+        ["first step's loss", "samples"],
+    ),
+}
+HEADER = """
+from dataclasses import replace
+import torch
+import torch.distributed as dist
+from scalelab.strategies.ddp import DDP
+
+class Doubled(torch.autograd.Function):
+    forward = staticmethod(lambda ctx, loss: loss.clone())
+    backward = staticmethod(lambda ctx, grad: 2 * grad)
+"""
+
+
+def planted(folder: Path, name: str) -> str:
+    """A file that holds a strategy with a bug; its reference."""
+    path = folder / "planted.py"
+    path.write_text(f"{HEADER}\nclass {name}(DDP):\n{textwrap.indent(textwrap.dedent(BROKEN[name][0]), '    ')}")
+    return f"{path}:{name}"
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_planted_bug_fails_by_name_and_cause(command: Command, tmp_path: Path, name: str) -> None:
+    reference = planted(tmp_path, name)
+    ended = command("verify", *FLAGS[:-4], "--batch-norm", "sync", "--steps", 4, "--workers", 3, "--strategy", reference, "ddp", "--json")
+    assert ended.status == 1
+    broken, sound = json.loads(ended.out)["cells"]
+    assert (broken["strategy"], broken["status"]) == (reference, "failed")
+    for part in BROKEN[name][1]:
+        assert part in broken["reason"]
+    assert sound["status"] == "passed"  # one failure does not hide the others
+
+
+def test_the_table_names_what_failed(command: Command, tmp_path: Path) -> None:
+    reference = planted(tmp_path, "ForgetsToAverage")
+    ended = command("verify", *FLAGS[:-4], "--steps", 2, "--strategy", reference)
+    assert ended.status == 1
+    assert "failed" in ended.out
+    assert f"{reference}: " in ended.out
+
+
+def test_passing_is_exit_status_0(command: Command, tmp_path: Path) -> None:
+    ended = command("verify", *FLAGS[:-4], "--steps", 2, "--strategy", "ddp", "--json")
+    assert ended.status == 0
+    assert json.loads(ended.out)["cells"][0]["status"] == "passed"
+
+
+RAISING = """
+from scalelab.strategies.ddp import DDP
+class Raising(DDP):
+    def step(self, micro_batches):
+        if self.world.rank == 1:
+            raise KeyError("the user's own bug")
+        return super().step(micro_batches)
+"""
+
+
+def test_a_strategy_that_raises_fails_with_its_own_words(pool: Pool, tmp_path: Path) -> None:
+    (tmp_path / "raising.py").write_text(RAISING)
+    raising, sound = verified(pool, tmp_path, [f"{tmp_path}/raising.py:Raising", "ddp"]).cells
+    assert raising.status == "failed"
+    assert "the user's own bug" in (raising.reason or "")
+    assert sound.status == "passed"
+
+
+def test_verify_leaves_no_run_behind(pool: Pool, tmp_path: Path) -> None:
+    verified(pool, tmp_path / "runs", ["ddp"], steps=1)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_batch_that_does_not_divide_is_refused_before_anything_starts(pool: Pool, tmp_path: Path) -> None:
+    with pytest.raises(ScalelabError, match="nearest: 30 or 33"):
+        verified(pool, tmp_path, ["ddp"], batch=32)
+
+
+def test_a_nan_is_a_difference() -> None:
+    assert np.isnan(differences({"model/a": np.array([np.nan])}, {"model/a": np.array([1.0])})["model/a"])
+    assert "first step's loss" in diagnosis([float("nan")], {"model/a": 0.0}, [], 1e-9)
+
+
+def test_differences_are_relative_to_each_tensor() -> None:
+    found = differences({"a": np.array([1.0, 2.2]), "n": np.array(3)}, {"a": np.array([1.0, 2.0]), "n": np.array(4)})
+    assert found == {"a": pytest.approx(0.1), "n": pytest.approx(0.25)}
