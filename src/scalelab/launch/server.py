@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -36,6 +37,7 @@ def main(preload: list[str]) -> None:
     os.dup2(null, 0)
     for module in preload:
         importlib.import_module(module)
+    gc.freeze()  # forks then share these objects' pages: the collector would write to each
     Server(launcher).serve()
 
 

@@ -45,11 +45,13 @@ class Journal:
                 f"{self.folder}/steps.jsonl: cannot be written: {error.strerror}; free some space or choose another --out"
             ) from error
         self.steps.extend(steps)
-        for s in steps:
-            self._event(
-                s.step,
-                {"train/loss": s.loss, "train/learning_rate": s.learning_rate, "train/images_per_second": s.batch / s.seconds},
-            )
+        if steps:  # an event for each exchange, not for each step: protobuf costs 30 µs
+            values = {
+                "train/loss": sum(s.loss for s in steps) / len(steps),
+                "train/learning_rate": steps[-1].learning_rate,
+                "train/images_per_second": sum(s.batch for s in steps) / sum(s.seconds for s in steps),
+            }
+            self._event(steps[-1].step, values)
 
     def add_epoch(self, epoch: Epoch) -> None:
         """Note an epoch's scores in the record. Only the newest epoch keeps its confusion matrix."""

@@ -68,7 +68,10 @@ def train_steps(job: Job, meter: Meter, start: int, stop: int) -> None:
 
 def seed_step(job: Job, step: int) -> None:
     """Random numbers inside the model (dropout) follow from (seed, step, replica): nothing to save, resume is exact."""
-    torch.manual_seed(hash((job.spec.seed, step, job.strategy.replica)) & 0x7FFF_FFFF_FFFF_FFFF)
+    seed = hash((job.spec.seed, step, job.strategy.replica)) & 0x7FFF_FFFF_FFFF_FFFF
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed asks every kind of device: 70 µs against 1
+    if job.world.device.type == "cuda":
+        torch.cuda.default_generators[job.world.device.index].manual_seed(seed)
 
 
 def write_steps(job: Job, journal: Journal | None, measured: list[Measured]) -> None:

@@ -5,6 +5,7 @@ The run's folder is the spec file's. torchrun's variables say which rank this is
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -65,6 +66,8 @@ def run(spec: Spec, derived: Derived, folder: Path) -> None:
     journal = Journal(folder) if world.first else None
     if journal is not None:
         open_journal(journal, mine, world, start)
+    gc.collect()
+    gc.freeze()  # what is here stays: the collector need not look at a million objects in the middle of a step
     began = time.perf_counter()
     progress, readings = train(mine, folder, journal, start)
     seconds = time.perf_counter() - began
