@@ -1,0 +1,114 @@
+"""Every command in the documentation works as printed, and prints what the page says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scalelab import cli
+from scalelab.launch.pool import Pool
+from tests.docs.pages import Block, blocks, pages
+
+COVERED = {
+    "it takes a minute; tests/cli runs it": "the demo at its full length",
+    "it is how one gets here": "cloning, make demo and make setup: what .ci/run does on a fresh clone",
+    "it takes minutes on all of CIFAR-10": "the figures on the page were made by it",
+    "Chromium": "tests/docs/test_tools.py takes a picture where there is a browser",
+}
+"""why a block may be skipped, and what covers it instead"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to type in, with one warm server started there: a page pays once for importing torch."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SCALELAB_CACHE", str(tmp_path / ".cache"))
+    with Pool() as pool:
+        for module in ("train", "verify", "demo"):
+            monkeypatch.setattr(f"scalelab.cli.{module}.Pool", lambda: contextlib.nullcontext(pool))
+        yield tmp_path
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_a_page_works_as_printed(page: Path, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    unmet = []
+    for block in blocks(page):
+        variable = block.directive.removeprefix("needs ") if block.directive.startswith("needs ") else None
+        if variable and not os.environ.get(variable):
+            unmet.append(variable)
+        elif not block.directive.startswith("skip"):
+            type_in(block, here, capfd)
+    if unmet:
+        pytest.skip(f"missing: ${unmet[0]}, for {len(unmet)} block(s) of {page.name}; all others ran")
+
+
+def type_in(block: Block, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Write the block's file, or run its commands and compare what they print."""
+    if block.file:
+        (here / block.file).write_text(block.body)
+    expected = int(block.directive.removeprefix("exit ")) if block.directive.startswith("exit ") else 0
+    commands = block.commands
+    for place, (command, shown) in enumerate(commands, 1):
+        status, printed = run(command, capfd)
+        assert status == (expected if place == len(commands) else 0), f"$ {command}\nexit status {status}\n{printed}"
+        for line in shown.splitlines():
+            assert same(line, printed), f"$ {command}\nthe page shows\n    {line}\nbut it printed\n{printed}"
+
+
+def run(command: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """A command's status and all that it prints. `scalelab` runs in this process, everything else in a shell."""
+    words = shlex.split(command)
+    if words[0] == "scalelab" and not {"|", ">", "&&"} & set(words) and "$" not in command and "*" not in command:
+        capfd.readouterr()
+        status = cli.main(words[1:])
+        printed = capfd.readouterr()
+        return status, printed.out + printed.err
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout + done.stderr
+
+
+def same(line: str, printed: str) -> bool:
+    """Whether a line of the page is in what was printed. Errors must be equal; figures and names of runs may differ."""
+    if line.startswith("scalelab: ") and "runs/" not in line:
+        return line in printed.splitlines()
+    label = re.split(r"\d|  |[│┃|\[–→…]", line.strip("│┃ "))[0].strip(" ┏┡└├─━")
+    return label in printed
+
+
+def test_an_error_on_a_page_must_be_the_one_that_is_printed() -> None:
+    assert same("scalelab: --batch 65 does not divide", "one\nscalelab: --batch 65 does not divide\n")
+    assert not same("scalelab: --batch 65 does not divide", "scalelab: --batch 65 is odd\n")
+
+
+def test_figures_on_a_page_may_differ_but_not_their_names() -> None:
+    assert same("throughput     7,125 images/s", "throughput   9 images/s")
+    assert not same("thruput     7,125 images/s", "throughput   9 images/s")
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_what_is_not_run_says_why(page: Path) -> None:
+    for block in blocks(page):
+        directive = block.directive
+        if directive.startswith("skip"):
+            assert directive.removeprefix("skip, ") in COVERED, f"{page.name}: {directive}"
+        elif directive:
+            assert directive.startswith(("exit ", "needs ")), f"{page.name}: unknown directive {directive!r}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_python_and_yaml_on_a_page_are_files_that_its_commands_use(page: Path) -> None:
+    found = blocks(page)
+    typed = " ".join(command for block in found for command, _ in block.commands)
+    for block in found:
+        if block.language in ("python", "yaml"):
+            assert block.file, f"{page.name}: a {block.language} block without a first line '# NAME'"
+            assert block.file in typed, f"{page.name}: no command uses {block.file}"
