@@ -63,7 +63,9 @@ def refuse_finished(folder: Path, total_steps: int) -> None:
     """Raises ScalelabError for a completed run with nothing left to train: a further attempt would only drop its figures."""
     record = records.load(folder)
     if record.status == "completed" and record.steps >= total_steps:
-        raise ScalelabError(f"{folder}: has its {record.steps} steps already; to go on, say a larger total with --epochs or --steps")
+        raise ScalelabError(
+            f"{folder}: has its {record.steps} steps already; to go on, say a larger total with --epochs or --steps"
+        )
 
 
 def train(pool: Pool, prepared: Prepared, command: list[str], watch: Callable[[Path], None]) -> TrainRecord:
@@ -182,9 +184,7 @@ def first_failure(folder: Path, processes: list[Process]) -> Failure:
         rank, process = min(silent, key=lambda pair: pair[1].ended or 0.0)
         assert process.status is not None
         log = folder / "logs" / f"rank-{rank}.txt"
-        return Failure(
-            error=f"rank {rank} ended with {describe(process.status)}", host=socket.gethostname(), rank=rank, traceback=tail(log)
-        )
+        return Failure(error=f"ended with {describe(process.status)}", host=socket.gethostname(), rank=rank, traceback=tail(log))
     return min(written.values(), key=lambda pair: pair[0])[1]
 
 

@@ -39,6 +39,8 @@ def main(preload: list[str]) -> None:
         importlib.import_module(module)
     gc.freeze()  # forks then share these objects' pages: the collector would write to each
     Server(launcher).serve()
+    sys.stderr.flush()
+    os._exit(0)  # the interpreter's own end would only print what extension modules leak
 
 
 class Server:

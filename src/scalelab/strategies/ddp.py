@@ -7,6 +7,7 @@ bytes: one all-reduce of P (the gradients' bytes): each of n ranks sends 2(n-1)/
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 from torch import nn
@@ -22,9 +23,11 @@ class DDP(Strategy):
 
     def wrap(self, model: nn.Module) -> DistributedDataParallel:
         cuda = self.world.device.type == "cuda"
-        return DistributedDataParallel(
-            model, device_ids=[self.world.local_rank] if cuda else None, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # the name that replaces broadcast_buffers is not in torch 2.11
+            return DistributedDataParallel(
+                model, device_ids=[self.world.local_rank] if cuda else None, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
 
     @property
     def evaluated(self) -> nn.Module:

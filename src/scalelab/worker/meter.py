@@ -59,9 +59,7 @@ class Meter:
         self.publish(good)
         for m in measured:
             if not math.isfinite(m.loss):
-                raise RunError(
-                    f"the loss became {m.loss} at step {m.step}; the last good checkpoint is kept: try a lower --lr, or --warmup-epochs 1"
-                )
+                raise RunError(f"the loss became {m.loss} at step {m.step}: try a lower --lr, or --warmup-epochs 1")
 
 
 def gather(mine: Tensor, world: World) -> Tensor:
