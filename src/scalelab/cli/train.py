@@ -130,7 +130,8 @@ def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
         ("record", str(folder)),
     ]
     for name, value in rows:
-        table.add_row(name, escape(value))
+        if local.NOT_YET not in value and value != text.ABSENT:
+            table.add_row(name, escape(value))
     out.print(table)
 
 
@@ -141,6 +142,7 @@ def tell_failure(err: Console, record: TrainRecord, folder: Path, debug: bool) -
     where = f"rank {failure.rank} on {failure.host}" if failure.rank is not None else "the run"
     if debug or not failure.expected:
         err.print(failure.traceback.rstrip(), markup=False, style="dim")
-    err.print(
-        f"scalelab: {where} failed: {failure.error}; its log: {folder}/logs/rank-{failure.rank}.txt", markup=False, soft_wrap=True
-    )
+    log = folder / "logs" / f"rank-{failure.rank or 0}.txt"
+    err.print(f"scalelab: {where} failed: {failure.error}; its log: {log}", markup=False, soft_wrap=True)
+    if (folder / "checkpoints" / "last.json").exists():
+        err.print(f"its last checkpoint is kept: scalelab train --resume {folder}", markup=False, soft_wrap=True)

@@ -25,6 +25,8 @@ from scalelab.spec import Derived, Spec
 
 POLL = 0.1
 """seconds between two looks at the workers and at the run's folder"""
+NOT_YET = "the run has not come to it"
+"""why a figure is absent from a record until it is measured"""
 SETTLE = 1.0
 """seconds that other ranks get to report their own failure after the first one failed"""
 
@@ -225,7 +227,7 @@ def close(folder: Path, status: Status, failure: Failure | None) -> None:
 
 def _unmeasured() -> dict[str, object]:
     def none(unit: str) -> Figure:
-        return Figure(unit=unit, reason="the run has not come to it")
+        return Figure(unit=unit, reason=NOT_YET)
 
     seconds = none("s")
     return {
