@@ -115,7 +115,7 @@ def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
     rate = record.images_per_second
     rows = [
         ("status", record.status),
-        ("throughput", f"{shown(rate, text.rate)} images/s" + (f", n = {rate.n} blocks of 10 steps" if rate.n else "")),
+        ("throughput", shown(rate, text.rate) + (f" images/s, n = {rate.n} blocks of 10 steps" if rate.n else "")),
         ("step", shown(record.step_seconds, text.seconds)),
         ("  compute", shown(record.compute_seconds, text.seconds)),
         ("  exposed communication", shown(communication.exposed, text.seconds)),
