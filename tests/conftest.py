@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +17,9 @@ from scalelab.launch.pool import Pool
 
 @pytest.fixture(scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Tests neither read nor fill the user's cache of data sets. Worker processes inherit the variable."""
+    """Tests neither read nor fill the user's cache of data sets; worker processes inherit that, and find this package."""
     os.environ["SCALELAB_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(scope="session")

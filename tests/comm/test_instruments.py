@@ -1,0 +1,39 @@
+"""Bytes, time and absence of collectives, on real ranks."""
+
+from __future__ import annotations
+
+import pytest
+
+from scalelab.comm.instruments import _union, wire_factor
+from tests.comm.conftest import OnRanks
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_bytes_of_each_collective_are_a_rings(on_ranks: OnRanks, size: int) -> None:
+    on_ranks("bytes_are_counted", size)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_communication_off_is_a_local_copy(on_ranks: OnRanks, size: int) -> None:
+    on_ranks("communication_off_copies_locally", size)
+
+
+def test_communication_off_refuses_an_unknown_collective(on_ranks: OnRanks) -> None:
+    on_ranks("communication_off_refuses_what_it_does_not_know", 2)
+
+
+def test_the_time_in_collectives_is_read_from_the_profiler(on_ranks: OnRanks) -> None:
+    on_ranks("collectives_are_timed", 2)
+
+
+def test_nccl_reduce_scatters_really() -> None:
+    assert wire_factor("reduce_scatter_tensor", "nccl", 4) == 0.75
+    assert wire_factor("_reduce_scatter_base_", "gloo", 4) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("intervals", "total"),
+    [([], 0.0), ([(0, 2), (1, 3), (5, 6)], 4.0), ([(5, 6), (0, 10), (2, 3)], 10.0), ([(1, 2), (2, 3)], 2.0)],
+)
+def test_overlapping_collectives_count_once(intervals: list[tuple[float, float]], total: float) -> None:
+    assert _union(intervals) == total
