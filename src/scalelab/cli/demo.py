@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import msgspec
+from rich.box import HEAVY_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -31,7 +32,7 @@ def run(words: list[str], debug: bool) -> int:
     parser = Parser("demo", demo.QUESTION, EXAMPLE)
     parser.add_argument("--out", metavar="FOLDER", default="runs", help="folder in which run folders are made (default runs)")
     parser.add_argument("-o", "--output", metavar="FILE", default="report.html", help="the report (default report.html)")
-    parser.add_argument("--steps", metavar="N", type=int, default=200, help="optimizer steps of each training (default 200)")
+    parser.add_argument("--steps", metavar="N", type=int, default=160, help="optimizer steps of each training (default 160)")
     add_common(parser)
     parsed = parser.parse(words)
     if parsed.steps < 1:
@@ -77,18 +78,26 @@ def run(words: list[str], debug: bool) -> int:
     return 1 if failed or any(cell.status == "failed" for cell in found.verified.cells) else 0
 
 
+NARROW = ("images/s", "speedup", "eff.", "exposed", "memory", "acc.", "diff.")
+"""headings where the terminal has no room for the page's, and for intervals"""
+WIDE = 130
+
+
 def show(out: Console, table_rows: list[Row], answer: str) -> None:
-    """The comparison table with its footnotes, and the answer."""
-    table, notes = Table(), Notes()
-    table.add_column("")
-    for column in COLUMNS:
-        table.add_column(f"{column.name}\n[dim]{column.unit}[/]", justify="right")
+    """The comparison table with its footnotes, and the answer. Intervals stand below the figures where there is room."""
+    wide, notes = out.width >= WIDE, Notes()
+    table = Table(box=HEAVY_HEAD if wide else None, pad_edge=wide, padding=(0, 1) if wide else (0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for column, short in zip(COLUMNS, NARROW, strict=True):
+        table.add_column(f"{column.name}\n[dim]{column.unit}[/]" if wide else short, justify="right", no_wrap=not wide)
     for row in table_rows:
         shown = cells(row, table_rows, notes)
-        table.add_row(
-            f"{escape(row.label)}\n[dim]{escape(describe(row))}[/]",
-            *(f"{c.main}{f' ({c.note})' if c.note else ''}" + (f"\n[dim]{c.sub}[/]" if c.sub else "") for c in shown),
-        )
+        marked = [f"{c.main}{f' ({c.note})' if c.note else ''}" for c in shown]
+        if wide:
+            below = [f"\n[dim]{c.sub}[/]" if c.sub else "" for c in shown]
+            table.add_row(f"{escape(row.label)}\n[dim]{escape(describe(row))}[/]", *map("".join, zip(marked, below, strict=True)))
+        else:
+            table.add_row(escape(row.label), *marked)
     out.print(table)
     for place, reason in enumerate(notes.texts, 1):
         out.print(f"({place}) {reason}", markup=False, style="dim")

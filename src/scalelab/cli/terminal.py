@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
 
 from scalelab.record.schema import Figure, Step, TrainRecord
 from scalelab.report import text
@@ -64,7 +65,7 @@ class Watcher:
             self.console.print(f"{self.label}: step {self.step}/{self.total}, {self._facts()}", markup=False)
 
     def _facts(self) -> str:
-        return f"{self.rate:8.0f} images/s, loss {self.loss:.3f}{self.accuracy}" if self.step else "starting"
+        return f"{self.rate:7,.0f} images/s, loss {self.loss:.3f}{self.accuracy}" if self.step else "starting"
 
     def _new_steps(self, folder: Path) -> list[Step]:
         try:
@@ -91,7 +92,7 @@ class Watcher:
         before = self.accuracy
         if record.epochs:
             last = record.epochs[-1]
-            self.accuracy = f", epoch {last.epoch}: accuracy {last.accuracy:.2%}"
+            self.accuracy = f", accuracy {last.accuracy:.1%}"
         return self.accuracy != before
 
 
@@ -116,11 +117,10 @@ class Observer:
 
 
 def bars(console: Console) -> Progress:
-    """Progress bars with the run's facts beside them."""
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[facts]}"), console=console,
-    )  # fmt: skip
+    """Progress bars with the run's facts beside them; what a narrow terminal has no room for is the bar's length."""
+    facts = TextColumn("{task.fields[facts]}", table_column=Column(no_wrap=True))
+    name = TextColumn("{task.description}", table_column=Column(no_wrap=True))
+    return Progress(name, BarColumn(bar_width=max(6, min(30, console.width - 74))), MofNCompleteColumn(), facts, console=console)
 
 
 def shown(figure: Figure, show: text.Show) -> str:

@@ -74,7 +74,9 @@ class _SyncForward:
         """[N, C, *] → [N, C, *], normalised with the statistics of all ranks' N while training."""
         assert isinstance(self, _BatchNorm)
         if not self.training:  # without running statistics, by this batch alone: an evaluation never waits for other ranks
-            out = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.running_mean is None, 0.0, self.eps)
+            out = F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, self.running_mean is None, 0.0, self.eps
+            )
         else:
             out, mean, unbiased = _SyncBatchNorm.apply(x, self.weight, self.bias, self.eps, self.group)
             _track(self, mean, unbiased)
@@ -88,7 +90,9 @@ class _SliceForward:
         """[R·n, C, *] → the same shape; each of the R slices normalised by its own statistics while training."""
         assert isinstance(self, _BatchNorm)
         if not self.training:  # without running statistics, by this batch alone: an evaluation never waits for other ranks
-            out = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.running_mean is None, 0.0, self.eps)
+            out = F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, self.running_mean is None, 0.0, self.eps
+            )
         else:
             slices = x.chunk(self.replicas)
             out = torch.cat([F.batch_norm(s, None, None, self.weight, self.bias, True, 0.0, self.eps) for s in slices])

@@ -33,8 +33,8 @@ def specs(out: str, cores: int, steps: int) -> list[Spec]:
 
     def spec(strategy: str, workers: int, threads: int, name: str) -> Spec:
         return Spec(
-            strategy=strategy, workers=workers, threads_per_worker=threads, name=name, out=out, data="digits", model="basic_cnn", batch=256,
-            steps=steps, epochs=None, lr=0.1, schedule="one-cycle", augment="crop", checkpoint=False,
+            strategy=strategy, workers=workers, threads_per_worker=threads, name=name, out=out, data="digits", model="basic_cnn", batch=512,
+            steps=steps, epochs=None, lr=0.2, schedule="one-cycle", augment="crop", checkpoint=False,
         )  # fmt: skip
 
     rows = [spec("single", 1, threads, "single")]
