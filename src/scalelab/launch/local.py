@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,28 +78,44 @@ def train(pool: Pool, prepared: Prepared, command: list[str], watch: Callable[[P
     Raises ScalelabError before anything was started, and KeyboardInterrupt after the record was closed as interrupted.
     """
     spec, listener = prepared.spec, listen(prepared.spec.master_port)
-    try:
+    with listener:
         folder = (
             Path(spec.resume) if spec.resume else records.create(Path(spec.out), spec.name or f"{spec.model}-{spec.strategy}")
         )
-        begin(folder, prepared, command)
         processes: list[Process] = []
         status: Status = "failed"
         failure: Failure | None = None
         try:
+            begin(folder, prepared, command)
             start_ranks(pool, folder, prepared, listener, processes)
             failure = follow(pool, folder, processes, watch)
             status = "completed" if failure is None else "failed"
         except KeyboardInterrupt:
             status = "interrupted"
             raise
+        except RunError as error:  # the server is gone, and its forks with it
+            failure = Failure(error=str(error), host=socket.gethostname(), expected=True)
         finally:
-            pool.end(processes)
-            close(folder, status, failure)
-    finally:
-        listener.close()
+            with uninterrupted():
+                try:
+                    pool.end(processes)
+                finally:
+                    close(folder, status, failure)
     watch(folder)
     return records.load(folder)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C must not stop the clearing up after the first: it takes seconds at most."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def listen(port: int | None) -> socket.socket:
@@ -115,7 +133,7 @@ def listen(port: int | None) -> socket.socket:
 
 def begin(folder: Path, prepared: Prepared, command: list[str]) -> None:
     """Write the spec and the record of a run, or of a further attempt, that starts now."""
-    spec, attempt = prepared.spec, Attempt(started=records.now())
+    spec, attempt = prepared.spec, Attempt(started=records.now(), host=socket.gethostname(), pid=os.getpid())
     try:
         (folder / "spec.yaml").write_text(specs.dump(spec))
         for old in (folder / "failures").glob("rank-*.json"):
@@ -209,6 +227,8 @@ def tail(log: Path, lines: int = 40) -> str:
 
 def close(folder: Path, status: Status, failure: Failure | None) -> None:
     """Complete the record, also of a run whose ranks died: its status, its failure, the losses up to there."""
+    if not (folder / "record.json").exists():
+        return  # it could not even be begun: what begin raised says why
     for part in (folder, folder / "checkpoints", folder / "failures"):
         for half_written in part.glob(".*.tmp"):
             half_written.unlink(missing_ok=True)

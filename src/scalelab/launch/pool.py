@@ -92,8 +92,13 @@ class Pool:
         assert self._socket is not None
         end = time.monotonic() + timeout
         while select.select([self._socket], [], [], max(0.0, end - time.monotonic()))[0]:
-            message = self._socket.recv(1 << 16)
+            try:
+                message = self._socket.recv(1 << 16)
+            except ConnectionResetError:
+                message = b""
             if not message:
+                for process in self._processes.values():  # the kernel ends the forks with their server
+                    process.status = -signal.SIGKILL if process.status is None else process.status
                 raise RunError("the worker server ended unexpectedly; `python -c 'import scalelab.worker.preload'` may show why")
             report = json.loads(message)
             process = self._processes[report["id"]]
@@ -110,6 +115,8 @@ class Pool:
 
     def end(self, processes: list[Process], grace: float = 1.0) -> None:
         """End these processes: SIGTERM, and SIGKILL after ``grace`` seconds. Only these, by their ids."""
+        if all(p.status is not None for p in processes):
+            return
         for sign, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 3.0)):
             deadline = time.monotonic() + seconds
             for process in processes:

@@ -11,14 +11,16 @@ import json
 import os
 import re
 import secrets
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from scalelab.errors import RunError, ScalelabError
-from scalelab.record.schema import Failure, Step, TrainRecord
+from scalelab.record.schema import Attempt, Failure, Step, TrainRecord
 
 
 def now() -> str:
@@ -56,16 +58,33 @@ def save(folder: Path, record: TrainRecord) -> None:
 
 
 def load(folder: Path) -> TrainRecord:
-    """The record in ``folder``. Raises ScalelabError when there is none, or it is not one of ours."""
+    """The record in ``folder``; one whose launcher died without a word is ``lost``.
+
+    Raises ScalelabError when there is none, or it is not one of ours.
+    """
     path = folder / "record.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=TrainRecord)
+        record = msgspec.json.decode(path.read_bytes(), type=TrainRecord)
+        if record.status == "running" and record.attempts and _launcher_gone(record.attempts[-1]):
+            record.status = "lost"
+        return record
     except FileNotFoundError:
         raise ScalelabError(f"{folder}: holds no record.json; name a run folder, such as runs/2026…") from None
     except OSError as error:
         raise ScalelabError(f"{path}: cannot be read: {error.strerror}") from None
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise ScalelabError(f"{path}: is not a record of this version: {error}") from None
+
+
+def _launcher_gone(attempt: Attempt) -> bool:
+    """Whether the attempt's launcher ran on this host and no longer does (or its id is another process's by now)."""
+    if attempt.pid is None or attempt.host != socket.gethostname():
+        return False
+    try:
+        began = psutil.Process(attempt.pid).create_time()
+    except psutil.NoSuchProcess:
+        return True
+    return began > datetime.fromisoformat(attempt.started).timestamp() + 1
 
 
 def read_steps(folder: Path, start: int = 0) -> Iterator[Step]:

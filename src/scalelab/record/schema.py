@@ -91,6 +91,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     started: str
     ended: str | None = None
+    host: str = ""
+    pid: int | None = None
+    """of the launcher: when it is gone, a run that says it is running is lost"""
     status: Status = "running"
     first_step: int = 0
     start_seconds: float | None = None
