@@ -26,11 +26,13 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 """4 steps an epoch; batch 24 divides over 1, 2, 3 and 4 workers, twice accumulated too"""
 
-FLAGS = [
+DATA_FLAGS = [
     "--data", "synthetic", "--image-size", "8", "--classes", "4", "--train-limit", "96", "--test-limit", "30", "--batch", "24",
-    "--model-arg", "width=4", "--threads-per-worker", "1", "--probe-steps", "0", "--warmup-steps", "0",
+    "--threads-per-worker", "1",
 ]  # fmt: skip
-"""the same as flags"""
+VERIFY_FLAGS = [*DATA_FLAGS, "--model-arg", "width=4"]
+FLAGS = [*VERIFY_FLAGS, "--probe-steps", "0", "--warmup-steps", "0"]
+"""the same as flags: without the model's argument, as ``verify`` takes them, as ``train`` does"""
 
 SPREAD = ("ddp", "zero1", "zero2", "zero3")
 
@@ -42,7 +44,7 @@ def tiny(out: Path, **values: Any) -> Spec:
 
 def train(pool: Pool, out: Path, **values: Any) -> TrainRecord:
     """Run a small training to its end; its record. ``resume=FOLDER`` goes on with a run, as the command does."""
-    spec = spec_of({"resume": str(values.pop("resume")), **values}) if "resume" in values else tiny(out, **values)
+    spec = spec_of({**values, "resume": str(values["resume"])}) if values.get("resume") else tiny(out, **values)
     return local.train(pool, local.prepare(pool, spec), ["test"], lambda folder: None)
 
 

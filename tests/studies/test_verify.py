@@ -17,7 +17,7 @@ from scalelab.record.schema import VerifyRecord
 from scalelab.strategies import STRATEGIES
 from scalelab.studies.verify import TOLERANCE, diagnosis, differences, verify
 from tests.conftest import Command
-from tests.trainings import FLAGS, tiny
+from tests.trainings import VERIFY_FLAGS, tiny
 
 SPREAD = [name for name in STRATEGIES if name != "single"]
 
@@ -172,7 +172,7 @@ def planted(folder: Path, name: str) -> str:
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_planted_bug_fails_by_name_and_cause(command: Command, tmp_path: Path, name: str) -> None:
     reference = planted(tmp_path, name)
-    ended = command("verify", *FLAGS[:-4], "--batch-norm", "sync", "--steps", 4, "--workers", 3, "--strategy", reference, "ddp", "--json")
+    ended = command("verify", *VERIFY_FLAGS, "--batch-norm", "sync", "--steps", 4, "--workers", 3, "--strategy", reference, "ddp", "--json")
     assert ended.status == 1
     broken, sound = json.loads(ended.out)["cells"]
     assert (broken["strategy"], broken["status"]) == (reference, "failed")
@@ -183,14 +183,14 @@ def test_a_planted_bug_fails_by_name_and_cause(command: Command, tmp_path: Path,
 
 def test_the_table_names_what_failed(command: Command, tmp_path: Path) -> None:
     reference = planted(tmp_path, "ForgetsToAverage")
-    ended = command("verify", *FLAGS[:-4], "--steps", 2, "--strategy", reference)
+    ended = command("verify", *VERIFY_FLAGS, "--steps", 2, "--strategy", reference)
     assert ended.status == 1
     assert "failed" in ended.out
     assert f"{reference}: " in ended.out
 
 
 def test_passing_is_exit_status_0(command: Command, tmp_path: Path) -> None:
-    ended = command("verify", *FLAGS[:-4], "--steps", 2, "--strategy", "ddp", "--json")
+    ended = command("verify", *VERIFY_FLAGS, "--steps", 2, "--strategy", "ddp", "--json")
     assert ended.status == 0
     assert json.loads(ended.out)["cells"][0]["status"] == "passed"
 

@@ -1,0 +1,94 @@
+"""The preloaded server: forks, exits, environments, and its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scalelab.errors import RunError
+from scalelab.launch.local import describe
+from scalelab.launch.pool import Pool
+
+
+def test_a_forks_exit_status_is_heard(pool: Pool, tmp_path: Path) -> None:
+    assert pool.wait(pool.start("os:_exit", [], log=tmp_path / "log")) == 1  # a call that fails: _exit needs an argument
+    assert "TypeError" in (tmp_path / "log").read_text()
+    assert pool.wait(pool.start("os:getpid_", [], log=tmp_path / "log2")) == 1
+    assert "AttributeError" in (tmp_path / "log2").read_text()
+
+
+def test_a_forks_environment_is_its_own(pool: Pool, tmp_path: Path) -> None:
+    (tmp_path / "say.py").write_text("import os\nprint(os.environ.get('ONLY_MINE'))\n")
+    for value, name in (("1", "a"), (None, "b")):
+        process = pool.start("runpy:run_path", [str(tmp_path / "say.py")], {} if value is None else {"ONLY_MINE": value}, tmp_path / name)
+        pool.wait(process)
+    assert (tmp_path / "a").read_text().splitlines()[0] == "1"
+    assert (tmp_path / "b").read_text().splitlines()[0] == "None"
+
+
+def test_a_signal_is_told_by_name(pool: Pool) -> None:
+    process = pool.start("time:sleep", [60])  # type: ignore[list-item]
+    while process.pid is None:
+        pool.poll(0.1)
+    os.kill(process.pid, signal.SIGSEGV)
+    assert "SIGSEGV" in describe(pool.wait(process))
+
+
+def test_end_ends_only_its_own(pool: Pool) -> None:
+    mine, other = (pool.start("time:sleep", [60]) for _ in range(2))  # type: ignore[list-item]
+    while mine.pid is None or other.pid is None:
+        pool.poll(0.1)
+    pool.end([mine])
+    assert mine.status == -signal.SIGTERM
+    pool.poll(0.1)
+    assert other.status is None
+    pool.end([other])
+    assert other.status == -signal.SIGTERM
+
+
+def test_a_fork_that_ignores_sigterm_is_killed(pool: Pool, tmp_path: Path) -> None:
+    (tmp_path / "deaf.py").write_text("import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nopen(__file__ + '.on', 'w')\ntime.sleep(60)\n")
+    process = pool.start("runpy:run_path", [str(tmp_path / "deaf.py")])
+    while not (tmp_path / "deaf.py.on").exists():
+        pool.poll(0.05)
+    pool.end([process], grace=0.3)
+    assert process.status == -signal.SIGKILL
+
+
+def test_closing_ends_the_server_and_its_forks() -> None:
+    with Pool() as own:
+        process = own.start("time:sleep", [60])  # type: ignore[list-item]
+        while process.pid is None:
+            own.poll(0.1)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    assert not Path(f"/proc/{process.pid}").exists()
+
+
+def test_a_server_that_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scalelab.launch.pool.PRELOAD", ("no_such_module",))
+    with Pool() as own, pytest.raises(RunError, match="worker server ended"):
+        own.wait(own.start("os:getpid", []))
+
+
+def test_a_server_dies_with_a_launcher_that_was_killed(tmp_path: Path) -> None:
+    code = (
+        "import time\nfrom scalelab.launch.pool import Pool\npool = Pool()\nfork = pool.start('time:sleep', [60])\n"
+        "while fork.pid is None:\n    pool.poll(0.1)\n"
+        "print(fork.pid, pool._server.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert launcher.stdout is not None
+    fork, server = launcher.stdout.readline().split()
+    launcher.kill()
+    launcher.communicate()
+    end = time.monotonic() + 5
+    while any(Path(f"/proc/{pid}/status").exists() and "Z (" not in Path(f"/proc/{pid}/status").read_text() for pid in (fork, server)):
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -1,0 +1,100 @@
+"""What communication costs is measured on steps that never train, and the bytes are those really sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scalelab.launch.pool import Pool
+from scalelab.record.schema import Figure
+from tests.trainings import SPREAD, completed, equal, final, scores
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("strategy", SPREAD)
+def test_probes_never_train(pool: Pool, tmp_path: Path, strategy: str, optimizer: str) -> None:
+    values = {"strategy": strategy, "workers": 2, "optimizer": optimizer, "lr": 0.01, "epochs": 2, "augment": "crop", "weight_decay": 0.01}
+    without = completed(pool, tmp_path, **values)
+    probed = completed(pool, tmp_path, **values, probe_steps=3)
+    assert probed.communication_seconds.total.n == 3
+    assert probed.losses == without.losses
+    assert scores(probed) == scores(without)
+    assert equal(final(tmp_path, probed), final(tmp_path, without))
+
+
+def test_probes_never_train_with_sync_batch_norm_and_dropout(pool: Pool, tmp_path: Path) -> None:
+    model = tmp_path / "dropping.py"
+    model.write_text(
+        "from torch import nn\n"
+        "def build(num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, num_classes))\n"
+    )
+    values = {"strategy": "ddp", "workers": 3, "batch_norm": "sync", "model": f"{model}:build", "model_args": {}, "epochs": 2, "accumulate": 2}
+    without = completed(pool, tmp_path, **values)
+    probed = completed(pool, tmp_path, **values, probe_steps=2)
+    assert probed.losses == without.losses
+    assert equal(final(tmp_path, probed), final(tmp_path, without))
+
+
+RATIOS = {"ddp": 2, "zero1": 3, "zero2": 3, "zero3": 4}
+"""bytes each of n ranks sends, in (n-1)/n · P, as each strategy's file states them for gloo"""
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("strategy", SPREAD)
+def test_bytes_sent_are_those_the_strategy_states(pool: Pool, tmp_path: Path, strategy: str, workers: int) -> None:
+    record = completed(pool, tmp_path, strategy=strategy, workers=workers, steps=2, probe_steps=1, model_args={"width": 12}, evaluate=False)
+    assert record.model is not None
+    expected = RATIOS[strategy] * (workers - 1) / workers * record.model.bytes
+    assert record.bytes_sent.median == pytest.approx(expected, rel=0.03)  # FSDP pads what does not divide
+
+
+def loopback_bytes() -> int:
+    """Bytes that this machine has sent to itself."""
+    line = next(line for line in Path("/proc/net/dev").read_text().splitlines() if line.strip().startswith("lo:"))
+    return int(line.split(":")[1].split()[8])
+
+
+def test_bytes_sent_are_those_of_the_network_interface(pool: Pool, tmp_path: Path) -> None:
+    """What 90 more steps add to the loopback interface's counter; others' traffic only adds, so the least of three readings counts."""
+    values = {"strategy": "ddp", "workers": 2, "model_args": {"width": 40}, "evaluate": False, "checkpoint": False, "batch": 8, "train_limit": 800}
+    sent = completed(pool, tmp_path, **values, steps=2, probe_steps=1).bytes_sent.median
+    assert sent is not None
+
+    def counted(steps: int) -> int:
+        before = loopback_bytes()
+        completed(pool, tmp_path, **values, steps=steps)
+        return loopback_bytes() - before
+
+    readings = [counted(95) - counted(5) for _ in range(3)]
+    assert min(readings) / 90 / 2 == pytest.approx(sent, rel=0.15)
+
+
+def figures(record: Any) -> list[Figure]:
+    seconds = record.communication_seconds
+    return [seconds.total, seconds.exposed, seconds.hidden, record.bytes_sent]
+
+
+def test_figures_of_communication_are_there_for_two_workers(pool: Pool, tmp_path: Path) -> None:
+    record = completed(pool, tmp_path, strategy="zero3", workers=2, probe_steps=4)
+    total, exposed, hidden, sent = figures(record)
+    assert total.median is not None
+    assert exposed.median is not None
+    assert total.median > 0
+    assert hidden.median == pytest.approx(total.median - exposed.median)
+    assert (total.n, exposed.n) == (4, 4)
+    assert sent.median
+    assert {"communication_seconds.total", "communication_seconds.exposed", "bytes_sent"} <= record.method.keys()
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [({"probe_steps": 4}, "one worker: nothing is sent"), ({"strategy": "ddp", "workers": 2, "probe_steps": 0}, "not probed: --probe-steps 0")],
+)
+def test_figures_that_were_not_measured_are_absent_with_the_reason(
+    pool: Pool, tmp_path: Path, values: dict[str, Any], reason: str
+) -> None:
+    for figure in figures(completed(pool, tmp_path, **values)):
+        assert (figure.median, figure.reason) == (None, reason)
