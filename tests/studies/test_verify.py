@@ -234,13 +234,10 @@ def test_differences_are_relative_to_each_tensor() -> None:
     assert found == {"a": pytest.approx(0.1), "n": pytest.approx(0.25)}
 
 
-def test_tensors_that_hold_rounding_only_are_told_and_left_out(pool: Pool) -> None:
+def test_tensors_that_hold_rounding_only_are_told_and_left_out(pool: Pool, tmp_path: Path) -> None:
     """Under Adam a parameter with no gradient moves by rounding divided by rounding: no strategy can agree with single on it."""
-    spec = Spec(
-        workers=2, model="timm:mobilenetv3_small_050", data="synthetic", train_limit=32, test_limit=8, batch=8, steps=2,
-        optimizer="adamw", lr=0.001, batch_norm="sync", threads_per_worker=1,
-    )  # fmt: skip
-    (cell,) = verify(pool, spec, ["ddp"], False, lambda _: None).cells
+    model = {"model": "timm:mobilenetv3_small_050", "data": "synthetic", "image_size": 32, "train_limit": 32, "optimizer": "adamw", "lr": 0.001}
+    (cell,) = verified(pool, tmp_path, ["ddp"], workers=2, batch=8, steps=2, **model).cells
     assert cell.status == "passed", cell
     assert cell.reason is not None
     assert "left out: single itself changes them" in cell.reason
