@@ -18,8 +18,7 @@ from scalelab.launch.pool import Pool
 from tests.docs.pages import Block, blocks, pages
 
 COVERED = {
-    "it takes a minute; tests/cli runs it": "the demo at its full length",
-    "it is how one gets here": "cloning, make demo and make setup: what .ci/run does on a fresh clone",
+    "it is how one gets here": "installing: make test does it first; and `scalelab demo`, which docs/demo.md runs with fewer steps",
     "it takes minutes on all of CIFAR-10": "the figures on the page were made by it",
     "Chromium": "tests/docs/test_tools.py takes a picture where there is a browser",
 }
