@@ -34,6 +34,7 @@ clean:
 	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv
 
 .venv/.installed: requirements.lock pyproject.toml | $(if $(findstring .uv,$(UV)),.uv/bin/uv)
+	@$(PYTHON) -c 'import sys; sys.exit("scalelab needs Python 3.11 or newer: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
