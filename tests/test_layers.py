@@ -35,7 +35,9 @@ def test_starts_without_heavy_libraries(module: str) -> None:
 
 
 def test_importing_the_package_leaves_numpy_out() -> None:
-    done = subprocess.run([sys.executable, "-c", "import sys, scalelab; print('numpy' in sys.modules)"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, scalelab; print('numpy' in sys.modules)"], capture_output=True, text=True
+    )
     assert done.stdout.strip() == "False"
 
 

@@ -66,7 +66,12 @@ def test_a_wrong_value_is_refused_by_flag_value_and_reason(values: dict[str, Any
 
 
 def test_yaml_errors_name_the_file(tmp_path: Path) -> None:
-    for text, part in (("- 1\n- 2", "mapping"), ("model: [", "YAML"), ("worker: 2", "did you mean 'workers'?"), ("workers: 0", ">= 1")):
+    for text, part in (
+        ("- 1\n- 2", "mapping"),
+        ("model: [", "YAML"),
+        ("worker: 2", "did you mean 'workers'?"),
+        ("workers: 0", ">= 1"),
+    ):
         path = tmp_path / "wrong.yaml"
         path.write_text(text)
         with pytest.raises(ScalelabError, match=r"wrong\.yaml") as caught:

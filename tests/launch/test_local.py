@@ -55,11 +55,13 @@ def long_run(tmp_path: Path, _own_cache: None) -> Iterator[subprocess.Popen[str]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_run_and_keeps_the_record(long_run: subprocess.Popen[str], tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_the_run_and_keeps_the_record(
+    long_run: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
+) -> None:
     assert len(ranks_of(tmp_path / "runs")) == 2
     sent = time.monotonic()
     long_run.send_signal(number)
-    out, err = long_run.communicate(timeout=30)
+    _, err = long_run.communicate(timeout=30)
     assert time.monotonic() - sent < WITHIN
     assert long_run.returncode == 130
     assert err.splitlines()[-1] == "scalelab: interrupted"
@@ -189,7 +191,8 @@ def test_threads_are_set_and_recorded(pool: Pool, tmp_path: Path) -> None:
         "    if 'RANK' in os.environ:\n        print(torch.get_num_threads(), os.environ['OMP_NUM_THREADS'])\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))\n"
     )
-    record = completed(pool, tmp_path / "runs", workers=2, strategy="ddp", model=f"{tmp_path}/counting.py:build", model_args={}, threads_per_worker=3)
+    values = {"model": f"{tmp_path}/counting.py:build", "model_args": {}, "threads_per_worker": 3}
+    record = completed(pool, tmp_path / "runs", workers=2, strategy="ddp", **values)
     assert (tmp_path / "runs" / record.run / "logs" / "rank-1.txt").read_text() == "3 3\n"
     assert (record.derived.threads, record.environment.threads) == (3, 3)
 
@@ -220,7 +223,8 @@ def test_a_port_that_is_free_is_used(pool: Pool, tmp_path: Path) -> None:
     completed(pool, tmp_path, strategy="ddp", workers=2, master_port=port)  # and is free again at once
 
 
-def test_many_launches_at_once_do_not_collide(tmp_path: Path, _own_cache: None) -> None:
+@pytest.mark.usefixtures("_own_cache")
+def test_many_launches_at_once_do_not_collide(tmp_path: Path) -> None:
     """Three launchers, each with trainings one after another, all at the same time."""
 
     def several(name: str) -> None:
@@ -260,10 +264,11 @@ def test_ranks_can_be_started_by_torchruns_variables_alone(tmp_path: Path, pool:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     ranks = [
         subprocess.Popen(
             [sys.executable, "-m", "scalelab.worker", str(folder / "spec.yaml")],
-            env={**os.environ, "RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+            env={**os.environ, **shared, "RANK": str(r), "LOCAL_RANK": str(r)},
         )
         for r in range(2)
     ]

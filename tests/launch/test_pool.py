@@ -26,7 +26,9 @@ def test_a_forks_exit_status_is_heard(pool: Pool, tmp_path: Path) -> None:
 def test_a_forks_environment_is_its_own(pool: Pool, tmp_path: Path) -> None:
     (tmp_path / "say.py").write_text("import os\nprint(os.environ.get('ONLY_MINE'))\n")
     for value, name in (("1", "a"), (None, "b")):
-        process = pool.start("runpy:run_path", [str(tmp_path / "say.py")], {} if value is None else {"ONLY_MINE": value}, tmp_path / name)
+        process = pool.start(
+            "runpy:run_path", [str(tmp_path / "say.py")], {} if value is None else {"ONLY_MINE": value}, tmp_path / name
+        )
         pool.wait(process)
     assert (tmp_path / "a").read_text().splitlines()[0] == "1"
     assert (tmp_path / "b").read_text().splitlines()[0] == "None"
@@ -53,7 +55,9 @@ def test_end_ends_only_its_own(pool: Pool) -> None:
 
 
 def test_a_fork_that_ignores_sigterm_is_killed(pool: Pool, tmp_path: Path) -> None:
-    (tmp_path / "deaf.py").write_text("import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nopen(__file__ + '.on', 'w')\ntime.sleep(60)\n")
+    (tmp_path / "deaf.py").write_text(
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nopen(__file__ + '.on', 'w')\ntime.sleep(60)\n"
+    )
     process = pool.start("runpy:run_path", [str(tmp_path / "deaf.py")])
     while not (tmp_path / "deaf.py.on").exists():
         pool.poll(0.05)
@@ -89,6 +93,8 @@ def test_a_server_dies_with_a_launcher_that_was_killed(tmp_path: Path) -> None:
     launcher.kill()
     launcher.communicate()
     end = time.monotonic() + 5
-    while any(Path(f"/proc/{pid}/status").exists() and "Z (" not in Path(f"/proc/{pid}/status").read_text() for pid in (fork, server)):
+    while any(
+        Path(f"/proc/{pid}/status").exists() and "Z (" not in Path(f"/proc/{pid}/status").read_text() for pid in (fork, server)
+    ):
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -64,7 +64,7 @@ def test_every_strategy_trains_on_one_worker(pool: Pool, tmp_path: Path, name: s
 
 @pytest.mark.parametrize("name", ["zero2", "zero3"])
 def test_an_optimizer_of_whole_tensors_is_refused_where_tensors_are_cut(pool: Pool, tmp_path: Path, name: str) -> None:
-    with pytest.raises(ScalelabError, match="looks at whole tensors.*use ddp or zero1"):
+    with pytest.raises(ScalelabError, match=r"looks at whole tensors.*use ddp or zero1"):
         train(pool, tmp_path, strategy=name, workers=2, optimizer="adafactor")
 
 

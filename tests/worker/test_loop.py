@@ -19,7 +19,9 @@ def test_losses_do_not_depend_on_the_number_of_workers(pool: Pool, tmp_path: Pat
     values = {"precision": "fp64", "batch_norm": "sync", "augment": "crop+flip", "epochs": 2}
     alone = completed(pool, tmp_path, **values)
     for workers in (1, 2, 3):
-        assert completed(pool, tmp_path, **values, strategy="ddp", workers=workers).losses == pytest.approx(alone.losses, rel=1e-11)
+        assert completed(pool, tmp_path, **values, strategy="ddp", workers=workers).losses == pytest.approx(
+            alone.losses, rel=1e-11
+        )
 
 
 def test_losses_follow_from_the_seed(pool: Pool, tmp_path: Path) -> None:
@@ -42,7 +44,8 @@ def test_a_training_does_not_depend_on_what_ran_before_it(tmp_path: Path, pool: 
 
 
 def test_it_learns(pool: Pool, tmp_path: Path) -> None:
-    record = completed(pool, tmp_path, data="digits", train_limit=960, test_limit=200, batch=48, model_args={"width": 8}, epochs=3, strategy="ddp", workers=2)
+    digits = {"data": "digits", "train_limit": 960, "test_limit": 200, "batch": 48, "model_args": {"width": 8}}
+    record = completed(pool, tmp_path, **digits, epochs=3, strategy="ddp", workers=2)
     assert record.accuracy is not None
     assert record.accuracy > 0.85
     assert record.losses[-1] < record.losses[0] / 3
@@ -109,7 +112,9 @@ def test_length(pool: Pool, tmp_path: Path, values: dict[str, Any], steps: int, 
 
 
 def test_early_stop_waits_for_its_patience(pool: Pool, tmp_path: Path) -> None:
-    record = completed(pool, tmp_path, lr=1e-30, epochs=30, early_stop=3)  # only the running statistics move, and soon stand still
+    record = completed(
+        pool, tmp_path, lr=1e-30, epochs=30, early_stop=3
+    )  # only the running statistics move, and soon stand still
     accuracies = [epoch.accuracy for epoch in record.epochs]
     assert len(accuracies) == accuracies.index(max(accuracies)) + 1 + 3
     assert len(accuracies) < 30
@@ -129,7 +134,8 @@ def test_the_dropped_partial_batch_is_noted(pool: Pool, tmp_path: Path) -> None:
 
 def test_label_smoothing_changes_the_loss_as_defined(pool: Pool, tmp_path: Path) -> None:
     """At the first step, with equal weights: the smoothed loss mixes in the mean over all classes."""
-    plain, smooth, most = (completed(pool, tmp_path, steps=1, precision="fp64", label_smoothing=value).losses[0] for value in (0.0, 0.1, 0.2))
+    values = {"steps": 1, "precision": "fp64"}
+    plain, smooth, most = (completed(pool, tmp_path, **values, label_smoothing=value).losses[0] for value in (0.0, 0.1, 0.2))
     assert smooth != plain
     assert most - plain == pytest.approx(2 * (smooth - plain), rel=1e-9)
 
@@ -177,7 +183,9 @@ def test_without_evaluation_nothing_is_claimed(pool: Pool, tmp_path: Path) -> No
 
 def test_compile_gives_the_same_losses(pool: Pool, tmp_path: Path) -> None:
     model = tmp_path / "linear.py"  # the compiler takes long on anything larger
-    model.write_text("from torch import nn\ndef build(num_classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))\n")
+    model.write_text(
+        "from torch import nn\ndef build(num_classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))\n"
+    )
     values = {"model": f"{model}:build", "model_args": {}, "steps": 2, "precision": "fp64", "evaluate": False}
     plain, compiled = (completed(pool, tmp_path, **values, compile=value) for value in (False, True))
     assert compiled.losses == pytest.approx(plain.losses, rel=1e-9)

@@ -15,7 +15,15 @@ from tests.trainings import SPREAD, completed, equal, final, scores
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("strategy", SPREAD)
 def test_probes_never_train(pool: Pool, tmp_path: Path, strategy: str, optimizer: str) -> None:
-    values = {"strategy": strategy, "workers": 2, "optimizer": optimizer, "lr": 0.01, "epochs": 2, "augment": "crop", "weight_decay": 0.01}
+    values = {
+        "strategy": strategy,
+        "workers": 2,
+        "optimizer": optimizer,
+        "lr": 0.01,
+        "epochs": 2,
+        "augment": "crop",
+        "weight_decay": 0.01,
+    }
     without = completed(pool, tmp_path, **values)
     probed = completed(pool, tmp_path, **values, probe_steps=3)
     assert probed.communication_seconds.total.n == 3
@@ -31,7 +39,8 @@ def test_probes_never_train_with_sync_batch_norm_and_dropout(pool: Pool, tmp_pat
         "def build(num_classes):\n"
         "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, num_classes))\n"
     )
-    values = {"strategy": "ddp", "workers": 3, "batch_norm": "sync", "model": f"{model}:build", "model_args": {}, "epochs": 2, "accumulate": 2}
+    values = {"strategy": "ddp", "workers": 3, "batch_norm": "sync", "accumulate": 2, "epochs": 2, "model": f"{model}:build"}
+    values["model_args"] = {}
     without = completed(pool, tmp_path, **values)
     probed = completed(pool, tmp_path, **values, probe_steps=2)
     assert probed.losses == without.losses
@@ -45,7 +54,9 @@ RATIOS = {"ddp": 2, "zero1": 3, "zero2": 3, "zero3": 4}
 @pytest.mark.parametrize("workers", [2, 3])
 @pytest.mark.parametrize("strategy", SPREAD)
 def test_bytes_sent_are_those_the_strategy_states(pool: Pool, tmp_path: Path, strategy: str, workers: int) -> None:
-    record = completed(pool, tmp_path, strategy=strategy, workers=workers, steps=2, probe_steps=1, model_args={"width": 12}, evaluate=False)
+    record = completed(
+        pool, tmp_path, strategy=strategy, workers=workers, steps=2, probe_steps=1, model_args={"width": 12}, evaluate=False
+    )
     assert record.model is not None
     expected = RATIOS[strategy] * (workers - 1) / workers * record.model.bytes
     assert record.bytes_sent.median == pytest.approx(expected, rel=0.03)  # FSDP pads what does not divide
@@ -59,7 +70,8 @@ def loopback_bytes() -> int:
 
 def test_bytes_sent_are_those_of_the_network_interface(pool: Pool, tmp_path: Path) -> None:
     """What 90 more steps add to the loopback interface's counter; others' traffic only adds, so the least of three readings counts."""
-    values = {"strategy": "ddp", "workers": 2, "model_args": {"width": 40}, "evaluate": False, "checkpoint": False, "batch": 8, "train_limit": 800}
+    values = {"strategy": "ddp", "workers": 2, "model_args": {"width": 40}, "batch": 8, "train_limit": 800}
+    values |= {"evaluate": False, "checkpoint": False}
     sent = completed(pool, tmp_path, **values, steps=2, probe_steps=1).bytes_sent.median
     assert sent is not None
 
@@ -91,7 +103,7 @@ def test_figures_of_communication_are_there_for_two_workers(pool: Pool, tmp_path
 
 @pytest.mark.parametrize(
     ("values", "reason"),
-    [({"probe_steps": 4}, "one worker: nothing is sent"), ({"strategy": "ddp", "workers": 2, "probe_steps": 0}, "not probed: --probe-steps 0")],
+    [({"probe_steps": 4}, "one worker: nothing is sent"), ({"strategy": "ddp", "workers": 2}, "not probed: --probe-steps 0")],
 )
 def test_figures_that_were_not_measured_are_absent_with_the_reason(
     pool: Pool, tmp_path: Path, values: dict[str, Any], reason: str
