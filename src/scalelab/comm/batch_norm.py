@@ -67,40 +67,48 @@ def _has_activation(norm: nn.Module) -> bool:
     return hasattr(norm, "act") and hasattr(norm, "drop")  # timm's BatchNormAct2d: batch norm, dropout, activation
 
 
-class _SyncForward:
+class _Forward:
+    """Takes the place of a batch norm's forward; ``normalise`` is what training does instead."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, *] → [N, C, *]."""
+        assert isinstance(self, _BatchNorm)
+        if self.training:
+            out = self.normalise(x)
+        else:  # without running statistics, by this batch alone: an evaluation never waits for other ranks
+            own = self.running_mean is None
+            out = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, own, 0.0, self.eps)
+        return self.act(self.drop(out)) if _has_activation(self) else out  # type: ignore[operator, no-any-return]
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """[N, C, *] → [N, C, *], and the running statistics brought up to date."""
+        raise NotImplementedError
+
+
+class _SyncForward(_Forward):
     group: dist.ProcessGroup
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, *] → [N, C, *], normalised with the statistics of all ranks' N while training."""
+    def normalise(self, x: Tensor) -> Tensor:
+        """With the statistics of all ranks' N."""
         assert isinstance(self, _BatchNorm)
-        if not self.training:  # without running statistics, by this batch alone: an evaluation never waits for other ranks
-            out = F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, self.running_mean is None, 0.0, self.eps
-            )
-        else:
-            out, mean, unbiased = _SyncBatchNorm.apply(x, self.weight, self.bias, self.eps, self.group)
-            _track(self, mean, unbiased)
-        return self.act(self.drop(out)) if _has_activation(self) else out  # type: ignore[operator]
+        out, mean, unbiased = _SyncBatchNorm.apply(x, self.weight, self.bias, self.eps, self.group)
+        _track(self, mean, unbiased)
+        return out  # type: ignore[no-any-return]
 
 
-class _SliceForward:
+class _SliceForward(_Forward):
     replicas: int
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[R·n, C, *] → the same shape; each of the R slices normalised by its own statistics while training."""
+    def normalise(self, x: Tensor) -> Tensor:
+        """N is R·n: each of the R slices by its own statistics."""
         assert isinstance(self, _BatchNorm)
-        if not self.training:  # without running statistics, by this batch alone: an evaluation never waits for other ranks
-            out = F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, self.running_mean is None, 0.0, self.eps
+        slices, axes = x.chunk(self.replicas), [0, *range(2, x.dim())]
+        with torch.no_grad():
+            variances, means = (
+                torch.stack(v).mean(0) for v in zip(*(torch.var_mean(s, axes, correction=1) for s in slices), strict=True)
             )
-        else:
-            slices = x.chunk(self.replicas)
-            out = torch.cat([F.batch_norm(s, None, None, self.weight, self.bias, True, 0.0, self.eps) for s in slices])
-            with torch.no_grad():
-                axes = [0, *range(2, x.dim())]
-                pairs = [torch.var_mean(s.detach(), axes, correction=1) for s in slices]
-                _track(self, torch.stack([m for _, m in pairs]).mean(0), torch.stack([v for v, _ in pairs]).mean(0))
-        return self.act(self.drop(out)) if _has_activation(self) else out  # type: ignore[operator]
+        _track(self, means, variances)
+        return torch.cat([F.batch_norm(s, None, None, self.weight, self.bias, True, 0.0, self.eps) for s in slices])
 
 
 def _track(norm: _BatchNorm, mean: Tensor, unbiased_variance: Tensor) -> None:
