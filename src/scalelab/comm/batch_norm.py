@@ -78,7 +78,7 @@ class _Forward:
         else:  # without running statistics, by this batch alone: an evaluation never waits for other ranks
             own = self.running_mean is None
             out = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, own, 0.0, self.eps)
-        return self.act(self.drop(out)) if _has_activation(self) else out  # type: ignore[operator, no-any-return]
+        return self.act(self.drop(out)) if _has_activation(self) else out  # type: ignore[operator]
 
     def normalise(self, x: Tensor) -> Tensor:
         """[N, C, *] → [N, C, *], and the running statistics brought up to date."""
