@@ -46,6 +46,7 @@ def test_resume_in_the_middle_of_an_epoch_is_exact_to_the_bit(pool: Pool, tmp_pa
     first = completed(pool, tmp_path / "parts", **values, steps=6)
     second = completed(pool, tmp_path / "parts", resume=tmp_path / "parts" / first.run)
     assert second.losses == whole.losses
+    assert scores(second) == scores(whole)
     assert equal(final(tmp_path / "parts", second), final(tmp_path / "whole", whole))
 
 

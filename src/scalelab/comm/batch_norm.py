@@ -45,14 +45,24 @@ def per_replica(model: nn.Module, replicas: int) -> nn.Module:
 
 def average_buffers(model: nn.Module, group: dist.ProcessGroup | None = None) -> None:
     """Replace the floating-point buffers by their mean over the ranks, in one collective."""
-    buffers = [b for b in model.buffers() if b.is_floating_point()]
-    if not buffers or dist.get_world_size(group) == 1:
+    flat = flat_buffers(model)
+    if not flat.numel() or dist.get_world_size(group) == 1:
         return
-    flat = torch.cat([b.detach().reshape(-1).to(torch.float64) for b in buffers])
     dist.all_reduce(flat, group=group)
-    flat /= dist.get_world_size(group)
-    for buffer, mean in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
-        buffer.copy_(mean.view_as(buffer))
+    fill_buffers(model, flat / dist.get_world_size(group))
+
+
+def flat_buffers(model: nn.Module) -> Tensor:
+    """The floating-point buffers of ``model`` as one tensor, [n] float64."""
+    buffers = [b.detach().reshape(-1).to(torch.float64) for b in model.buffers() if b.is_floating_point()]
+    return torch.cat(buffers) if buffers else torch.empty(0, dtype=torch.float64)
+
+
+def fill_buffers(model: nn.Module, flat: Tensor) -> None:
+    """Set the floating-point buffers of ``model`` to what ``flat_buffers`` gave of an equal model."""
+    buffers = [b for b in model.buffers() if b.is_floating_point()]
+    for buffer, values in zip(buffers, flat.split([b.numel() for b in buffers]), strict=True):
+        buffer.copy_(values.view_as(buffer))
 
 
 def _batch_norms(model: nn.Module) -> list[_BatchNorm]:

@@ -4,7 +4,8 @@
     checkpoints/last.json, best.json        {"file", "sha256", "step", …}: which file, and what it must hash to
 
 Files are written beside and renamed; a pointer is replaced only after its file is whole. The last two and the best are
-kept, so that a damaged one can be passed over.
+kept, so that a damaged one can be passed over. A run that ended inside an epoch also keeps `ranks/buffers`: with local batch norm
+each rank has running statistics of its own, which are averaged at the end of an epoch only.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from scalelab.errors import RunError, ScalelabError
 from scalelab.record.folder import write_atomic
 
 POINTERS = ("last", "previous", "best")
+OWN = "ranks/buffers"
+"""each rank's own running statistics, [ranks, n]: only in a checkpoint made inside an epoch"""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ def load(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], Prog
 
 def _encode(state: dict[str, Any], progress: Progress) -> bytes:
     tensors: dict[str, Tensor] = {f"model/{name}": value for name, value in state["model"].items()}
+    if state.get("own") is not None:
+        tensors[OWN] = state["own"]
     scalars: dict[str, dict[str, Any]] = {}
     for parameter, slots in state["optimizer"]["state"].items():
         for slot, value in slots.items():
@@ -105,12 +110,14 @@ def _decode(body: bytes) -> tuple[dict[str, Any], Progress]:
     header = json.loads(body[8 : 8 + length])["__metadata__"]
     model: dict[str, Tensor] = {}
     slots: dict[str, dict[str, Any]] = json.loads(header["scalars"])
-    for name, value in load_tensors(body).items():
+    tensors = load_tensors(body)
+    own = tensors.pop(OWN, None)
+    for name, value in tensors.items():
         kind, _, rest = name.partition("/")
         if kind == "model":
             model[rest] = value
         else:
             parameter, _, slot = rest.rpartition("/")
             slots.setdefault(parameter, {})[slot] = value
-    state = {"model": model, "optimizer": {"state": slots, "param_groups": json.loads(header["groups"])}}
+    state = {"model": model, "optimizer": {"state": slots, "param_groups": json.loads(header["groups"])}, "own": own}
     return state, Progress(**json.loads(header["progress"]))

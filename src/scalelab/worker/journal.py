@@ -55,7 +55,8 @@ class Journal:
 
     def add_epoch(self, epoch: Epoch) -> None:
         """Note an epoch's scores in the record. Only the newest epoch keeps its confusion matrix."""
-        self.record.epochs = [msgspec.structs.replace(e, confusion=[]) for e in self.record.epochs] + [epoch]
+        before = [msgspec.structs.replace(e, confusion=[]) for e in self.record.epochs if e.epoch != epoch.epoch]
+        self.record.epochs = [*before, epoch]
         self._event(
             sum(e.steps for e in self.record.epochs),
             {

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from scalelab.comm.batch_norm import average_buffers
+from scalelab.comm.batch_norm import average_buffers, flat_buffers
 from scalelab.measure.clock import clock
 from scalelab.optim.schedules import learning_rate
 from scalelab.record.schema import Epoch, Step
@@ -20,7 +21,7 @@ from scalelab.worker.checkpoint import Progress
 from scalelab.worker.evaluate import evaluate
 from scalelab.worker.job import Job
 from scalelab.worker.journal import Journal
-from scalelab.worker.meter import Measured, Meter
+from scalelab.worker.meter import Measured, Meter, gather
 from scalelab.worker.probe import Readings, measure
 
 EVALUATION_BATCH = 256
@@ -41,11 +42,13 @@ def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> t
         if readings is None and spec.probe_steps and job.world.size > 1:
             readings = measure(strategy, job.world, endless(job, first, stop), spec.probe_steps)
         progress = replace(progress, step=stop)
-        whole = stop % plan.steps_per_epoch == 0 or stop == plan.total_steps
-        if whole and spec.evaluate:
-            progress = judge(job, journal, progress, first, trained)
+        inside = stop % plan.steps_per_epoch != 0  # the last step is not an epoch's: who resumes goes on as if nothing had been
+        statistics = flat_buffers(strategy.module)
+        own = gather(statistics, job.world) if inside and statistics.numel() else None
+        if spec.evaluate:
+            progress = judge(job, journal, progress, trained)
         if spec.checkpoint:
-            save_checkpoint(job, folder, progress)
+            save_checkpoint(job, folder, progress, own)
         if enough(job, journal, progress):
             break
     return progress, readings
@@ -102,8 +105,8 @@ def endless(job: Job, start: int, stop: int) -> Iterator[list[Batch]]:
         yield from job.batches(start, stop)
 
 
-def judge(job: Job, journal: Journal | None, progress: Progress, first: int, seconds: float) -> Progress:
-    """Evaluate on all ranks; note the epoch on the first."""
+def judge(job: Job, journal: Journal | None, progress: Progress, seconds: float) -> Progress:
+    """Evaluate on all ranks; note the epoch on the first, whole where an earlier attempt ended inside it."""
     scores = evaluate(job.strategy, job.test, job.world, job.dataset.num_classes, max(EVALUATION_BATCH, job.derived.micro_batch))
     better = scores.accuracy > progress.best_accuracy
     progress = replace(
@@ -112,10 +115,12 @@ def judge(job: Job, journal: Journal | None, progress: Progress, first: int, sec
         epochs_without_better=0 if better else progress.epochs_without_better + 1,
     )
     if journal is not None:
-        plan, steps = job.plan, [s for s in journal.steps if s.step > first]
+        number = job.plan.epoch_of(progress.step - 1) + 1
+        steps = [s for s in journal.steps if s.epoch == number]
+        seconds += sum(e.seconds for e in journal.record.epochs if e.epoch == number)
         journal.add_epoch(
             Epoch(
-                epoch=plan.epoch_of(progress.step - 1) + 1,
+                epoch=number,
                 steps=len(steps),
                 train_loss=math.fsum(s.loss for s in steps) / len(steps),
                 test_loss=scores.loss,
@@ -124,18 +129,19 @@ def judge(job: Job, journal: Journal | None, progress: Progress, first: int, sec
                 recall=scores.recall,
                 learning_rate=steps[-1].learning_rate,
                 seconds=seconds,
-                images_per_second=plan.batch * len(steps) / seconds,
+                images_per_second=job.plan.batch * len(steps) / seconds,
                 confusion=scores.confusion,
             )
         )
     return progress
 
 
-def save_checkpoint(job: Job, folder: Path, progress: Progress) -> None:
-    """All ranks gather the unsharded state; the first one writes it."""
+def save_checkpoint(job: Job, folder: Path, progress: Progress, own: Tensor | None) -> None:
+    """All ranks gather the unsharded state; the first one writes it. ``own`` is each rank's running statistics, inside an epoch."""
     average_buffers(job.strategy.module)
     state = job.strategy.state()
     if job.world.first:
+        state["own"] = own
         checkpoint.save(folder, state, progress, best=progress.epochs_without_better == 0)
 
 

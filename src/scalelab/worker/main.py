@@ -18,6 +18,7 @@ import torch
 
 from scalelab import spec as specs
 from scalelab import strategies
+from scalelab.comm.batch_norm import fill_buffers
 from scalelab.comm.world import World, join, leave
 from scalelab.errors import RunError, ScalelabError
 from scalelab.measure import memory
@@ -83,6 +84,8 @@ def resume(mine: job.Job, folder: Path) -> Progress:
         return Progress()
     state, progress = checkpoint.load(folder, lambda message: print(message, file=sys.stderr))
     mine.strategy.load(state)
+    if state["own"] is not None and len(state["own"]) == mine.world.size:
+        fill_buffers(mine.strategy.module, state["own"][mine.world.rank].to(mine.world.device))
     return progress
 
 
