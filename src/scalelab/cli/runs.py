@@ -98,7 +98,7 @@ def show(names: list[str], out: Path, as_json: bool, output: str | None) -> int:
         return 0
     for folder, record in zip(folders, loaded, strict=True):
         console().print(
-            f"{record.name}: {record.strategy} on {record.workers} workers, batch {record.derived.batch}",
+            f"{record.name}: {record.strategy} on {record.workers} worker{'s' * (record.workers > 1)}, batch {record.derived.batch}",
             markup=False,
             style="bold",
         )

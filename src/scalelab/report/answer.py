@@ -47,12 +47,17 @@ def _throughput(measured: Sequence[Row]) -> list[str]:
     fastest = max(others, key=lambda row: row.speedup.median or 0)
     clauses = [_against_base(fastest)]
     rest = [row for row in others if row is not fastest]
-    level = [row for row in rest if not differs(quotient(fastest.images_per_second, row.images_per_second))]
+    ratios = {row.label: quotient(fastest.images_per_second, row.images_per_second) for row in rest}
+    unknown = [row for row in rest if ratios[row.label].ci95 is None]
+    level = [row for row in rest if row not in unknown and not differs(ratios[row.label])]
     if level:
         verb = "is" if len(level) == 1 else "are"
         who = text.listing([_reached(row) for row in level]) if len(level) <= MOST_NAMED else f"{text.count(len(level))} others"
         clauses.append(f"{who} {verb} not measurably slower than it")
-    slower = [row for row in rest if row not in level]
+    if unknown:
+        who = text.listing([row.label for row in unknown])
+        clauses.append(f"too few steps were timed to compare it with {who} (no interval: train longer)")
+    slower = [row for row in rest if row not in level and row not in unknown]
     spread = [row for row in others if row.workers > 1]
     best = max(spread, key=lambda row: row.speedup.median or 0, default=fastest)
     if best in slower:

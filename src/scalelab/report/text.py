@@ -41,7 +41,7 @@ def percent(value: float) -> str:
 
 def whole_percent(value: float) -> str:
     """A fraction as per cent, no decimals: ``81 %``."""
-    return f"{100 * value:.0f} %"
+    return f"{round(100 * value) + 0} %"  # never "-0 %"
 
 
 def seconds(value: float) -> str:

@@ -35,6 +35,11 @@ class Journal:
         self.events = EventFileWriter(str(self.folder))
         self.save()
 
+    def note(self, text: str) -> None:
+        """Something a reader of the record should know; a further attempt does not say it again."""
+        if text not in self.record.notes:
+            self.record.notes.append(text)
+
     def add_steps(self, steps: list[Step]) -> None:
         """Append steps, and flush: a reader follows the file while it grows."""
         try:

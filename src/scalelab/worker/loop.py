@@ -166,6 +166,6 @@ def enough(job: Job, journal: Journal | None, progress: Progress) -> bool:
     for met, why in reasons:
         if met:
             if journal is not None:
-                journal.record.notes.append(why())
+                journal.note(why())
             return True
     return False

@@ -98,9 +98,7 @@ def open_journal(journal: Journal, mine: job.Job, world: World, start: Progress)
     hosts = [msgspec.structs.replace(host, devices=devices) for host in record.environment.hosts]
     record.environment = msgspec.structs.replace(record.environment, hosts=hosts, backend=world.backend, device=world.device.type)
     if mine.plan.dropped:
-        record.notes.append(
-            f"the last {mine.plan.dropped} of {mine.plan.samples} samples, a partial batch, are left out of each epoch"
-        )
+        journal.note(f"the last {mine.plan.dropped} of {mine.plan.samples} samples, a partial batch, are left out of each epoch")
     journal.open(start.step)
 
 

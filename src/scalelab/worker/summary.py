@@ -62,7 +62,7 @@ def conclude(journal: Journal, job: Job, facts: RankFacts, readings: Readings | 
     record.method = {**METHOD, "memory_bytes": memory.METHOD[job.world.device.type]}
     record.seconds = (record.seconds or 0.0) + seconds
     if facts.drift > 0:
-        record.notes.append(f"the ranks' parameters differ by {facts.drift:.1e} at the end: they should be equal")
+        journal.note(f"the ranks' parameters differ by {facts.drift:.1e} at the end: they should be equal")
     journal.save()
     journal.close()
     steps_parquet(journal.folder)
