@@ -98,3 +98,18 @@ def test_a_server_dies_with_a_launcher_that_was_killed(tmp_path: Path) -> None:
     ):
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_forks_die_with_a_killed_server() -> None:
+    with Pool() as own:
+        fork = own.start("time:sleep", [60])  # type: ignore[list-item]
+        while fork.pid is None:
+            own.poll(0.1)
+        assert own._server is not None
+        own._server.kill()
+        with pytest.raises(RunError, match="ended unexpectedly"):
+            own.wait(fork)
+        end = time.monotonic() + 5
+        while (status := Path(f"/proc/{fork.pid}/status")).exists() and "Z (" not in status.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.05)

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_score, recall_score
+from torch import nn
 
+from scalelab import data, models
+from scalelab.data.order import epoch_order
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
-from tests.trainings import SPREAD, completed, equal, final, scores
+from tests.trainings import SPREAD, completed, equal, final, scores, tiny
 
 
 def test_losses_do_not_depend_on_the_number_of_workers(pool: Pool, tmp_path: Path) -> None:
@@ -189,3 +193,45 @@ def test_compile_gives_the_same_losses(pool: Pool, tmp_path: Path) -> None:
     values = {"model": f"{model}:build", "model_args": {}, "steps": 2, "precision": "fp64", "evaluate": False}
     plain, compiled = (completed(pool, tmp_path, **values, compile=value) for value in (False, True))
     assert compiled.losses == pytest.approx(plain.losses, rel=1e-9)
+
+
+PLAIN = (
+    "from torch import nn\n"
+    "def build(num_classes):\n"
+    "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Flatten(), nn.Linear(144, num_classes))\n"
+)
+
+
+def test_single_equals_a_loop_written_by_hand(pool: Pool, tmp_path: Path) -> None:
+    """The reference of all strategies against plain PyTorch: normalised images in the epoch's order, one step a batch."""
+    spec = tiny(tmp_path, precision="fp64", epochs=2, lr=0.1, weight_decay=0.01, label_smoothing=0.1)
+    record = completed(pool, tmp_path, precision="fp64", epochs=2, lr=0.1, weight_decay=0.01, label_smoothing=0.1)
+    dataset = data.load(spec, lambda _: None)
+    images = dataset.train.images.permute(0, 3, 1, 2).double() / 255
+    images = (images - torch.tensor(dataset.mean).view(1, 3, 1, 1)) / torch.tensor(dataset.std).view(1, 3, 1, 1)
+    torch.manual_seed(spec.seed)
+    model = models.build(spec, dataset.num_classes, dataset.shape).double().train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    losses = []
+    for epoch in range(2):
+        for batch in epoch_order(96, spec.seed, epoch).split(24):
+            loss = nn.functional.cross_entropy(model(images[batch]), dataset.train.labels[batch], label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert record.losses == pytest.approx(losses, rel=1e-6)  # the images are rounded to float32 on one of the two ways
+
+
+@pytest.mark.parametrize(("strategy", "workers"), [("single", 1), ("ddp", 2), ("zero2", 2), ("zero3", 2)])
+def test_accumulation_changes_nothing_without_batch_norm(pool: Pool, tmp_path: Path, strategy: str, workers: int) -> None:
+    (tmp_path / "plain.py").write_text(PLAIN)
+    values = {
+        "model": f"{tmp_path}/plain.py:build",
+        "model_args": {},
+        "precision": "fp64",
+        "strategy": strategy,
+        "workers": workers,
+    }
+    whole, parts = (completed(pool, tmp_path / "runs", **values, epochs=2, accumulate=count) for count in (1, 4))
+    assert parts.losses == pytest.approx(whole.losses, rel=1e-11)
