@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import BATCHES, batch_arrays, png
 from pyarrow import parquet
 
+from conftest import BATCHES, batch_arrays, png
 from scalelab.data import cifar10
 from scalelab.spec import Spec
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -79,12 +80,7 @@ class Pool:
             "log": None if log is None else str(log), "fd_env": None if fd is None else fd[0],
         }  # fmt: skip
         self._processes[process.id] = process
-        try:
-            socket.send_fds(self._socket, [json.dumps(request).encode()], [] if fd is None else [fd[1]])
-        except OSError:
-            raise RunError(
-                "the worker server ended while it started; `python -c 'import scalelab.worker.preload'` shows why"
-            ) from None
+        self._tell(request, [] if fd is None else [fd[1]])
         return process
 
     def poll(self, timeout: float) -> None:
@@ -118,14 +114,19 @@ class Pool:
         if all(p.status is not None for p in processes):
             return
         for sign, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 3.0)):
-            deadline = time.monotonic() + seconds
             for process in processes:
-                if process.status is None and process.pid is not None:
-                    os.kill(
-                        process.pid, sign
-                    )  # its pid can't be anyone else's: the server has not reaped it, or would have said so
+                if process.status is None:
+                    self._tell({"id": process.id, "signal": sign})
+            deadline = time.monotonic() + seconds
             while any(p.status is None for p in processes) and time.monotonic() < deadline:
                 self.poll(0.05)
+
+    def _tell(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        assert self._socket is not None
+        try:
+            socket.send_fds(self._socket, [json.dumps(message).encode()], fds)
+        except OSError:
+            raise RunError("the worker server ended; `python -c 'import scalelab.worker.preload'` may show why") from None
 
     def close(self) -> None:
         """Close the socket: the server ends its forks and itself."""

@@ -6,6 +6,7 @@ forks when the launcher's end of the socket closes, however that came about; the
 
 Protocol, JSON messages on a Unix seqpacket socket (the server's standard input):
     → {"id", "target": "module:function", "args": [...], "env": {...}, "log": path or null, "fd_env": name or null} (+ a file descriptor)
+    → {"id", "signal"}: for the process of that request
     ← {"id", "pid"}, later {"id", "status": exit status or -signal}
 """
 
@@ -62,7 +63,11 @@ class Server:
                     if not message:
                         self._end()
                         return
-                    self._fork(json.loads(message), fds)
+                    request = json.loads(message)
+                    if "signal" in request:
+                        self._signal(request["id"], request["signal"])
+                    else:
+                        self._fork(request, fds)
                 else:
                     self._reap(key.fd)
 
@@ -88,6 +93,12 @@ class Server:
         self.forks[pidfd] = (request["id"], pid)
         self.selector.register(pidfd, selectors.EVENT_READ)
         self._tell({"id": request["id"], "pid": pid})
+
+    def _signal(self, request: int, sign: int) -> None:
+        for pidfd, (held, _) in self.forks.items():  # by its descriptor, which can't come to mean another process
+            if held == request:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, sign)
 
     def _reap(self, pidfd: int) -> None:
         request, pid = self.forks.pop(pidfd)
