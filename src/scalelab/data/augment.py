@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scalelab.data.dataset import Dataset, Split
+from scalelab.data.mix import GOLDEN, key, mix, mix_each, signed, upper63
 from scalelab.spec import Spec
 
 
@@ -100,29 +101,8 @@ class Batches:
 
 
 def sample_hash(seed: int, epoch: int, indices: Tensor) -> Tensor:
-    """63 random bits for each sample, int64 [B], from (seed, epoch, index): splitmix64 (Steele et al. 2014)."""
-    key = (seed * 0x9E3779B97F4A7C15 + epoch * 0xD1B54A32D192ED03) & _MASK
-    state = indices * _signed(0x9E3779B97F4A7C15) + _signed(_mix(key))
-    state = (state ^ _shift(state, 30)) * _signed(0xBF58476D1CE4E5B9)
-    state = (state ^ _shift(state, 27)) * _signed(0x94D049BB133111EB)
-    return _shift(state ^ _shift(state, 31), 1)
+    """63 random bits for each sample, int64 [B], from (seed, epoch, index)."""
+    return upper63(mix_each(indices * signed(GOLDEN) + signed(mix(key(seed, epoch)))))
 
 
-_MASK = (1 << 64) - 1
 _24 = (1 << 24) - 1
-
-
-def _mix(value: int) -> int:
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-    return value ^ (value >> 31)
-
-
-def _signed(value: int) -> int:
-    """The same 64 bits as torch's int64 reads them; its products wrap, as the hash wants."""
-    return value - (1 << 64) if value >> 63 else value
-
-
-def _shift(values: Tensor, count: int) -> Tensor:
-    """Logical shift to the right: torch's own repeats the sign."""
-    return (values >> count) & ((1 << (64 - count)) - 1)
