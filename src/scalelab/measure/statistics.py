@@ -48,33 +48,24 @@ def blocks(values: Sequence[float], size: int = 10) -> list[float]:
 
 def ratio(a: Sequence[float], b: Sequence[float], unit: str = "ratio") -> Figure:
     """Median of a over median of b, with a bootstrap interval in which both are resampled."""
-    if len(a) == 0 or len(b) == 0:
-        return Figure(unit=unit, reason="nothing was measured")
-    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    value = float(np.median(first) / np.median(second))
-    if min(len(first), len(second)) < 3:
-        return Figure(unit=unit, median=value, n=min(len(first), len(second)))
-    rng = np.random.default_rng(0)
-    draws = np.median(rng.choice(first, (RESAMPLES, len(first))), axis=1) / np.median(
-        rng.choice(second, (RESAMPLES, len(second))), axis=1
-    )
-    low, high = np.percentile(draws, [2.5, 97.5])
-    spread = float(MAD_TO_SIGMA * np.median(np.abs(draws - value)))
-    return Figure(unit=unit, median=value, n=min(len(first), len(second)), mad=spread, ci95=(float(low), float(high)))
+    return _combined(np.divide, a, b, unit)
 
 
 def difference(a: Sequence[float], b: Sequence[float], unit: str) -> Figure:
     """Median of a minus median of b, with a bootstrap interval in which both are resampled."""
+    return _combined(np.subtract, a, b, unit)
+
+
+def _combined(combine: np.ufunc, a: Sequence[float], b: Sequence[float], unit: str) -> Figure:
+    """``combine`` of the two medians; n is the shorter's. No interval for fewer than 3 values of either."""
     if len(a) == 0 or len(b) == 0:
         return Figure(unit=unit, reason="nothing was measured")
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    value, n = float(np.median(first) - np.median(second)), min(len(first), len(second))
+    value, n = float(combine(np.median(first), np.median(second))), min(len(first), len(second))
     if n < 3:
         return Figure(unit=unit, median=value, n=n)
     rng = np.random.default_rng(0)
-    draws = np.median(rng.choice(first, (RESAMPLES, len(first))), axis=1) - np.median(
-        rng.choice(second, (RESAMPLES, len(second))), axis=1
-    )
+    draws = combine(*(np.median(rng.choice(data, (RESAMPLES, len(data))), axis=1) for data in (first, second)))
     low, high = np.percentile(draws, [2.5, 97.5])
     spread = float(MAD_TO_SIGMA * np.median(np.abs(draws - value)))
     return Figure(unit=unit, median=value, n=n, mad=spread, ci95=(float(low), float(high)))
