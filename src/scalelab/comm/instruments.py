@@ -8,7 +8,6 @@ a training step pays nothing for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -60,11 +59,19 @@ class CountBytes(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class UnknownCollective(RuntimeError):
+    """A collective that ``CommunicationOff`` has no local copy for."""
+
+
+class NoLocalCopy(NotImplementedError):
+    """A step can't be run without its communication: the sentence says which collective stands in the way."""
+
+
 class CommunicationOff(TorchDispatchMode):
     """Replaces each collective by a local copy of equal shape: the same work, nothing on the wire.
 
     The collective then runs in a group of this rank alone (``alone``), which gives its caller a Work to wait for. All-gathers
-    fill every rank's slot with this rank's part; reduce-scatters take this rank's slice.
+    fill every rank's slot with this rank's part; reduce-scatters take this rank's slice. Raises NoLocalCopy for other collectives.
     """
 
     def __init__(self, alone: dist.ProcessGroup) -> None:
@@ -76,7 +83,7 @@ class CommunicationOff(TorchDispatchMode):
             return func(*args, **(kwargs or {}))
         name = func.__name__.split(".")[0]
         if name not in ("allreduce_", "broadcast_", "_allgather_base_", "_reduce_scatter_base_"):
-            raise NotImplementedError(f"no local copy for the collective {name}")
+            raise UnknownCollective(f"communication is not probed: there is no local copy for the collective {name}")
         if name == "allreduce_":
             return func(args[0], self.alone.boxed(), *args[2:])
         if name == "broadcast_":
@@ -85,7 +92,8 @@ class CommunicationOff(TorchDispatchMode):
         if name == "_allgather_base_":
             output.view(-1, source.numel()).copy_(source.view(1, -1).expand(output.numel() // source.numel(), -1))
         else:
-            output.view(-1).copy_(source.view(-1)[: output.numel()])
+            mine = dist.ProcessGroup.unbox(args[2]).rank() * output.numel()
+            output.view(-1).copy_(source.view(-1)[mine : mine + output.numel()])
         _, work = torch.ops.c10d.broadcast_([output.new_zeros(1)], self.alone.boxed(), 0, 0)
         return output, work
 
@@ -103,13 +111,6 @@ def collective_seconds(step: Callable[[], None], count: int) -> list[float]:
             step()
         seconds.append(_union(list(_intervals(profile))) / 1e6)
     return seconds
-
-
-@contextmanager
-def counting(backend: str) -> Iterator[CountBytes]:
-    """``with counting("gloo") as bytes_: step()``; then ``bytes_.sent``."""
-    with CountBytes(backend) as mode:
-        yield mode
 
 
 def _intervals(profile: Any) -> Iterator[tuple[float, float]]:
