@@ -8,19 +8,16 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from scalelab import spec as specs
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
-from scalelab.cli.terminal import Watcher, console, shown
+from scalelab.cli.summary import summarise, tell_failure
+from scalelab.cli.terminal import Watcher, console
 from scalelab.errors import ScalelabError
 from scalelab.launch import local
 from scalelab.launch.local import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
-from scalelab.record.schema import TrainRecord
-from scalelab.report import text
 from scalelab.spec import Spec
 
 EXAMPLE = """  scalelab train --model basic_cnn --data digits --epochs 5
@@ -58,24 +55,17 @@ def spec_of(values: dict[str, Any]) -> Spec:
     if not values.get("resume"):
         return specs.from_mapping(values, flags=True)
     folder = records.find([str(values["resume"])], Path(str(values.get("out", "runs"))))[0]
-    if records.load(folder).status == "running":
+    record = records.load(folder)
+    if record.status == "running":
         _refuse_running(folder)
     kept = msgspec.to_builtins(specs.load(folder / "spec.yaml"))
-    for stop in (
-        "stop_after_epoch",
-        "target_accuracy",
-        "steps",
-        "early_stop",
-    ):  # what ended the run once must not end it at once again
-        kept.pop(stop, None)
-    for one, other in (
-        ("batch", "batch_per_worker"),
-        ("batch_per_worker", "batch"),
-        ("micro_batch", "accumulate"),
-        ("accumulate", "micro_batch"),
-    ):
-        if values.get(one) is not None:
-            kept[other] = None
+    if record.status == "completed":  # what ended the run once must not end it at once again
+        kept.update(dict.fromkeys(("stop_after_epoch", "target_accuracy", "steps", "early_stop")))
+    if "batch" not in values and "batch_per_worker" not in values:  # the steps stay what they were, on any number of workers
+        kept.update(batch=record.derived.batch, batch_per_worker=None)
+    for one, other in (("batch", "batch_per_worker"), ("micro_batch", "accumulate")):
+        if values.get(one) is not None or values.get(other) is not None:
+            kept[one] = kept[other] = None
     return specs.from_mapping({**kept, **values, "resume": str(folder), "out": str(folder.parent)}, flags=True)
 
 
@@ -105,44 +95,3 @@ def explain(err: Console, prepared: Prepared) -> None:
         err.print("oversubscribed: more threads than cores, so no efficiency is claimed for this run", style="yellow")
     if spec.precision == "bf16" and spec.device == "cpu":
         err.print("bf16 is slower than fp32 on most CPUs (20x was measured without AVX512-bf16)", style="yellow")
-
-
-def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
-    """The figures of a run, one a line, and where they are kept."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    communication = record.communication_seconds
-    rate = record.images_per_second
-    rows = [
-        ("status", record.status),
-        ("throughput", shown(rate, text.rate) + (f" images/s, n = {rate.n} blocks of 10 steps" if rate.n else "")),
-        ("step", shown(record.step_seconds, text.seconds)),
-        ("  compute", shown(record.compute_seconds, text.seconds)),
-        ("  exposed communication", shown(communication.exposed, text.seconds)),
-        ("  waiting for data", shown(record.data_wait_seconds, text.seconds)),
-        ("communication, total", shown(communication.total, text.seconds)),
-        ("communication, hidden", shown(communication.hidden, text.seconds)),
-        ("sent by each worker, a step", shown(record.bytes_sent, text.size)),
-        ("peak memory of a worker", text.shown(record.memory_bytes.peak, text.size)),
-        ("loss", f"{record.losses[0]:.4f} → {record.losses[-1]:.4f}" if record.losses else text.ABSENT),
-        ("accuracy", text.ABSENT if record.accuracy is None else text.percent(record.accuracy)),
-        *(("note", note) for note in record.notes),
-        ("record", str(folder)),
-    ]
-    for name, value in rows:
-        if local.NOT_YET not in value and value != text.ABSENT:
-            table.add_row(name, escape(value))
-    out.print(table)
-
-
-def tell_failure(err: Console, record: TrainRecord, folder: Path, debug: bool) -> None:
-    """The first failing rank's own words: its traceback where the failure was not foreseen, else one line."""
-    failure = record.failure
-    assert failure is not None
-    where = f"rank {failure.rank} on {failure.host}" if failure.rank is not None else "the run"
-    if debug or not failure.expected:
-        err.print(failure.traceback.rstrip(), markup=False, style="dim")
-    log = folder / "logs" / f"rank-{failure.rank or 0}.txt"
-    err.print(f"scalelab: {where} failed: {failure.error}; its log: {log}", markup=False, soft_wrap=True)
-    if (folder / "checkpoints" / "last.json").exists():
-        err.print(f"its last checkpoint is kept: scalelab train --resume {folder}", markup=False, soft_wrap=True)

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
-from torch.distributed.tensor import DTensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from scalelab.comm.world import World
@@ -113,6 +113,10 @@ class Strategy(ABC):
         """The module that ``forward`` runs: without the wrapper's training machinery where that is possible."""
         return self.module
 
+    def settle(self) -> None:
+        """Bring the parameters back to how they lie between steps, after forward passes without a backward."""
+        return
+
     def autocast(self) -> AbstractContextManager[None]:
         """bf16 where the spec says so. The weights stay float32."""
         if self.spec.precision != "bf16":
@@ -120,38 +124,56 @@ class Strategy(ABC):
         return torch.autocast(self.world.device.type, dtype=torch.bfloat16)
 
     def state(self) -> dict[str, Any]:
-        """The unsharded training state: ``model`` {name: tensor}, ``optimizer`` {state, param_groups} by parameter names.
+        """The unsharded training state: ``model`` {name: tensor} and ``optimizer`` {parameter's name: {slot: value}}.
 
-        Every rank calls it; the first one gets it whole, the others may get nothing.
+        Every rank calls it; the first one gets it whole, the others may get less.
         """
-        model, optimizer = get_state_dict(self.module, self.optimizer, options=StateDictOptions(full_state_dict=True))
-        return {"model": model, "optimizer": optimizer}
+        model = get_model_state_dict(self.module, options=StateDictOptions(full_state_dict=True))
+        return {"model": model, "optimizer": self.optimizer_state()}
+
+    def optimizer_state(self) -> dict[str, dict[str, Any]]:
+        """The optimizer's slots by the parameters' names, unsharded. A parameter that never had a gradient has none."""
+        return {
+            name: {slot: _whole(value) for slot, value in self.optimizer.state[parameter].items()}
+            for name, parameter in self.evaluated.named_parameters()
+            if parameter in self.optimizer.state
+        }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up a state that any strategy gave at any world size. Every rank passes the whole state."""
-        options = StateDictOptions(full_state_dict=True)
-        set_state_dict(
-            self.module, self.optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"], options=options
-        )
+        """Take up a state that any strategy gave at any world size. Every rank passes the whole state.
+
+        Slots come from the state; learning rate, momentum and the like are those of this run's spec.
+        """
+        set_model_state_dict(self.module, state["model"], options=StateDictOptions(full_state_dict=True))
+        parameters = dict(self.evaluated.named_parameters())
+        places = {parameter: place for place, parameter in enumerate(parameters.values())}
+        groups = [{**group, "params": [places[p] for p in group["params"]]} for group in self.optimizer.param_groups]
+        slots = {
+            places[parameters[name]]: {slot: _part(value, parameters[name]) for slot, value in held.items()}
+            for name, held in state["optimizer"].items()
+        }
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
 
     def snapshot(self) -> Callable[[], None]:
         """Copy this rank's training state; the returned function restores it bit for bit."""
         values = [*self.module.parameters(), *self.module.buffers()]
-        kept = [_local(value).detach().clone() for value in values]
+        kept = [local_part(value).detach().clone() for value in values]
         slots = self.local_optimizer.state
-        memory = {p: {k: _local(v).clone() if isinstance(v, Tensor) else v for k, v in slot.items()} for p, slot in slots.items()}
+        memory = {
+            p: {k: local_part(v).clone() if isinstance(v, Tensor) else v for k, v in slot.items()} for p, slot in slots.items()
+        }
 
         def restore() -> None:
             with torch.no_grad():
                 for value, copy in zip(values, kept, strict=True):
-                    _local(value).copy_(copy)
+                    local_part(value).copy_(copy)
                 for parameter in list(slots):
                     if parameter not in memory:
                         del slots[parameter]
                 for parameter, slot in memory.items():
                     for key, copy in slot.items():
                         if isinstance(copy, Tensor):
-                            _local(slots[parameter][key]).copy_(copy)
+                            local_part(slots[parameter][key]).copy_(copy)
                         else:
                             slots[parameter][key] = copy
 
@@ -169,10 +191,22 @@ class Strategy(ABC):
         return {"parameters": held, "gradients": sum(_bytes(p) for p in parameters if p.requires_grad), "optimizer": state}
 
 
-def _local(value: Tensor) -> Tensor:
+def _whole(value: Any) -> Any:
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def _part(value: Any, parameter: Tensor) -> Any:
+    """This rank's part of a whole slot: cut as the parameter is, where it has the parameter's shape."""
+    if isinstance(parameter, DTensor) and isinstance(value, Tensor) and value.shape == parameter.shape:
+        return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
+    return value
+
+
+def local_part(value: Tensor) -> Tensor:
+    """What this rank holds of a tensor: its shard, or all of it."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
 def _bytes(value: Tensor) -> int:
-    local = _local(value)
+    local = local_part(value)
     return local.numel() * local.element_size()

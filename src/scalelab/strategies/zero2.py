@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from torch import nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from scalelab.strategies.base import Strategy
 
@@ -25,10 +26,15 @@ class Zero2(Strategy):
     reshard_after_forward: ClassVar[bool] = False
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        for block in blocks(model):
-            fully_shard(block, reshard_after_forward=self.reshard_after_forward)
-        fully_shard(model, reshard_after_forward=self.reshard_after_forward)  # in place
+        mesh = init_device_mesh(self.world.device.type, (self.world.size,))  # the default is CUDA wherever there is a GPU
+        for block in [*blocks(model), model]:
+            fully_shard(block, mesh=mesh, reshard_after_forward=self.reshard_after_forward)  # in place
         return model
+
+    def settle(self) -> None:
+        for module in self.module.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
 
 
 def blocks(model: nn.Module, share: float = 0.05) -> list[nn.Module]:

@@ -48,16 +48,31 @@ def save(folder: Path, state: dict[str, Any], progress: Progress, best: bool) ->
     path = checkpoints / f"step-{progress.step:08d}.safetensors"
     write_atomic(path, body)
     pointer = json.dumps({"file": path.name, "sha256": hashlib.sha256(body).hexdigest(), "step": progress.step}, indent=1)
-    last = checkpoints / "last.json"
-    if last.exists() and json.loads(last.read_text())["step"] != progress.step:
-        os.replace(last, checkpoints / "previous.json")
-    write_atomic(last, pointer)
+    before = _pointer(checkpoints / "last.json")
+    if before is not None and before["step"] != progress.step:
+        os.replace(checkpoints / "last.json", checkpoints / "previous.json")
+    write_atomic(checkpoints / "last.json", pointer)
     if best:
         write_atomic(checkpoints / "best.json", pointer)
-    wanted = {json.loads(p.read_text())["file"] for name in POINTERS if (p := checkpoints / f"{name}.json").exists()}
+    wanted = {held["file"] for name in POINTERS if (held := _pointer(checkpoints / f"{name}.json")) is not None}
     for old in checkpoints.glob("step-*.safetensors"):
         if old.name not in wanted:
             old.unlink(missing_ok=True)
+
+
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest checkpoint; None where no pointer tells."""
+    held = _pointer(folder / "checkpoints" / "last.json")
+    return None if held is None else held["step"]
+
+
+def _pointer(path: Path) -> dict[str, Any] | None:
+    """{"file", "sha256", "step"}; None where there is none, or it is damaged."""
+    try:
+        held = json.loads(path.read_text())
+        return {"file": Path(str(held["file"])).name, "sha256": str(held["sha256"]), "step": int(held["step"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def load(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], Progress]:
@@ -68,17 +83,19 @@ def load(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], Prog
     checkpoints = folder / "checkpoints"
     faults = []
     for name in ("last", "previous"):
-        pointer = checkpoints / f"{name}.json"
-        if not pointer.exists():
+        path = checkpoints / f"{name}.json"
+        if not path.exists():
             continue
         try:
-            facts = json.loads(pointer.read_text())
-            body = (checkpoints / Path(str(facts["file"])).name).read_bytes()
-            if hashlib.sha256(body).hexdigest() != facts["sha256"]:
+            held = _pointer(path)
+            if held is None:
+                raise RunError("it is not a pointer to a checkpoint")
+            body = (checkpoints / held["file"]).read_bytes()
+            if hashlib.sha256(body).hexdigest() != held["sha256"]:
                 raise RunError("its checksum is wrong")
             return _decode(body)
-        except (OSError, KeyError, ValueError, RunError, SafetensorError) as error:
-            faults.append(f"{pointer.parent.name}/{pointer.name} is damaged ({error})")
+        except (OSError, KeyError, TypeError, ValueError, RunError, SafetensorError) as error:
+            faults.append(f"{path.parent.name}/{path.name} is damaged ({error})")
             say(f"checkpoint {faults[-1]}; using the one before it")
     raise ScalelabError(
         f"{folder}: no checkpoint to resume from"
@@ -91,18 +108,26 @@ def _encode(state: dict[str, Any], progress: Progress) -> bytes:
     if state.get("own") is not None:
         tensors[OWN] = state["own"]
     scalars: dict[str, dict[str, Any]] = {}
-    for parameter, slots in state["optimizer"]["state"].items():
+    for parameter, slots in state["optimizer"].items():
         for slot, value in slots.items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer/{parameter}/{slot}"] = value
             else:
                 scalars.setdefault(parameter, {})[slot] = value
-    header = {
-        "progress": json.dumps(asdict(progress)),
-        "scalars": json.dumps(scalars),
-        "groups": json.dumps(state["optimizer"]["param_groups"]),
-    }
-    return save_tensors({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata=header)
+    header = {"progress": json.dumps(asdict(progress)), "scalars": json.dumps(scalars)}
+    return save_tensors(_apart(tensors), metadata=header)
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, contiguous, and no two in the same memory (tied weights), which the format refuses."""
+    seen: set[int] = set()
+    result = {}
+    for name, value in tensors.items():
+        value = value.detach().cpu().contiguous()
+        place = value.untyped_storage().data_ptr()
+        result[name] = value.clone() if place in seen else value
+        seen.add(place)
+    return result
 
 
 def _decode(body: bytes) -> tuple[dict[str, Any], Progress]:
@@ -119,5 +144,4 @@ def _decode(body: bytes) -> tuple[dict[str, Any], Progress]:
         else:
             parameter, _, slot = rest.rpartition("/")
             slots.setdefault(parameter, {})[slot] = value
-    state = {"model": model, "optimizer": {"state": slots, "param_groups": json.loads(header["groups"])}, "own": own}
-    return state, Progress(**json.loads(header["progress"]))
+    return {"model": model, "optimizer": slots, "own": own}, Progress(**json.loads(header["progress"]))

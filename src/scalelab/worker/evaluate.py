@@ -52,6 +52,7 @@ def evaluate(strategy: Strategy, batches: Batches, world: World, classes: int, b
         metrics.update(outputs, labels)
         total += F.cross_entropy(outputs, labels, ignore_index=PADDING, reduction="sum")
     strategy.module.train(training)
+    strategy.settle()
     dist.all_reduce(total)
     values = metrics.compute()  # torchmetrics gathers over the ranks
     return Scores(

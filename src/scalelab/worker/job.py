@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,13 @@ from scalelab.comm import batch_norm
 from scalelab.comm.world import World, subgroup
 from scalelab.data import Batches, Dataset
 from scalelab.errors import ScalelabError, unknown
+from scalelab.measure import memory
 from scalelab.optim.schedules import SCHEDULES
 from scalelab.record.schema import DataFacts, ModelFacts
 from scalelab.spec import Derived, Spec
 from scalelab.strategies.base import Batch, Recipe, Strategy
 from scalelab.worker import plan as planning
+from scalelab.worker import resuming
 from scalelab.worker.plan import Plan
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
@@ -36,6 +39,8 @@ class Job:
     train: Batches
     test: Batches
     strategy: Strategy
+    baseline: int
+    """bytes of this process before the model was built"""
 
     def batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
         """This replica's micro-batches for each step in [start, stop), all of one epoch."""
@@ -57,6 +62,8 @@ def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFact
         )
     dataset = data.load(spec, say)
     plan = planning.make(spec, derived, len(dataset.train))
+    if spec.resume is not None:
+        resuming.check(Path(spec.resume), spec, derived, plan)
     torch.set_num_threads(derived.threads)
     model = seeded_model(spec, dataset)
     models.check_forward(model, dataset.shape, dataset.num_classes)
@@ -83,6 +90,12 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
     kind = strategies.load(spec.strategy)
     weights_last, images_last = _channels_last(spec, kind, world)
 
+    def batches(split: data.Split, augment: str) -> Batches:
+        return Batches(split, dataset.mean, dataset.std, augment, spec.seed, world.device, dtype, images_last)
+
+    train, test = batches(dataset.train, data.augmentation(spec, dataset)), batches(dataset.test, "none")
+    baseline = memory.mark(world.device)
+
     def model() -> nn.Module:
         made = seeded_model(spec, dataset).to(world.device, dtype)
         if weights_last:
@@ -96,12 +109,8 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
         return nn.functional.cross_entropy(outputs, labels, label_smoothing=spec.label_smoothing)
 
-    def batches(split: data.Split, augment: str) -> Batches:
-        return Batches(split, dataset.mean, dataset.std, augment, spec.seed, world.device, dtype, images_last)
-
     strategy = kind(Recipe(model, lambda params: optim.build(spec, params), loss), world, spec)
-    augment = data.augmentation(spec, dataset)
-    return Job(spec, derived, world, dataset, plan, batches(dataset.train, augment), batches(dataset.test, "none"), strategy)
+    return Job(spec, derived, world, dataset, plan, train, test, strategy, baseline)
 
 
 def seeded_model(spec: Spec, dataset: Dataset) -> nn.Module:

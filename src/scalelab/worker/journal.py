@@ -80,12 +80,16 @@ class Journal:
         record.accuracy = record.epochs[-1].accuracy if record.epochs else None
         record.best_accuracy = max((e.accuracy for e in record.epochs), default=None)
         timed = self.timed_steps()
-        short = f"fewer steps than the {record.spec['warmup_steps']} of warm-up: train longer, or lower --warmup-steps"
-        seconds = blocks([s.seconds for s in timed])
-        record.step_seconds = figure(seconds, "s", None if seconds else short)
-        record.images_per_second = figure([record.derived.batch / s for s in seconds], "images/s", None if seconds else short)
-        record.data_wait_seconds = figure(blocks([s.data_seconds for s in timed]), "s", None if seconds else short)
+        if timed or record.images_per_second.median is None:  # a short further attempt keeps the figures of the one before
+            seconds, why = blocks([s.seconds for s in timed]), None if timed else self.short()
+            record.step_seconds = figure(seconds, "s", why)
+            record.images_per_second = figure([record.derived.batch / s for s in seconds], "images/s", why)
+            record.data_wait_seconds = figure(blocks([s.data_seconds for s in timed]), "s", why)
         records.save(self.folder, record)
+
+    def short(self) -> str:
+        """Why there are no timed steps."""
+        return f"fewer steps than the {self.record.spec['warmup_steps']} of warm-up: train longer, or lower --warmup-steps"
 
     def timed_steps(self) -> list[Step]:
         """The steps of this attempt after its warm-up."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,10 +13,12 @@ import torch
 from torch import Tensor
 
 from scalelab.comm.batch_norm import average_buffers, flat_buffers
+from scalelab.comm.instruments import UnknownCollective
+from scalelab.errors import RunError
 from scalelab.measure.clock import clock
 from scalelab.optim.schedules import learning_rate
 from scalelab.record.schema import Epoch, Step
-from scalelab.strategies.base import Batch
+from scalelab.strategies.base import Batch, local_part
 from scalelab.worker import checkpoint
 from scalelab.worker.checkpoint import Progress
 from scalelab.worker.evaluate import evaluate
@@ -32,6 +35,7 @@ def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> t
     """Train from ``start`` to the plan's end, or until the spec says enough. ``journal`` on the first rank only."""
     spec, plan, strategy = job.spec, job.plan, job.strategy
     progress, readings = start, None
+    probing = spec.probe_steps > 0 and job.world.size > 1 and not spec.compile
     meter = Meter(job.world, lambda measured: write_steps(job, journal, measured))
     while progress.step < plan.total_steps:
         began, first = time.perf_counter(), progress.step
@@ -39,16 +43,19 @@ def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> t
         train_steps(job, meter, first, stop)
         meter.flush()
         trained = time.perf_counter() - began
-        if readings is None and spec.probe_steps and job.world.size > 1:
-            readings = measure(strategy, job.world, endless(job, first, stop), spec.probe_steps)
+        refuse_broken_weights(job, stop)
         progress = replace(progress, step=stop)
         inside = stop % plan.steps_per_epoch != 0  # the last step is not an epoch's: who resumes goes on as if nothing had been
         statistics = flat_buffers(strategy.module)
         own = gather(statistics, job.world) if inside and statistics.numel() else None
         if spec.evaluate:
-            progress = judge(job, journal, progress, trained)
+            progress = judge(job, journal, progress, trained, inside)
         if spec.checkpoint:
-            save_checkpoint(job, folder, progress, own)
+            best = spec.evaluate and not inside and progress.epochs_without_better == 0
+            save_checkpoint(job, folder, progress, own, best)
+        if probing and readings is None:
+            probing = False  # once, after the first epoch is safe
+            readings = probe(job, journal, endless(job, first, stop))
         if enough(job, journal, progress):
             break
     return progress, readings
@@ -71,7 +78,7 @@ def train_steps(job: Job, meter: Meter, start: int, stop: int) -> None:
 
 def seed_step(job: Job, step: int) -> None:
     """Random numbers inside the model (dropout) follow from (seed, step, replica): nothing to save, resume is exact."""
-    seed = hash((job.spec.seed, step, job.strategy.replica)) & 0x7FFF_FFFF_FFFF_FFFF
+    seed = ((job.spec.seed * 1_000_003 + step) * 1_000_003 + job.strategy.replica) % 2**63
     torch.default_generator.manual_seed(seed)  # torch.manual_seed asks every kind of device: 70 µs against 1
     if job.world.device.type == "cuda":
         torch.cuda.default_generators[job.world.device.index].manual_seed(seed)
@@ -105,15 +112,39 @@ def endless(job: Job, start: int, stop: int) -> Iterator[list[Batch]]:
         yield from job.batches(start, stop)
 
 
-def judge(job: Job, journal: Journal | None, progress: Progress, seconds: float) -> Progress:
-    """Evaluate on all ranks; note the epoch on the first, whole where an earlier attempt ended inside it."""
+def probe(job: Job, journal: Journal | None, batches: Iterator[list[Batch]]) -> Readings | None:
+    """What communication costs a step; None where the strategy uses a collective that the instruments don't know."""
+    try:
+        readings = measure(job.strategy, job.world, batches, job.spec.probe_steps)
+    except UnknownCollective as error:  # on all ranks alike: they run the same steps
+        print(error, file=sys.stderr)
+        return None
+    if journal is not None:
+        journal.bytes_sent = round(readings.bytes_sent)
+    return readings
+
+
+def refuse_broken_weights(job: Job, step: int) -> None:
+    """Raises RunError, on all ranks, where the last update left a weight that is not finite: no checkpoint may hold it."""
+    local = [value.detach() for value in (*job.strategy.module.parameters(), *job.strategy.module.buffers())]
+    broken = torch.stack([(~torch.isfinite(local_part(value))).any() for value in local if value.is_floating_point()]).any()
+    if gather(broken.double().view(1), job.world).any():
+        raise RunError(f"the weights are no longer finite after step {step}: try a lower --lr, or --warmup-epochs 1")
+
+
+def judge(job: Job, journal: Journal | None, progress: Progress, seconds: float, inside: bool) -> Progress:
+    """Evaluate on all ranks; note the epoch on the first, whole where an earlier attempt ended inside it.
+
+    ``inside`` an epoch the counters stay: an unbroken run would not have evaluated here.
+    """
     scores = evaluate(job.strategy, job.test, job.world, job.dataset.num_classes, max(EVALUATION_BATCH, job.derived.micro_batch))
-    better = scores.accuracy > progress.best_accuracy
-    progress = replace(
-        progress,
-        best_accuracy=max(scores.accuracy, progress.best_accuracy),
-        epochs_without_better=0 if better else progress.epochs_without_better + 1,
-    )
+    if not inside:
+        better = scores.accuracy > progress.best_accuracy
+        progress = replace(
+            progress,
+            best_accuracy=max(scores.accuracy, progress.best_accuracy),
+            epochs_without_better=0 if better else progress.epochs_without_better + 1,
+        )
     if journal is not None:
         number = job.plan.epoch_of(progress.step - 1) + 1
         steps = [s for s in journal.steps if s.epoch == number]
@@ -136,13 +167,13 @@ def judge(job: Job, journal: Journal | None, progress: Progress, seconds: float)
     return progress
 
 
-def save_checkpoint(job: Job, folder: Path, progress: Progress, own: Tensor | None) -> None:
+def save_checkpoint(job: Job, folder: Path, progress: Progress, own: Tensor | None, best: bool) -> None:
     """All ranks gather the unsharded state; the first one writes it. ``own`` is each rank's running statistics, inside an epoch."""
     average_buffers(job.strategy.module)
     state = job.strategy.state()
     if job.world.first:
         state["own"] = own
-        checkpoint.save(folder, state, progress, best=progress.epochs_without_better == 0)
+        checkpoint.save(folder, state, progress, best)
 
 
 def enough(job: Job, journal: Journal | None, progress: Progress) -> bool:

@@ -18,19 +18,18 @@ import torch
 
 from scalelab import spec as specs
 from scalelab import strategies
-from scalelab.comm.batch_norm import fill_buffers
 from scalelab.comm.world import World, join, leave
 from scalelab.errors import RunError, ScalelabError
-from scalelab.measure import memory
 from scalelab.measure.environment import usable_cores
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure
 from scalelab.spec import Derived, Spec
-from scalelab.worker import checkpoint, job, summary
+from scalelab.worker import job, summary
 from scalelab.worker.allocator import keep_memory
 from scalelab.worker.checkpoint import Progress
 from scalelab.worker.journal import Journal
 from scalelab.worker.loop import train
+from scalelab.worker.resuming import take_up
 
 OUT_OF_MEMORY = "out of memory"
 STARTED = "SCALELAB_STARTED"
@@ -62,8 +61,7 @@ def run(spec: Spec, derived: Derived, folder: Path) -> None:
     torch.set_num_threads(derived.threads)
     world = join(spec, derived)
     mine = job.build(spec, derived, world)
-    baseline = memory.mark(world.device)
-    start = resume(mine, folder)
+    start = take_up(folder, spec, mine.strategy, world)
     journal = Journal(folder) if world.first else None
     if journal is not None:
         open_journal(journal, mine, world, start)
@@ -72,21 +70,10 @@ def run(spec: Spec, derived: Derived, folder: Path) -> None:
     began = time.perf_counter()
     progress, readings = train(mine, folder, journal, start)
     seconds = time.perf_counter() - began
-    facts = summary.of_rank(mine, baseline)
+    facts = summary.of_rank(mine)
     if journal is not None:
         summary.conclude(journal, mine, facts, readings, seconds, progress)
     leave()
-
-
-def resume(mine: job.Job, folder: Path) -> Progress:
-    """Load the newest whole checkpoint where the spec says to go on."""
-    if mine.spec.resume is None:
-        return Progress()
-    state, progress = checkpoint.load(folder, lambda message: print(message, file=sys.stderr))
-    mine.strategy.load(state)
-    if state["own"] is not None and len(state["own"]) == mine.world.size:
-        fill_buffers(mine.strategy.module, state["own"][mine.world.rank].to(mine.world.device))
-    return progress
 
 
 def open_journal(journal: Journal, mine: job.Job, world: World, start: Progress) -> None:

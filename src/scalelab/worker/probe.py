@@ -54,17 +54,19 @@ def measure(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]]
             strategy.step(micro_batches)
         return (now() - start) / 1e9
 
-    modes: tuple[Callable[[], TorchDispatchMode], ...] = (_PassThrough, lambda: CommunicationOff(alone))
-    rows = []
-    for pair in range(pairs + 1):
-        seconds = [0.0, 0.0]
-        for which in (0, 1) if pair % 2 else (1, 0):
-            seconds[which] = timed(modes[which]())
-        rows.append(seconds)
-    with CountBytes(world.backend) as counted:
-        strategy.step(next(batches))
-    total = collective_seconds(lambda: (strategy.step(next(batches)), None)[1], min(PROFILED, pairs))
-    restore()
+    try:
+        modes: tuple[Callable[[], TorchDispatchMode], ...] = (_PassThrough, lambda: CommunicationOff(alone))
+        rows = []
+        for pair in range(pairs + 1):
+            seconds = [0.0, 0.0]
+            for which in (0, 1) if pair % 2 else (1, 0):
+                seconds[which] = timed(modes[which]())
+            rows.append(seconds)
+        with CountBytes(world.backend) as counted:
+            strategy.step(next(batches))
+        total = collective_seconds(lambda: (strategy.step(next(batches)), None)[1], min(PROFILED, pairs))
+    finally:
+        restore()
     dist.destroy_process_group(alone)
     on_off = gather(torch.tensor(rows[1:], dtype=torch.float64, device=world.device), world).amax(0)
     totals = gather(torch.tensor(total, dtype=torch.float64, device=world.device), world).amax(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,15 @@ METHOD = {
 }
 
 
+NOT_PROBED: tuple[tuple[Callable[[Job], bool], str], ...] = (
+    (lambda job: job.world.size == 1, "one worker: nothing is sent"),
+    (lambda job: job.spec.probe_steps == 0, "not probed: --probe-steps 0"),
+    (lambda job: job.spec.compile, "not probed: a compiled model does not run compiled under the instruments"),
+    (lambda job: True, "not probed: the strategy uses a collective that the instruments do not know; its log names it"),
+)
+"""why there are no readings: the first that holds"""
+
+
 @dataclass(frozen=True)
 class RankFacts:
     """Over all ranks: peak and baseline bytes, the categories, and how far replicas have drifted apart."""
@@ -40,11 +50,11 @@ class RankFacts:
     drift: float
 
 
-def of_rank(job: Job, baseline: int) -> RankFacts:
+def of_rank(job: Job) -> RankFacts:
     """Gather what each rank knows. A collective."""
     held = job.strategy.memory()
     checksum = sum(float(v.double().abs().sum()) for v in job.strategy.replicated())
-    numbers = [float(memory.peak(job.world.device) or -1), float(baseline), *(float(held[c]) for c in CATEGORIES), checksum]
+    numbers = [float(memory.peak(job.world.device) or -1), float(job.baseline), *(float(held[c]) for c in CATEGORIES), checksum]
     table = gather(torch.tensor(numbers, dtype=torch.float64, device=job.world.device), job.world)
     columns = [[int(v) for v in column] for column in table[:, :-1].T.tolist()]
     sums = table[:, -1]
@@ -58,7 +68,7 @@ def conclude(journal: Journal, job: Job, facts: RankFacts, readings: Readings | 
     journal.save()
     record.memory_bytes = _memory(facts)
     record.communication_seconds, record.bytes_sent = _communication(job, readings)
-    record.compute_seconds = _compute(journal, record.communication_seconds.exposed)
+    record.compute_seconds = _compute(journal, readings)
     record.method = {**METHOD, "memory_bytes": memory.METHOD[job.world.device.type]}
     record.seconds = (record.seconds or 0.0) + seconds
     if facts.drift > 0:
@@ -81,7 +91,7 @@ def _memory(facts: RankFacts) -> Memory:
 
 def _communication(job: Job, readings: Readings | None) -> tuple[Communication, Figure]:
     if readings is None:
-        why = "one worker: nothing is sent" if job.world.size == 1 else "not probed: --probe-steps 0"
+        why = next(text for holds, text in NOT_PROBED if holds(job))
         none = absent("s", why)
         return Communication(total=none, exposed=none, hidden=none), absent("bytes", why)
     exposed, total = figure(readings.exposed, "s"), figure(readings.total, "s")
@@ -92,10 +102,19 @@ def _communication(job: Job, readings: Readings | None) -> tuple[Communication, 
     return Communication(total=total, exposed=exposed, hidden=hidden), sent
 
 
-def _compute(journal: Journal, exposed: Figure) -> Figure:
-    """Blocks of (step - data wait), less the median exposed communication."""
+def _compute(journal: Journal, readings: Readings | None) -> Figure:
+    """Blocks of (step - data wait), less the exposed communication; the interval holds the doubt of both."""
     timed = journal.timed_steps()
     if not timed:
-        return absent("s", journal.record.step_seconds.reason or "the step time is absent")
-    cost = max(exposed.median or 0.0, 0.0)
-    return figure([value - cost for value in blocks([s.seconds - s.data_seconds for s in timed])], "s")
+        return (
+            journal.record.compute_seconds if journal.record.compute_seconds.median is not None else absent("s", journal.short())
+        )
+    values = blocks([s.seconds - s.data_seconds for s in timed])
+    if readings is None:
+        return figure(values, "s")
+    found = difference(values, readings.exposed, "s")
+    return (
+        found
+        if (found.median or 0.0) > 0
+        else absent("s", "the exposed communication was not measured well enough: use more --probe-steps")
+    )

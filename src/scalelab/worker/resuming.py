@@ -1,0 +1,46 @@
+"""Going on with a run: what must stay as it was, and taking up where the newest whole checkpoint is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from scalelab.comm.batch_norm import fill_buffers
+from scalelab.comm.world import World
+from scalelab.errors import ScalelabError
+from scalelab.record import folder as records
+from scalelab.spec import Derived, Spec
+from scalelab.strategies.base import Strategy
+from scalelab.worker import checkpoint
+from scalelab.worker.checkpoint import Progress
+from scalelab.worker.plan import Plan
+
+FIXED = ("model", "model_args", "optimizer", "data", "train_limit", "seed")
+"""what a checkpoint's weights, slots and step count stand for; all else may change"""
+
+
+def check(folder: Path, spec: Spec, derived: Derived, plan: Plan) -> None:
+    """Raises ScalelabError for a resume that changes what the checkpoint stands for, or has nothing left to train."""
+    record = records.load(folder)
+    kept = {**{name: record.spec.get(name) for name in FIXED}, "batch": record.derived.batch}
+    now = {**{name: getattr(spec, name) for name in FIXED}, "batch": derived.batch}
+    for name, value in kept.items():
+        if now[name] != value:
+            flag = name.replace("_", "-")
+            raise ScalelabError(
+                f"--resume can't change --{flag} from {value!r} to {now[name]!r}: the checkpoint's steps are of the former"
+            )
+    reached = checkpoint.newest_step(folder)
+    if reached is not None and reached >= plan.total_steps:
+        raise ScalelabError(f"{folder}: has its {reached} steps already; to go on, say a larger total with --epochs or --steps")
+
+
+def take_up(folder: Path, spec: Spec, strategy: Strategy, world: World) -> Progress:
+    """Load the newest whole checkpoint where the spec says to go on; where to begin."""
+    if spec.resume is None:
+        return Progress()
+    state, progress = checkpoint.load(folder, lambda message: print(message, file=sys.stderr))
+    strategy.load(state)
+    if state["own"] is not None and len(state["own"]) == world.size:
+        fill_buffers(strategy.module, state["own"][world.rank].to(world.device))
+    return progress
