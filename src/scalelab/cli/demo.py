@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from scalelab.cli.flags import Parser, add_common
+from scalelab.cli.summary import tell_failure
 from scalelab.cli.terminal import Observer, console
-from scalelab.cli.train import tell_failure
 from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
 from scalelab.measure.environment import usable_cores

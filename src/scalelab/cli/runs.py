@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from scalelab.cli.flags import Parser, add_common
+from scalelab.cli.summary import summarise, tell_failure
 from scalelab.cli.terminal import console
-from scalelab.cli.train import summarise, tell_failure
 from scalelab.errors import ScalelabError, unknown
 from scalelab.record import export
 from scalelab.record import folder as records

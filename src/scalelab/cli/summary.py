@@ -1,0 +1,55 @@
+"""One run for people: its figures, and how it failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from scalelab.cli.terminal import shown
+from scalelab.launch.local import NOT_YET
+from scalelab.record.schema import TrainRecord
+from scalelab.report import text
+
+
+def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
+    """The figures of a run, one a line, and where they are kept."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    communication = record.communication_seconds
+    rate = record.images_per_second
+    rows = [
+        ("status", record.status),
+        ("throughput", shown(rate, text.rate) + (f" images/s, n = {rate.n} blocks of 10 steps" if rate.n else "")),
+        ("step", shown(record.step_seconds, text.seconds)),
+        ("  compute", shown(record.compute_seconds, text.seconds)),
+        ("  exposed communication", shown(communication.exposed, text.seconds)),
+        ("  waiting for data", shown(record.data_wait_seconds, text.seconds)),
+        ("communication, total", shown(communication.total, text.seconds)),
+        ("communication, hidden", shown(communication.hidden, text.seconds)),
+        ("sent by each worker, a step", shown(record.bytes_sent, text.size)),
+        ("peak memory of a worker", text.shown(record.memory_bytes.peak, text.size)),
+        ("loss", f"{record.losses[0]:.4f} → {record.losses[-1]:.4f}" if record.losses else text.ABSENT),
+        ("accuracy", text.ABSENT if record.accuracy is None else text.percent(record.accuracy)),
+        *(("note", note) for note in record.notes),
+        ("record", str(folder)),
+    ]
+    for name, value in rows:
+        if NOT_YET not in value and value != text.ABSENT:
+            table.add_row(name, escape(value))
+    out.print(table)
+
+
+def tell_failure(err: Console, record: TrainRecord, folder: Path, debug: bool) -> None:
+    """The first failing rank's own words: its traceback where the failure was not foreseen, else one line."""
+    failure = record.failure
+    assert failure is not None
+    where = f"rank {failure.rank} on {failure.host}" if failure.rank is not None else "the run"
+    if debug or not failure.expected:
+        err.print(failure.traceback.rstrip(), markup=False, style="dim")
+    log = folder / "logs" / f"rank-{failure.rank or 0}.txt"
+    err.print(f"scalelab: {where} failed: {failure.error}; its log: {log}", markup=False, soft_wrap=True)
+    if (folder / "checkpoints" / "last.json").exists():
+        err.print(f"its last checkpoint is kept: scalelab train --resume {folder}", markup=False, soft_wrap=True)
