@@ -7,12 +7,16 @@ runs/<utc time>-<name>-<short id>/
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import re
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,10 +33,16 @@ def now() -> str:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write beside, then rename: a reader sees the old or the new file, never half of one."""
+    """Write beside, then rename: a reader sees the old or the new file, never half of one, even after a loss of power.
+
+    Raises RunError naming the file, with the half-written one removed.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())  # a rename can reach the disk before what it names
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -48,8 +58,32 @@ def create(out: Path, name: str) -> Path:
         for part in ("logs", "failures", "checkpoints"):
             (folder / part).mkdir(parents=True)
     except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise ScalelabError(f"--out {str(out)!r}: a run folder cannot be made there: {error.strerror}") from None
     return folder
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run for one attempt. Raises ScalelabError at once while another process, or thread, holds it.
+
+    The kernel lets go of it when the process ends, however that comes about.
+    """
+    try:
+        file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ScalelabError(f"{folder}: cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            os.close(file)
+            raise ScalelabError(f"{folder}: another process is training this run now; wait for it, or end it") from None
+        # a file system without locks: the status in the record is then all that warns
+    try:
+        yield
+    finally:
+        os.close(file)
 
 
 def save(folder: Path, record: TrainRecord) -> None:
