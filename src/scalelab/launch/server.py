@@ -3,6 +3,7 @@
 Each training runs in fresh forks of a process that has imported much and computed nothing, so no state leaks from one
 to the next. The server leads a process group of its own, so that Ctrl-C at the terminal reaches the launcher alone. It ends its
 forks when the launcher's end of the socket closes, however that came about; the kernel ends them when it dies itself.
+Each fork leads a process group of its own, so that what user code started in it (a decoder, a download) ends with it.
 
 Protocol, JSON messages on a Unix seqpacket socket (the server's standard input):
     → {"id", "target": "module:function", "args": [...], "env": {...}, "log": path or null, "fd_env": name or null} (+ a file descriptor)
@@ -77,6 +78,7 @@ class Server:
         if pid == 0:
             status = 1
             try:
+                os.setsid()
                 _die_with(server)
                 self.selector.close()
                 self.launcher.close()
@@ -84,8 +86,9 @@ class Server:
             except BaseException:
                 traceback.print_exc()
             finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
+                with contextlib.suppress(OSError):  # of a full disk; the status must be told all the same
+                    sys.stdout.flush()
+                    sys.stderr.flush()
                 os._exit(status)
         for fd in fds:
             os.close(fd)
@@ -95,14 +98,14 @@ class Server:
         self._tell({"id": request["id"], "pid": pid})
 
     def _signal(self, request: int, sign: int) -> None:
-        for pidfd, (held, _) in self.forks.items():  # by its descriptor, which can't come to mean another process
+        for pidfd, (held, pid) in self.forks.items():
             if held == request:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(pidfd, sign)
+                _signal_group(pidfd, pid, sign)
 
     def _reap(self, pidfd: int) -> None:
         request, pid = self.forks.pop(pidfd)
         self.selector.unregister(pidfd)
+        _signal_group(pidfd, pid, signal.SIGKILL)  # what it started and left running
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
         self._tell({"id": request, "status": os.waitstatus_to_exitcode(status)})
@@ -112,9 +115,18 @@ class Server:
             self.launcher.send(json.dumps(message).encode())
 
     def _end(self) -> None:
-        for _, pid in self.forks.values():
-            os.kill(pid, signal.SIGKILL)
+        for pidfd, (_, pid) in self.forks.items():
+            _signal_group(pidfd, pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+def _signal_group(pidfd: int, pid: int, sign: int) -> None:
+    """Signal a fork and all that it started. Only before it is reaped: until then its id can't come to mean another process."""
+    try:
+        os.killpg(pid, sign)
+    except ProcessLookupError:  # it has not come to lead its group yet
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, sign)
 
 
 def _call(request: dict[str, Any], fds: list[int]) -> int:
