@@ -170,7 +170,8 @@ def test_the_command_shows_that_traceback_once(command: Command, tmp_path: Path,
     assert ended.status == 1
     assert ended.err.count("the user's own bug on 1") == 2  # the traceback's last line, and the one line after it
     assert "onnection" not in ended.err
-    assert "rank 1 on" in ended.err.splitlines()[-1]
+    (line,) = [line for line in ended.err.splitlines() if line.startswith("scalelab: ")]
+    assert "rank 1 on" in line
     assert f"{only_run(tmp_path / 'runs')}/logs/rank-1.txt" in ended.err
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scalelab.errors import RunError
-from scalelab.launch.local import describe
+from scalelab.launch.failure import describe
 from scalelab.launch.pool import Pool
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import shutil
 import socket
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,10 @@ import msgspec
 from scalelab import spec as specs
 from scalelab import strategies
 from scalelab.errors import RunError, ScalelabError
+from scalelab.launch.ending import close
+from scalelab.launch.failure import describe, first_failure
 from scalelab.launch.pool import Pool, Process
+from scalelab.launch.signals import uninterrupted
 from scalelab.measure.environment import environment, usable_cores
 from scalelab.record import folder as records
 from scalelab.record.schema import Attempt, Communication, DataFacts, Failure, Figure, Memory, ModelFacts, Status, TrainRecord
@@ -29,6 +31,8 @@ POLL = 0.1
 """seconds between two looks at the workers and at the run's folder"""
 NOT_YET = "the run has not come to it"
 """why a figure is absent from a record until it is measured"""
+OVERSUBSCRIBED, GOES_ON = "oversubscribed", "--resume goes on"
+"""the beginning and the end of notes that are of one attempt: the next has its own"""
 SETTLE = 1.0
 """seconds that other ranks get to report their own failure after the first one failed"""
 
@@ -78,44 +82,47 @@ def train(pool: Pool, prepared: Prepared, command: list[str], watch: Callable[[P
     Raises ScalelabError before anything was started, and KeyboardInterrupt after the record was closed as interrupted.
     """
     spec, listener = prepared.spec, listen(prepared.spec.master_port)
-    with listener:
+    with listener, ExitStack() as held:
         folder = (
             Path(spec.resume) if spec.resume else records.create(Path(spec.out), spec.name or f"{spec.model}-{spec.strategy}")
         )
-        processes: list[Process] = []
-        status: Status = "failed"
-        failure: Failure | None = None
         try:
-            begin(folder, prepared, command)
-            start_ranks(pool, folder, prepared, listener, processes)
-            failure = follow(pool, folder, processes, watch)
-            status = "completed" if failure is None else "failed"
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise
-        except RunError as error:  # the server is gone, and its forks with it
-            failure = Failure(error=str(error), host=socket.gethostname(), expected=True)
-        finally:
             with uninterrupted():
-                try:
-                    pool.end(processes)
-                finally:
-                    close(folder, status, failure)
+                held.enter_context(records.held(folder))
+                begin(folder, prepared, command)
+        except ScalelabError:
+            if not spec.resume:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        except KeyboardInterrupt:  # it waited until the run was begun
+            close(folder, "interrupted", None)
+            raise
+        record = _attempt(pool, folder, prepared, listener, watch)
     watch(folder)
-    return records.load(folder)
+    return record
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C must not stop the clearing up after the first: it takes seconds at most."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _attempt(pool: Pool, folder: Path, prepared: Prepared, listener: socket.socket, watch: Callable[[Path], None]) -> TrainRecord:
+    """All ranks from their start to their end, in a folder that was begun; the record, closed whatever happens."""
+    processes: list[Process] = []
+    status: Status = "failed"
+    failure: Failure | None = None
     try:
-        yield
+        start_ranks(pool, folder, prepared, listener, processes)
+        failure = follow(pool, folder, processes, watch)
+        status = "completed" if failure is None else "failed"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    except RunError as error:  # the server is gone, and its forks with it
+        failure = Failure(error=str(error), host=socket.gethostname(), expected=True)
     finally:
-        signal.signal(signal.SIGINT, before)
+        with uninterrupted():
+            try:
+                pool.end(processes)
+            finally:
+                record = close(folder, status, failure)
+    return record
 
 
 def listen(port: int | None) -> socket.socket:
@@ -132,14 +139,8 @@ def listen(port: int | None) -> socket.socket:
 
 
 def begin(folder: Path, prepared: Prepared, command: list[str]) -> None:
-    """Write the spec and the record of a run, or of a further attempt, that starts now."""
+    """Write the spec and the record of a run, or of a further attempt, that starts now. Raises ScalelabError: nothing was started."""
     spec, attempt = prepared.spec, Attempt(started=records.now(), host=socket.gethostname(), pid=os.getpid())
-    try:
-        (folder / "spec.yaml").write_text(specs.dump(spec))
-        for old in (folder / "failures").glob("rank-*.json"):
-            old.unlink()
-    except OSError as error:
-        raise ScalelabError(f"{folder}: cannot be written: {error.strerror}") from None
     facts = {
         "strategy": spec.strategy, "engine": spec.engine, "workers": spec.workers, "derived": prepared.derived,
         "spec": msgspec.to_builtins(spec), "model": prepared.model, "data": prepared.data,
@@ -148,6 +149,7 @@ def begin(folder: Path, prepared: Prepared, command: list[str]) -> None:
     if spec.resume:
         record = records.load(folder)
         record.status, record.failure, record.attempts = "running", None, [*record.attempts, attempt]
+        record.notes = [note for note in record.notes if not _of_one_attempt(note)]
         for name, value in facts.items():
             setattr(record, name, value)
     else:
@@ -155,9 +157,17 @@ def begin(folder: Path, prepared: Prepared, command: list[str]) -> None:
         record = TrainRecord(run=folder.name, name=name, attempts=[attempt], **facts, **_unmeasured())  # type: ignore[arg-type]
     if prepared.derived.oversubscribed:
         record.notes.append(
-            f"oversubscribed: {spec.workers} workers x {prepared.derived.threads} threads on {usable_cores()} cores"
+            f"{OVERSUBSCRIBED}: {spec.workers} workers x {prepared.derived.threads} threads on {usable_cores()} cores"
         )
-    records.save(folder, record)
+    try:
+        records.write_atomic(folder / "spec.yaml", specs.dump(spec))
+        records.save(folder, record)
+        for old in (folder / "failures").glob("rank-*.json"):
+            old.unlink()
+    except RunError as error:
+        raise ScalelabError(str(error)) from None
+    except OSError as error:
+        raise ScalelabError(f"{folder}: cannot be written: {error.strerror}") from None
 
 
 def start_ranks(pool: Pool, folder: Path, prepared: Prepared, listener: socket.socket, processes: list[Process]) -> None:
@@ -190,59 +200,8 @@ def follow(pool: Pool, folder: Path, processes: list[Process], watch: Callable[[
     return first_failure(folder, processes) if any(p.status for p in processes) else None
 
 
-def first_failure(folder: Path, processes: list[Process]) -> Failure:
-    """The failure that came first: a rank that was killed, else the earliest that a rank wrote down.
-
-    The others' "connection closed by peer" are only its echo.
-    """
-    written = {}
-    for path in (folder / "failures").glob("rank-*.json"):
-        body = json.loads(path.read_text())
-        written[body["rank"]] = (body.pop("time"), msgspec.convert(body, Failure))
-    silent = [(rank, p) for rank, p in enumerate(processes) if p.status and rank not in written]
-    if silent:
-        rank, process = min(silent, key=lambda pair: pair[1].ended or 0.0)
-        assert process.status is not None
-        log = folder / "logs" / f"rank-{rank}.txt"
-        return Failure(error=f"ended with {describe(process.status)}", host=socket.gethostname(), rank=rank, traceback=tail(log))
-    return min(written.values(), key=lambda pair: pair[0])[1]
-
-
-def describe(status: int) -> str:
-    """An exit status in words."""
-    if status >= 0:
-        return f"exit status {status}"
-    name = signal.Signals(-status).name
-    hint = ": often the kernel's, out of memory; lower --micro-batch or spread it with zero3" if name == "SIGKILL" else ""
-    return f"signal {-status} ({name}{hint})"
-
-
-def tail(log: Path, lines: int = 40) -> str:
-    """The last lines of a log."""
-    try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-    except OSError:
-        return ""
-
-
-def close(folder: Path, status: Status, failure: Failure | None) -> None:
-    """Complete the record, also of a run whose ranks died: its status, its failure, the losses up to there."""
-    if not (folder / "record.json").exists():
-        return  # it could not even be begun: what begin raised says why
-    for part in (folder, folder / "checkpoints", folder / "failures"):
-        for half_written in part.glob(".*.tmp"):
-            half_written.unlink(missing_ok=True)
-    record = records.load(folder)
-    record.status, record.failure = status, failure
-    record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], status=status, ended=records.now())
-    if status != "completed":
-        record.losses = [step.loss for step in records.read_steps(folder)]
-        record.steps = len(record.losses)
-    try:
-        records.save(folder, record)
-    except RunError:
-        if status == "completed":
-            raise  # otherwise what ended the run says more
+def _of_one_attempt(note: str) -> bool:
+    return note.startswith(f"{OVERSUBSCRIBED}:") or note.endswith(GOES_ON)
 
 
 def _unmeasured() -> dict[str, object]:

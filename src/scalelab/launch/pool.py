@@ -26,7 +26,10 @@ QUIET = {"KINETO_LOG_LEVEL": "5"}
 
 @dataclass
 class Process:
-    """A fork. ``status`` is None while it runs, then its exit status, or minus the signal that ended it."""
+    """A fork. ``status`` is None while it runs, then its exit status, or minus the signal that ended it.
+
+    ``ended``: seconds since the epoch when its end was heard of, on the clock of the failures that ranks write down.
+    """
 
     id: int
     pid: int | None = None
@@ -100,7 +103,7 @@ class Pool:
             process = self._processes[report["id"]]
             process.pid = report.get("pid", process.pid)
             if "status" in report:
-                process.status, process.ended = report["status"], time.monotonic()
+                process.status, process.ended = report["status"], time.time()
                 return
 
     def wait(self, process: Process) -> int:

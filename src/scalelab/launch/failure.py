@@ -1,0 +1,94 @@
+"""Which of the ranks' ends was the cause, and which were only its echo."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from scalelab.launch.pool import Process
+from scalelab.record.schema import Failure
+
+ECHOES = (
+    "connection closed", "connection reset", "connection was likely closed", "broken pipe", "nccl error", "remote process exited",
+)  # fmt: skip
+"""how gloo, NCCL and the store say, in lower case, that another rank went away"""
+
+
+@dataclass(frozen=True)
+class End:
+    """How one rank ended, and when: seconds since the epoch."""
+
+    time: float
+    failure: Failure
+    echo: bool
+
+
+def first_failure(folder: Path, processes: list[Process]) -> Failure:
+    """The failure that came first, of those that are not the echo of another rank's end.
+
+    A rank's written error has the time it was raised; the end of a rank that wrote nothing (killed, crashed, out of disk) has the
+    time it was heard of. All are of one clock. ``processes[rank]`` is a rank's process; one of them must have failed.
+    """
+    ends = written(folder)
+    for rank, process in enumerate(processes):
+        if process.status and rank not in ends:
+            ends[rank] = End(process.ended or 0.0, _silent(folder, rank, process.status), False)
+    causes = [end for end in ends.values() if not end.echo]
+    return min(causes or ends.values(), key=lambda end: end.time).failure
+
+
+def written(folder: Path) -> dict[int, End]:
+    """The failures that ranks left in the run's folder, by rank."""
+    found = {}
+    for path in (folder / "failures").glob("rank-*.json"):
+        body = json.loads(path.read_text())
+        time = datetime.fromisoformat(body.pop("time")).timestamp()
+        failure = msgspec.convert(body, Failure)
+        echo = any(words in failure.error.lower() for words in ECHOES)
+        found[body["rank"]] = End(time, failure, echo)
+    return found
+
+
+def _silent(folder: Path, rank: int, status: int) -> Failure:
+    """The end of a rank that wrote no failure: on a full disk, because it could not."""
+    full = disk_error(folder) if status > 0 else None
+    log = folder / "logs" / f"rank-{rank}.txt"
+    return Failure(
+        error=full or f"ended with {describe(status)}", host=socket.gethostname(), rank=rank, traceback=tail(log),
+        expected=full is not None,
+    )  # fmt: skip
+
+
+def disk_error(folder: Path) -> str | None:
+    """Why nothing can be written to a run's folder; None when it can."""
+    probe = folder / "failures" / ".probe.tmp"
+    try:
+        probe.write_bytes(bytes(4096))
+    except OSError as error:
+        return f"{folder}: cannot be written: {error.strerror}; free some space or choose another --out"
+    finally:
+        probe.unlink(missing_ok=True)
+    return None
+
+
+def describe(status: int) -> str:
+    """An exit status in words."""
+    if status >= 0:
+        return f"exit status {status}"
+    name = signal.Signals(-status).name
+    hint = ": often the kernel's, out of memory; lower --micro-batch or spread it with zero3" if name == "SIGKILL" else ""
+    return f"signal {-status} ({name}{hint})"
+
+
+def tail(log: Path, lines: int = 40) -> str:
+    """The last lines of a log."""
+    try:
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ""
