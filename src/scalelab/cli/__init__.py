@@ -11,6 +11,7 @@ from types import FrameType
 
 from scalelab import __version__
 from scalelab.errors import ScalelabError, nearest
+from scalelab.launch.signals import ENDING
 
 COMMANDS = {
     "demo": "does it work here, what does it show? (two minutes, no download)",
@@ -45,9 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"scalelab {__version__}")
         return 0
     debug = "--debug" in words
-    signal.signal(signal.SIGTERM, _interrupt)
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, _interrupt)
+    before = {number: signal.signal(number, _interrupt) for number in ENDING}
     try:
         if words[0] not in COMMANDS:
             raise ScalelabError(f"unknown command '{words[0]}'{nearest(words[0], COMMANDS)}; valid: {', '.join(COMMANDS)}")
@@ -55,9 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except ScalelabError as error:
+        from scalelab.cli.terminal import harmless
+
         if debug:
-            traceback.print_exc()
-        print(f"scalelab: {error}", file=sys.stderr)
+            print(harmless(traceback.format_exc()), file=sys.stderr, end="")
+        print(f"scalelab: {harmless(str(error))}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("scalelab: interrupted", file=sys.stderr)
@@ -65,8 +66,16 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `scalelab runs list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    """A polite kill, or a terminal that closes, ends a command as Ctrl-C does: records closed, no orphans."""
+    """A polite kill, or a terminal that closes, ends a command as Ctrl-C does: records closed, no orphans.
+
+    Once: a second signal, which could come at the same moment, must not break off the clearing up after the first.
+    """
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
