@@ -13,7 +13,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from scalelab.comm import batch_norm
-from scalelab.comm.instruments import CommunicationOff, CountBytes, NoLocalCopy, collective_seconds
+from scalelab.comm.instruments import CommunicationOff, CountBytes, UnknownCollective, collective_seconds
 
 Body = Callable[[int, int], None]
 
@@ -135,7 +135,7 @@ def communication_off_copies_locally(rank: int, size: int) -> None:
 @joined
 def communication_off_refuses_what_it_does_not_know(rank: int, size: int) -> None:
     alone = [dist.new_group([r]) for r in range(size)][rank]
-    with pytest.raises(NoLocalCopy, match="a collective, allgather, that can't be replaced"), CommunicationOff(alone):
+    with pytest.raises(UnknownCollective, match=r"no local copy for the collective allgather$"), CommunicationOff(alone):
         dist.all_gather([torch.empty(1) for _ in range(size)], torch.ones(1))
 
 

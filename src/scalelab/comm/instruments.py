@@ -60,18 +60,14 @@ class CountBytes(TorchDispatchMode):
 
 
 class UnknownCollective(RuntimeError):
-    """A collective that ``CommunicationOff`` has no local copy for."""
-
-
-class NoLocalCopy(NotImplementedError):
-    """A step can't be run without its communication: the sentence says which collective stands in the way."""
+    """A collective that ``CommunicationOff`` has no local copy for; its sentence is the reason of the absent figure."""
 
 
 class CommunicationOff(TorchDispatchMode):
     """Replaces each collective by a local copy of equal shape: the same work, nothing on the wire.
 
     The collective then runs in a group of this rank alone (``alone``), which gives its caller a Work to wait for. All-gathers
-    fill every rank's slot with this rank's part; reduce-scatters take this rank's slice. Raises NoLocalCopy for other collectives.
+    fill every rank's slot with this rank's part; reduce-scatters take this rank's slice. Raises UnknownCollective for other collectives.
     """
 
     def __init__(self, alone: dist.ProcessGroup) -> None:
@@ -83,7 +79,7 @@ class CommunicationOff(TorchDispatchMode):
             return func(*args, **(kwargs or {}))
         name = func.__name__.split(".")[0]
         if name not in ("allreduce_", "broadcast_", "_allgather_base_", "_reduce_scatter_base_"):
-            raise UnknownCollective(f"communication is not probed: there is no local copy for the collective {name}")
+            raise UnknownCollective(f"communication is not probed: there is no local copy for the collective {name.strip('_')}")
         if name == "allreduce_":
             return func(args[0], self.alone.boxed(), *args[2:])
         if name == "broadcast_":
