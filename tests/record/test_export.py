@@ -99,3 +99,10 @@ def test_no_steps_give_an_empty_table_with_the_same_types(tmp_path: Path) -> Non
     table = pq.read_table(export.steps_parquet(tmp_path))
     assert table.num_rows == 0
     assert str(table.schema.field("bytes_sent").type) == "int64"
+
+
+def test_export_and_compare_show_the_same_figures() -> None:
+    from scalelab.record.export import FIGURES
+    from scalelab.report.compare import FIGURES as COMPARED
+
+    assert list(COMPARED) == [*FIGURES, "accuracy"]

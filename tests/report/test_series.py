@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -32,14 +31,6 @@ def test_seconds_count_every_step_also_those_not_drawn() -> None:
     curve = loss_curve(steps, 50)
     assert curve.seconds[-1] == pytest.approx(sum(step.seconds for step in steps))
     assert len(curve.smooth_loss) == 50
-
-
-def test_a_loss_that_became_nan_is_left_out() -> None:
-    steps = samples.steps_of(8, 0, count=30)
-    steps[12] = msgspec.structs.replace(steps[12], loss=float("nan"))
-    curve = loss_curve(steps, 100)
-    assert len(curve.loss) == 29
-    assert 13 not in curve.steps
 
 
 def test_no_steps_give_no_curve() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,13 +21,14 @@ FIGURES: dict[str, Callable[[TrainRecord], Figure]] = {
     "images_per_second": lambda r: r.images_per_second,
     "step_seconds": lambda r: r.step_seconds,
     "compute_seconds": lambda r: r.compute_seconds,
-    "communication_seconds_total": lambda r: r.communication_seconds.total,
-    "communication_seconds_exposed": lambda r: r.communication_seconds.exposed,
-    "communication_seconds_hidden": lambda r: r.communication_seconds.hidden,
+    "communication_seconds.total": lambda r: r.communication_seconds.total,
+    "communication_seconds.exposed": lambda r: r.communication_seconds.exposed,
+    "communication_seconds.hidden": lambda r: r.communication_seconds.hidden,
     "data_wait_seconds": lambda r: r.data_wait_seconds,
-    "memory_bytes_peak": lambda r: r.memory_bytes.peak,
+    "memory_bytes.peak": lambda r: r.memory_bytes.peak,
     "bytes_sent": lambda r: r.bytes_sent,
 }
+"""every figure of a record, by its name there; a table's column has ``_`` for ``.``"""
 
 
 def cell(value: Any) -> Any:
@@ -67,7 +67,7 @@ def _row(record: TrainRecord, spec_keys: Sequence[str]) -> dict[str, Any]:
         "steps": record.steps,
         "seconds": record.seconds,
         "epochs": len(record.epochs),
-        "last_loss": _finite(record.losses[-1]) if record.losses else None,
+        "last_loss": record.losses[-1] if record.losses else None,
         "accuracy": record.accuracy,
         "best_accuracy": record.best_accuracy,
         "failure": record.failure.error if record.failure else None,
@@ -77,7 +77,7 @@ def _row(record: TrainRecord, spec_keys: Sequence[str]) -> dict[str, Any]:
         "git_commit": environment.git_commit,
     }
     for name, read in FIGURES.items():
-        row |= _figure(name, read(record))
+        row |= _figure(name.replace(".", "_"), read(record))
     return row | {f"spec.{key}": _scalar(record.spec.get(key)) for key in spec_keys}
 
 
@@ -95,10 +95,6 @@ def _figure(name: str, figure: Figure) -> dict[str, Any]:
 
 def _scalar(value: Any) -> Any:
     return json.dumps(value, sort_keys=True, default=str) if isinstance(value, (dict, list, tuple)) else value
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def write(records: Sequence[TrainRecord], path: Path, format: Literal["csv", "parquet"] | str) -> Path:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import msgspec
 
 from scalelab.spec import Derived
 
+force = msgspec.structs.force_setattr
+
 Status = Literal["running", "completed", "failed", "interrupted", "lost"]
+
+
+def _drop_non_finite(value: msgspec.Struct, *names: str) -> None:
+    """JSON has no NaN and no infinity: msgspec writes null for them, so null, None, is what they are from the start."""
+    for name in names:
+        number = getattr(value, name)
+        if number is not None and not math.isfinite(number):
+            force(value, name, None)
+
+
+def _require_finite(value: msgspec.Struct, *names: str) -> None:
+    """What is always finite, such as a time: null could not be read back, so it is never written."""
+    for name in names:
+        if not math.isfinite(getattr(value, name)):
+            raise ValueError(f"{type(value).__name__}.{name} is {getattr(value, name)}: not a finite number")
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +41,13 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """95 % bootstrap interval of the median; None when n is too small for one"""
     reason: str | None = None
     """why the figure is absent, or what to know before trusting it"""
+
+    def __post_init__(self) -> None:
+        if self.ci95 is not None and not all(map(math.isfinite, self.ci95)):
+            force(self, "ci95", None)
+        if self.median is not None and not math.isfinite(self.median):
+            force(self, "reason", self.reason or f"it came out as {self.median}")
+        _drop_non_finite(self, "median", "mad")
 
 
 class Communication(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,20 +71,27 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
-    """One pass over the training data, evaluated at its end. Precision and recall are macro averages."""
+    """One pass over the training data, evaluated at its end. Precision and recall are macro averages.
+
+    None: the value was not finite. The others always are; a ValueError says where one is not.
+    """
 
     epoch: int
     steps: int
-    train_loss: float
-    test_loss: float
+    train_loss: float | None
+    test_loss: float | None
     accuracy: float
-    precision: float
-    recall: float
+    precision: float | None
+    recall: float | None
     learning_rate: float
     seconds: float
-    images_per_second: float
+    images_per_second: float | None
     confusion: list[list[int]] = []
     """confusion[true class][predicted class], counts of test samples; of the last epoch"""
+
+    def __post_init__(self) -> None:
+        _drop_non_finite(self, "train_loss", "test_loss", "precision", "recall", "images_per_second")
+        _require_finite(self, "accuracy", "learning_rate", "seconds")
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +105,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     data_seconds: float
     bytes_sent: int | None = None
+
+    def __post_init__(self) -> None:
+        _require_finite(self, "learning_rate", "loss", "seconds", "data_seconds")  # the run ends where a loss is not
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,6 +194,7 @@ class TrainRecord(msgspec.Struct, kw_only=True):
     memory_bytes: Memory
     bytes_sent: Figure
     losses: list[float] = []
+    """one a step, finite as the steps' are"""
     epochs: list[Epoch] = []
     accuracy: float | None = None
     best_accuracy: float | None = None
@@ -172,9 +208,17 @@ class TrainRecord(msgspec.Struct, kw_only=True):
     """how each figure of this record was measured, by its name"""
     notes: list[str] = []
 
+    def __post_init__(self) -> None:
+        _drop_non_finite(self, "accuracy", "best_accuracy", "seconds")
+        if not all(map(math.isfinite, self.losses)):
+            raise ValueError("TrainRecord.losses: not all are finite numbers")
+
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """One (strategy, engine) of ``verify``: the largest relative differences from ``single``."""
+    """One (strategy, engine) of ``verify``: the largest relative differences from ``single``.
+
+    None: not compared, or (in JSON) not finite.
+    """
 
     strategy: str
     engine: str = "torch"
@@ -198,3 +242,6 @@ class VerifyRecord(msgspec.Struct, kw_only=True):
     batch: int
     cells: list[Cell] = []
     notes: list[str] = []
+
+    def __post_init__(self) -> None:
+        _require_finite(self, "tolerance")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scalelab.measure.statistics import blocks, ratio
+from scalelab.record.export import FIGURES as RECORDED
 from scalelab.record.schema import Figure, Step, TrainRecord
 from scalelab.report.about import environment_facts
 from scalelab.report.alike import differs, quotient, task
@@ -50,16 +50,7 @@ class Comparison:
     """the step at which it was found"""
 
 
-FIGURES: dict[str, Callable[[TrainRecord], Figure]] = {
-    "images_per_second": lambda record: record.images_per_second,
-    "step_seconds": lambda record: record.step_seconds,
-    "compute_seconds": lambda record: record.compute_seconds,
-    "communication_seconds.exposed": lambda record: record.communication_seconds.exposed,
-    "data_wait_seconds": lambda record: record.data_wait_seconds,
-    "memory_bytes.peak": lambda record: record.memory_bytes.peak,
-    "bytes_sent": lambda record: record.bytes_sent,
-    "accuracy": lambda record: accuracy_figure(record),
-}
+FIGURES: dict[str, Callable[[TrainRecord], Figure]] = {**RECORDED, "accuracy": accuracy_figure}
 
 # Figures that the recorded steps hold value by value: their ratio is bootstrapped from blocks of 10 steps.
 PER_STEP: dict[str, Callable[[Sequence[Step]], list[float]]] = {
@@ -105,17 +96,13 @@ def _ratio(name: str, a: Figure, b: Figure, steps_a: Sequence[Step], steps_b: Se
 
 
 def _loss(steps_a: Sequence[Step], steps_b: Sequence[Step]) -> tuple[Figure, int | None]:
-    """Largest |a - b| / max(|a|, |b|) over common steps with finite losses, and its step."""
+    """Largest |a - b| / max(|a|, |b|) over common steps, and its step."""
     losses = {step.step: step.loss for step in steps_a}
     common = [(step.step, losses[step.step], step.loss) for step in steps_b if step.step in losses]
-    finite = [(place, one, other) for place, one, other in common if math.isfinite(one) and math.isfinite(other)]
-    if not finite:
+    if not common:
         return Figure(unit="relative", reason="the runs have no step in common"), None
-    place, one, other = max(finite, key=lambda entry: _relative(entry[1], entry[2]))
-    reason = (
-        None if len(finite) == len(common) else f"{len(common) - len(finite)} steps with a loss that is not finite are left out"
-    )
-    return Figure(unit="relative", median=_relative(one, other), n=len(finite), reason=reason), place
+    place, one, other = max(common, key=lambda entry: _relative(entry[1], entry[2]))
+    return Figure(unit="relative", median=_relative(one, other), n=len(common)), place
 
 
 def _relative(a: float, b: float) -> float:

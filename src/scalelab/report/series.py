@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,10 @@ from scalelab.record.schema import Step
 
 @dataclass(frozen=True)
 class Curve:
-    """Loss of one run. ``raw`` and ``smooth`` hold indices/values to draw; equal lengths within each."""
+    """Loss of one run: the points to draw as it is (``steps``, ``seconds``, ``loss``), and those of its moving mean (``smooth_…``).
+
+    Equal lengths within each of the two.
+    """
 
     steps: list[int]
     seconds: list[float]
@@ -28,21 +30,20 @@ class Curve:
 def loss_curve(steps: Sequence[Step], points: int) -> Curve:
     """The loss of ``steps`` against step and training seconds, at most about ``points`` points a line.
 
-    The raw line keeps each stretch's lowest and highest loss, so a spike stays visible. Non-finite losses are left out.
+    The raw line keeps each stretch's lowest and highest loss, so a spike stays visible.
     """
-    known = [(number, step) for number, step in enumerate(steps) if math.isfinite(step.loss)]
     clock = np.cumsum([step.seconds for step in steps]).tolist()
-    losses = np.array([step.loss for _, step in known])
+    losses = np.array([step.loss for step in steps])
     kept = extremes(losses, points)
-    window = max(1, len(known) // 40)
+    window = max(1, len(steps) // 40)
     smooth = moving_mean(losses, window)
-    even = sorted(set(np.linspace(0, len(known) - 1, min(points, len(known))).round().astype(int).tolist())) if known else []
+    even = sorted(set(np.linspace(0, len(steps) - 1, min(points, len(steps))).round().astype(int).tolist())) if steps else []
     return Curve(
-        steps=[known[i][1].step for i in kept],
-        seconds=[clock[known[i][0]] for i in kept],
+        steps=[steps[i].step for i in kept],
+        seconds=[clock[i] for i in kept],
         loss=[float(losses[i]) for i in kept],
-        smooth_steps=[known[i][1].step for i in even],
-        smooth_seconds=[clock[known[i][0]] for i in even],
+        smooth_steps=[steps[i].step for i in even],
+        smooth_seconds=[clock[i] for i in even],
         smooth_loss=[float(smooth[i]) for i in even],
         window=window,
     )

@@ -143,7 +143,6 @@ def _threads(record: TrainRecord) -> str:
 
 def accuracy_figure(record: TrainRecord) -> Figure:
     """The last test accuracy (a fraction; n test images), or why there is none."""
-    """The last test accuracy (a fraction; n test images), or why there is none."""
     if record.accuracy is None:
         return absent(
             "ratio",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -104,6 +105,6 @@ class Journal:
     def _ended_by(self, epoch: Epoch, step: int) -> bool:
         return sum(e.steps for e in self.record.epochs if e.epoch <= epoch.epoch) <= step
 
-    def _event(self, step: int, values: dict[str, float]) -> None:
-        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+    def _event(self, step: int, values: Mapping[str, float | None]) -> None:
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=v) for tag, v in values.items() if v is not None])
         self.events.add_event(Event(wall_time=time.time(), step=step, summary=summary))
