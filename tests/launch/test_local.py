@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from scalelab.cli.train import spec_of
 from scalelab.errors import ScalelabError
 from scalelab.launch import local
 from scalelab.launch.pool import Pool
@@ -83,6 +84,16 @@ def test_an_interrupted_run_resumes(long_run: subprocess.Popen[str], tmp_path: P
     record = completed(pool, tmp_path / "runs", resume=folder, steps=at + 4)
     assert [a.status for a in record.attempts] == ["interrupted", "completed"]
     assert record.steps == at + 4
+
+
+def test_two_kinds_of_signals_at_once_leave_nothing_either(long_run: subprocess.Popen[str], tmp_path: Path) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        long_run.send_signal(number)
+    _, err = long_run.communicate(timeout=30)
+    assert long_run.returncode == 130
+    assert err.splitlines()[-1] == "scalelab: interrupted"
+    wait_for(lambda: not processes_of(str(tmp_path)), WITHIN)
+    assert records.load(only_run(tmp_path / "runs")).status == "interrupted"
 
 
 def test_ctrl_c_twice_leaves_nothing_either(long_run: subprocess.Popen[str], tmp_path: Path) -> None:
@@ -202,6 +213,39 @@ def test_more_threads_than_cores_is_noted(pool: Pool, tmp_path: Path) -> None:
     record = completed(pool, tmp_path, workers=2, strategy="ddp", threads_per_worker=64, steps=1)
     assert record.derived.oversubscribed
     assert any(note.startswith("oversubscribed: 2 workers x 64 threads") for note in record.notes)
+
+
+def test_notes_of_an_attempt_are_not_the_next_ones(pool: Pool, tmp_path: Path) -> None:
+    first = completed(pool, tmp_path, workers=2, strategy="ddp", threads_per_worker=64, epochs=3, stop_after_epoch=1)
+    assert any("--resume goes on" in note for note in first.notes)
+    second = completed(pool, tmp_path, resume=tmp_path / first.run)
+    assert second.steps == 12
+    assert not any("--resume goes on" in note for note in second.notes)
+    assert sum(note.startswith("oversubscribed") for note in second.notes) == 1
+    third = completed(pool, tmp_path, resume=tmp_path / first.run, epochs=4, threads_per_worker=1)
+    assert not any(note.startswith("oversubscribed") for note in third.notes)
+
+
+def test_a_run_is_resumed_by_one_at_a_time(pool: Pool, tmp_path: Path) -> None:
+    record = completed(pool, tmp_path, epochs=1)
+    folder = tmp_path / record.run
+    prepared = local.prepare(pool, spec_of({"resume": str(folder), "epochs": 2}))
+    with records.held(folder), pytest.raises(ScalelabError, match="another process is training this run now") as refused:
+        local.train(pool, prepared, ["test"], lambda folder: None)
+    assert refused.value.exit_status == 2
+    assert records.load(folder).status == "completed"  # the other's record was not touched
+    assert completed(pool, tmp_path, resume=folder, epochs=2).steps == 8
+
+
+def test_a_run_is_held_while_it_trains(pool: Pool, tmp_path: Path) -> None:
+    thread, ended = in_background(pool, tmp_path, steps=400)
+    wait_for(lambda: list(tmp_path.glob("*/steps.jsonl")))
+    with pytest.raises(ScalelabError, match="another process"), records.held(only_run(tmp_path)):
+        pass
+    thread.join(60)
+    assert ended[0].status == "completed"
+    with records.held(only_run(tmp_path)):
+        pass
 
 
 def test_a_port_in_use_is_told_before_anything_is_left(command: Command, tmp_path: Path) -> None:
