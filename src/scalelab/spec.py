@@ -45,7 +45,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     augment: Annotated[Literal["auto", "none", "crop", "flip", "crop+flip"], field("task", "auto: what suits the data set")] = (
         "auto"
     )
-    seed: Annotated[int, field("task", "of the initial weights, the order and the augmentation", ge=0)] = 0
+    seed: Annotated[int, field("task", "of the initial weights, the order and the augmentation", ge=0, le=2**32 - 1)] = 0
 
     # how it is spread
     strategy: Annotated[str, field("strategy", "single, ddp, zero1, zero2, zero3 or path/to/file.py:Class")] = "single"

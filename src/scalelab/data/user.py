@@ -38,6 +38,10 @@ def load(spec: Spec, progress: Progress) -> Dataset:
     num_classes = int(arrays["train_labels"].max()) + 1
     if (worst := int(arrays["test_labels"].max())) >= num_classes:
         raise ScalelabError(f"{where}: a test label is {worst}, but the training labels only go to {num_classes - 1}")
+    if num_classes > len(arrays["train_labels"]):
+        raise ScalelabError(
+            f"{where}: a label is {num_classes - 1}, but there are {len(arrays['train_labels'])} training samples in all"
+        )
     if num_classes < 2:
         raise ScalelabError(f"{where}: every training label is 0; a classifier needs at least two classes")
     return from_arrays(spec.data, arrays, tuple(str(k) for k in range(num_classes)), "none")

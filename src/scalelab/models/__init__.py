@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from scalelab.models.registry import MODELS, build, check_forward
+from scalelab.models.registry import MODELS, build, check_forward, unused_parameters
 
-__all__ = ["MODELS", "build", "check_forward"]
+__all__ = ["MODELS", "build", "check_forward", "unused_parameters"]

@@ -42,23 +42,42 @@ def build(spec: Spec, num_classes: int, shape: Shape) -> nn.Module:
 
 
 def check_forward(model: nn.Module, shape: Shape, num_classes: int) -> None:
-    """One forward of two zero images in eval mode must give [2, num_classes]. Raises ScalelabError.
+    """One forward and backward of two zero images in eval mode: must give [2, num_classes], and a gradient. Raises ScalelabError.
 
-    Finds, before anything starts, an image too small for the model, or a model for other classes or channels.
+    Finds, before anything starts, an image too small for the model, a model for other classes or channels, one that can't be trained.
     """
-    training = model.training
-    parameter = next(model.parameters(), torch.empty(0))
-    images = torch.zeros(2, *shape, dtype=parameter.dtype, device=parameter.device)
     size = "x".join(map(str, shape))
-    model.eval()
-    try:
-        with torch.no_grad(), userfile.blame(f"the model cannot take images of {size} (channels x height x width)"):
-            output = model(images)
-    finally:
-        model.train(training)
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta or isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ScalelabError(
+                f"the model's parameter '{name}' has no values yet (lazy, or on 'meta'): give it some in the function"
+            )
+    with userfile.blame(f"the model cannot take images of {size} (channels x height x width)"):
+        output = _evaluate(model, shape)
     if not isinstance(output, torch.Tensor) or tuple(output.shape) != (2, num_classes):
         found = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise ScalelabError(f"the model gives {found} for 2 images of {size}; it must give [2, {num_classes}]: a score a class")
+    if not output.requires_grad:
+        raise ScalelabError("nothing in the model can be trained: no parameter that its output depends on has requires_grad")
+
+
+def unused_parameters(model: nn.Module, shape: Shape) -> list[str]:
+    """Names of the trainable parameters that the output does not depend on: DDP must be told of them."""
+    output = _evaluate(model, shape)
+    names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
+    gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
+    return [name for name, gradient in zip(names, gradients, strict=True) if gradient is None]
+
+
+def _evaluate(model: nn.Module, shape: Shape) -> Any:
+    """The output for two zero images in eval mode, with its graph."""
+    training = model.training
+    parameter = next(model.parameters(), torch.empty(0))
+    model.eval()
+    try:
+        return model(torch.zeros(2, *shape, dtype=parameter.dtype, device=parameter.device))
+    finally:
+        model.train(training)
 
 
 def _check_arguments(spec: Spec, function: Callable[..., Any]) -> None:

@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from scalelab.comm.world import World
-from scalelab.errors import ScalelabError
+from scalelab.errors import NotApplicable
 from scalelab.optim import OPTIMIZERS
 from scalelab.spec import Spec
 
@@ -34,6 +34,8 @@ class Recipe:
     model: Callable[[], nn.Module]
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     loss: Callable[[Tensor, Tensor], Tensor]
+    unused: Callable[[nn.Module], bool]
+    """whether some trainable parameters of the model never get a gradient"""
     """(outputs [B, classes], labels [B]) → mean over the batch"""
 
 
@@ -46,7 +48,7 @@ class Strategy(ABC):
     """whether parameters may lie channels-last in memory"""
 
     def __init__(self, recipe: Recipe, world: World, spec: Spec) -> None:
-        self.world, self.spec, self.loss = world, spec, recipe.loss
+        self.world, self.spec, self.loss, self.recipe = world, spec, recipe.loss, recipe
         self.module = self.wrap(recipe.model())
         self.optimizer = self.wrap_optimizer(recipe.optimizer)
         if spec.compile:
@@ -59,13 +61,18 @@ class Strategy(ABC):
 
     @classmethod
     def check(cls, spec: Spec) -> None:
-        """Refuse, before anything starts, what the strategy can't do. Raises ScalelabError."""
+        """Refuse, before anything starts, what the strategy can't do. Raises NotApplicable."""
         if cls.shards_tensors and not OPTIMIZERS[spec.optimizer].elementwise:
-            raise ScalelabError(
+            raise NotApplicable(
                 f"--optimizer {spec.optimizer} looks at whole tensors, which --strategy {spec.strategy} cuts into shards; use ddp or zero1"
             )
         if spec.channels_last == "on" and not cls.channels_last:
-            raise ScalelabError(f"--channels-last on: --strategy {spec.strategy} can't keep that layout; use auto or off")
+            raise NotApplicable(f"--channels-last on: --strategy {spec.strategy} can't keep that layout; use auto or off")
+
+    @classmethod
+    def check_model(cls, spec: Spec, model: nn.Module) -> None:
+        """Refuse, before anything starts, a model that the strategy can't take. Raises NotApplicable."""
+        return
 
     @abstractmethod
     def wrap(self, model: nn.Module) -> nn.Module:

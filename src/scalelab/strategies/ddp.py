@@ -26,7 +26,11 @@ class DDP(Strategy):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # the name that replaces broadcast_buffers is not in torch 2.11
             return DistributedDataParallel(
-                model, device_ids=[self.world.local_rank] if cuda else None, broadcast_buffers=False, gradient_as_bucket_view=True
+                model,
+                device_ids=[self.world.local_rank] if cuda else None,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+                find_unused_parameters=self.recipe.unused(model),
             )
 
     @property

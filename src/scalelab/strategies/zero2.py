@@ -9,12 +9,15 @@ bytes: all-gather and reduce-scatter of P: each of n ranks sends (n-1)/n · P + 
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import ClassVar
 
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from scalelab.errors import NotApplicable
+from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
 
 
@@ -24,6 +27,14 @@ class Zero2(Strategy):
     shards_tensors: ClassVar[bool] = True
     channels_last: ClassVar[bool] = False  # FSDP2 refuses parameters that are not contiguous
     reshard_after_forward: ClassVar[bool] = False
+
+    @classmethod
+    def check_model(cls, spec: Spec, model: nn.Module) -> None:
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 0:
+                raise NotApplicable(
+                    f"--strategy {spec.strategy} can't cut the scalar parameter '{name}': give it the shape [1], or use zero1"
+                )
 
     def wrap(self, model: nn.Module) -> nn.Module:
         mesh = init_device_mesh(self.world.device.type, (self.world.size,))  # the default is CUDA wherever there is a GPU
@@ -40,9 +51,11 @@ class Zero2(Strategy):
 def blocks(model: nn.Module, share: float = 0.05) -> list[nn.Module]:
     """The modules gathered as one: the outermost that hold at most a quarter of the parameters and at least ``share``.
 
-    Smaller ones stay with their parent: each gather costs a latency. A module that is too large is opened; leaves are never.
+    Smaller ones stay with their parent: each gather costs a latency. A module that is too large is opened; leaves are never. One that
+    shares a parameter with a module outside (tied weights) stays with the root, which holds them all.
     """
     total = sum(p.numel() for p in model.parameters()) or 1
+    owners = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
     chosen: list[nn.Module] = []
 
     def visit(module: nn.Module) -> None:
@@ -52,7 +65,10 @@ def blocks(model: nn.Module, share: float = 0.05) -> list[nn.Module]:
                 continue
             if part > 0.25 and any(True for _ in child.children()):
                 visit(child)
-            elif not isinstance(child, nn.ModuleList | nn.ModuleDict):  # those have no forward to hook
+                continue
+            inside = Counter(p for inner in child.modules() for p in inner.parameters(recurse=False))
+            tied = any(owners[p] > count for p, count in inside.items())
+            if not tied and not isinstance(child, nn.ModuleList | nn.ModuleDict):  # those have no forward to hook
                 chosen.append(child)
 
     visit(model)

@@ -67,6 +67,7 @@ def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFact
     torch.set_num_threads(derived.threads)
     model = seeded_model(spec, dataset)
     models.check_forward(model, dataset.shape, dataset.num_classes)
+    strategy.check_model(spec, model)
     if spec.batch_norm == "sync":
         batch_norm.check(model)
     optim.build(spec, model.parameters())
@@ -109,7 +110,10 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
         return nn.functional.cross_entropy(outputs, labels, label_smoothing=spec.label_smoothing)
 
-    strategy = kind(Recipe(model, lambda params: optim.build(spec, params), loss), world, spec)
+    def unused(built: nn.Module) -> bool:
+        return bool(models.unused_parameters(built, dataset.shape))
+
+    strategy = kind(Recipe(model, lambda params: optim.build(spec, params), loss, unused), world, spec)
     return Job(spec, derived, world, dataset, plan, train, test, strategy, baseline)
 
 

@@ -94,6 +94,8 @@ def advise(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, RunError):
         return text
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text or "bad_alloc" in text:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        word in text for word in ("can't allocate memory", "not enough memory", "bad_alloc")
+    ):
         return f"{OUT_OF_MEMORY}: lower --micro-batch (the global batch stays with --accumulate), or spread it with zero3"
     return f"{type(error).__name__}: {text}" if not isinstance(error, ScalelabError) else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
 import torch
 
 from scalelab.comm.instruments import METHOD as COMMUNICATION_METHOD
@@ -98,6 +99,8 @@ def _communication(job: Job, readings: Readings | None) -> tuple[Communication, 
     if exposed.ci95 is not None and exposed.ci95[0] <= 0 <= exposed.ci95[1]:
         exposed = figure(readings.exposed, "s", "not distinguishable from zero")
     hidden = difference(readings.total, readings.exposed, "s")
+    if hidden.ci95 is not None and hidden.ci95[0] <= 0 <= hidden.ci95[1]:
+        hidden = msgspec.structs.replace(hidden, reason="not distinguishable from zero")
     sent = Figure(unit="bytes", median=readings.bytes_sent, n=1)
     return Communication(total=total, exposed=exposed, hidden=hidden), sent
 

@@ -1,0 +1,86 @@
+"""Models that are not a plain stack of layers: every strategy trains them as single does, saves and resumes them, or is not applicable."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from scalelab.launch.pool import Pool
+from scalelab.strategies import STRATEGIES
+from scalelab.studies.verify import verify
+from tests.trainings import completed, tiny
+
+SPREAD = [name for name in STRATEGIES if name != "single"]
+
+ODD = """
+    import torch
+    from torch import nn
+
+    class Odd(nn.Module):
+        def __init__(self, kind):
+            super().__init__()
+            self.a, self.b, self.c = (nn.Linear(192, 192) for _ in range(3))
+            self.out, self.kind = nn.Linear(192, 4), kind
+            if kind == "tied":
+                self.b.weight = self.a.weight
+            if kind == "unused":
+                self.extra = nn.Linear(192, 192)
+            if kind == "scalar":
+                self.scale = nn.Parameter(torch.tensor(1.5))
+            if kind == "frozen":
+                self.b.requires_grad_(False)
+
+        def forward(self, x):
+            x = torch.tanh(self.c(torch.tanh(self.b(torch.tanh(self.a(x.flatten(1)))))))
+            return self.out(x * self.scale if self.kind == "scalar" else x)
+
+    def build(num_classes, kind):
+        return Odd(kind)
+"""
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> str:
+    (tmp_path / "odd.py").write_text(textwrap.dedent(ODD))
+    return f"{tmp_path}/odd.py:build"
+
+
+@pytest.mark.parametrize("kind", ["tied", "unused", "scalar", "frozen"])
+def test_every_strategy_equals_single_or_is_refused(pool: Pool, tmp_path: Path, odd: str, kind: str) -> None:
+    base = tiny(tmp_path, model=odd, model_args={"kind": kind}, workers=2, steps=3, accumulate=2, batch_norm="sync")
+    refused = {"zero2", "zero3"} if kind == "scalar" else set()
+    for cell in verify(pool, base, SPREAD, False, lambda _: None).cells:
+        assert cell.status == ("not_applicable" if cell.strategy in refused else "passed"), cell
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("kind", ["tied", "unused", "frozen"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_they_resume(pool: Pool, tmp_path: Path, odd: str, strategy: str, kind: str, momentum: float) -> None:
+    """momentum 0 is an optimizer without any state; an unused or frozen parameter has none either."""
+    values = {"model": odd, "model_args": {"kind": kind}, "strategy": strategy, "workers": 1 if strategy == "single" else 2, "momentum": momentum}
+    whole, _ = completed(pool, tiny(tmp_path / "whole", epochs=2, **values))
+    _, folder = completed(pool, tiny(tmp_path / "part", epochs=2, stop_after_epoch=1, **values))
+    resumed, _ = completed(pool, tiny(folder.parent, epochs=2, resume=str(folder), **values))
+    assert resumed.losses == whole.losses
+
+
+def test_momentum_given_with_a_resume_is_used(pool: Pool, tmp_path: Path) -> None:
+    _, first = completed(pool, tiny(tmp_path / "a", epochs=2, stop_after_epoch=1))
+    _, second = completed(pool, tiny(tmp_path / "b", epochs=2, stop_after_epoch=1))
+    kept, _ = completed(pool, tiny(first.parent, epochs=2, resume=str(first)))
+    other, _ = completed(pool, tiny(second.parent, epochs=2, resume=str(second), momentum=0.1))
+    assert kept.losses[:4] == other.losses[:4]
+    assert kept.losses[6:] != other.losses[6:]
+
+
+@pytest.mark.parametrize("strategy", ["zero2", "zero3"])
+def test_a_shard_is_half_of_the_model_on_two_workers(pool: Pool, tmp_path: Path, strategy: str) -> None:
+    """Evaluation leaves gathered parameters behind in zero2: they are no part of what a worker holds between steps."""
+    whole, _ = completed(pool, tiny(tmp_path, strategy="single", checkpoint=False))
+    shard, _ = completed(pool, tiny(tmp_path, strategy=strategy, workers=2, checkpoint=False))
+    for category in ("parameters", "gradients", "optimizer"):
+        ratio = getattr(shard.memory_bytes, category) / getattr(whole.memory_bytes, category)
+        assert 0.5 <= ratio < 0.6, (category, ratio)
