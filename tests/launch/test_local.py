@@ -87,7 +87,13 @@ def test_an_interrupted_run_resumes(long_run: subprocess.Popen[str], tmp_path: P
 
 
 def test_two_kinds_of_signals_at_once_leave_nothing_either(long_run: subprocess.Popen[str], tmp_path: Path) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (
+        signal.SIGSTOP,
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGCONT,
+    ):  # so that all come at one moment
         long_run.send_signal(number)
     _, err = long_run.communicate(timeout=30)
     assert long_run.returncode == 130
