@@ -12,6 +12,10 @@ class ScalelabError(Exception):
     exit_status = 2
 
 
+class NotApplicable(ScalelabError):
+    """A strategy can't carry out this spec, though another could: no fault of either."""
+
+
 class RunError(ScalelabError):
     """A run that had started went wrong: a rank died, the loss became NaN, the disk filled. Exit status 1."""
 

@@ -13,12 +13,13 @@ import pytest
 from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
 from scalelab.optim import OPTIMIZERS
-from scalelab.record.schema import VerifyRecord
+from scalelab.record.schema import Cell, TrainRecord, VerifyRecord
+from scalelab.spec import Spec
 from scalelab.strategies import STRATEGIES
-from scalelab.studies.equivalence import diagnosis, differences
+from scalelab.studies.equivalence import Outcome, compare, diagnosis, differences
 from scalelab.studies.verify import TOLERANCE, verify
 from tests.conftest import Command
-from tests.trainings import VERIFY_FLAGS, tiny
+from tests.trainings import VERIFY_FLAGS, completed, tiny
 
 SPREAD = [name for name in STRATEGIES if name != "single"]
 
@@ -149,6 +150,20 @@ BROKEN = {
         """,
         ["scaled"],
     ),
+    "BecomesNaN": (
+        """
+        taken = 0
+
+        def step(self, micro_batches):
+            loss = super().step(micro_batches)
+            self.taken += 1
+            if self.taken == 4:
+                with torch.no_grad():
+                    next(self.module.parameters()).fill_(float("nan"))
+            return loss
+        """,
+        ["finite"],
+    ),
     "SeesTheSameSamples": (
         """
         @property
@@ -250,3 +265,91 @@ def test_tensors_that_hold_rounding_only_are_told_and_left_out(pool: Pool, tmp_p
     assert cell.status == "passed", cell
     assert cell.reason is not None
     assert "left out: single itself changes them" in cell.reason
+
+
+def outcome_of(record: TrainRecord, tensors: dict[str, np.ndarray]) -> Outcome:
+    return Outcome(Spec(), record, tensors)
+
+
+@pytest.fixture
+def record(pool: Pool, tmp_path: Path) -> TrainRecord:
+    return completed(pool, tmp_path, steps=2, evaluate=False)
+
+
+BLANK = Cell(strategy="mine", workers=2, status="not_applicable")
+
+
+def test_a_nan_in_the_second_tensor_does_not_pass(record: TrainRecord) -> None:
+    """``max(0.0, nan)`` is 0.0: the order must not matter."""
+    reference = {"model/a": np.ones(2), "model/b": np.ones(2)}
+    for broken in reference:
+        mine = {**reference, broken: np.array([1.0, np.nan])}
+        cell = compare(BLANK, outcome_of(record, reference), outcome_of(record, mine), 1e-9)
+        assert cell.status == "failed"
+        assert np.isnan(cell.max_parameter_difference)
+        assert cell.reason == f"1 of 2 tensors are not finite ({broken.removeprefix('model/')})"
+
+
+def test_a_tensor_of_another_shape_fails_by_name(record: TrainRecord) -> None:
+    reference, mine = {"model/a": np.ones((2, 3))}, {"model/a": np.ones((1, 3))}  # equal when broadcast
+    cell = compare(BLANK, outcome_of(record, reference), outcome_of(record, mine), 1e-9)
+    assert (cell.status, cell.reason) == ("failed", "its tensors have other shapes: a [1, 3] for [2, 3]")
+
+
+def test_a_strategy_that_cannot_be_loaded_is_told_before_anything_is_trained(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text("class Half(\n")
+    ended = command("verify", *VERIFY_FLAGS, "--steps", 2, "--strategy", "ddp", f"{tmp_path}/half.py:Half")
+    assert ended.status == 2
+    assert "half.py" in ended.error  # one line: no cell was told before it
+    assert "is not Python" in ended.error
+
+
+def test_a_verification_in_which_nothing_passed_is_exit_status_1(command: Command) -> None:
+    ended = command(
+        "verify", *VERIFY_FLAGS, "--optimizer", "adafactor", "--lr", 0.003, "--steps", 1, "--strategy", "zero3", "--json"
+    )
+    assert ended.status == 1
+    assert json.loads(ended.out)["cells"][0]["status"] == "not_applicable"
+    assert "nothing passed" in ended.err
+
+
+SHIFTED = """
+import torch
+from torch import nn
+class Shifted(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.Linear(8, num_classes)
+        self.shifts = nn.ParameterList(torch.zeros(8, 1, 1) for _ in range(12))
+    def forward(self, x):
+        return self.head(torch.relu(self.norm(self.conv(x) + sum(self.shifts))).mean((2, 3)))
+"""
+
+
+def test_a_reference_that_repeats_too_little_fails_and_says_so(pool: Pool, tmp_path: Path) -> None:
+    """Batch norm takes the shifts out again: their gradients are rounding only, and they are most of the tensors."""
+    (tmp_path / "shifted.py").write_text(SHIFTED)
+    values = {"model": f"{tmp_path}/shifted.py:Shifted", "model_args": {}, "lr": 0.1, "steps": 2}
+    (cell,) = verified(pool, tmp_path, ["ddp"], optimizer="adamw", **values).cells
+    assert cell.status == "failed"
+    assert "single itself does not repeat" in (cell.reason or "")
+    assert "12 of 17 trained tensors" in (cell.reason or "")
+
+
+def test_a_reference_that_fails_on_the_second_try_leaves_the_failure(pool: Pool, tmp_path: Path) -> None:
+    """The run that tells rounding from bugs dies; the other strategies' cells are still to come."""
+    model = tmp_path / "once.py"
+    model.write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Once(nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        if self.weight.dtype == torch.float64 and x.is_contiguous(memory_format=torch.channels_last):\n"
+        "            raise KeyError('another layout')\n"
+        "        return super().forward(x.flatten(1))\n"
+        "def build(num_classes):\n    return Once(192, num_classes)\n"
+    )
+    broken = planted(tmp_path, "ForgetsToAverage")
+    values = {"model": f"{model}:build", "model_args": {}, "channels_last": "off"}
+    first, second = verified(pool, tmp_path, [broken, "ddp"], **values).cells
+    assert (first.status, second.status) == ("failed", "passed")
+    assert "not averaged" in (first.reason or "")

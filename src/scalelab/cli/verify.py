@@ -33,7 +33,7 @@ MARKS = {
 
 
 def run(words: list[str], debug: bool) -> int:
-    """The command; its exit status: 1 when a strategy fails."""
+    """The command; its exit status: 1 when a strategy fails, or none passes."""
     parser = Parser(
         "verify",
         "Train a few steps as single and as each strategy, on the same global batches in float64; compare losses, parameters and buffers.",
@@ -55,6 +55,9 @@ def run(words: list[str], debug: bool) -> int:
         print(msgspec.json.encode(result).decode())
     else:
         show(console(), result)
+    if not any(cell.status == "passed" for cell in result.cells):
+        err.print("nothing passed: no strategy was shown to compute what single does", style="bold red")
+        return 1
     return 1 if any(cell.status == "failed" for cell in result.cells) else 0
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from scalelab import spec as specs
 from scalelab import strategies
-from scalelab.errors import RunError, ScalelabError
+from scalelab.errors import NotApplicable, RunError, ScalelabError
 from scalelab.launch.ending import close
 from scalelab.launch.failure import describe, first_failure
 from scalelab.launch.pool import Pool, Process
@@ -46,6 +46,8 @@ class Prepared:
     model: ModelFacts
     data: DataFacts
     plan: dict[str, int]
+    devices: int
+    """GPUs of this host"""
 
 
 def prepare(pool: Pool, spec: Spec) -> Prepared:
@@ -59,12 +61,11 @@ def prepare(pool: Pool, spec: Spec) -> Prepared:
             raise ScalelabError(f"checking the spec ended with {describe(status)}; its output is above")
         found = json.loads(answer.read_text())
     if "error" in found:
-        raise ScalelabError(found["error"])
+        raise (NotApplicable if found["kind"] == NotApplicable.__name__ else ScalelabError)(found["error"])
     if spec.resume:
         refuse_finished(Path(spec.resume), found["plan"]["total_steps"])
-    return Prepared(
-        spec, derived, msgspec.convert(found["model"], ModelFacts), msgspec.convert(found["data"], DataFacts), found["plan"]
-    )
+    model, data = msgspec.convert(found["model"], ModelFacts), msgspec.convert(found["data"], DataFacts)
+    return Prepared(spec, derived, model, data, found["plan"], found["devices"])
 
 
 def refuse_finished(folder: Path, total_steps: int) -> None:

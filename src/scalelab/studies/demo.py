@@ -11,6 +11,7 @@ from scalelab.launch import local
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Cell, TrainRecord, VerifyRecord
 from scalelab.spec import Spec
+from scalelab.studies.rows import on_one_device
 from scalelab.studies.verify import DEFAULTS, Observe, verify
 
 QUESTION = "Five ways of spreading a training over two workers: how fast is each, and does it learn the same?"
@@ -46,8 +47,8 @@ def specs(out: str, cores: int, steps: int) -> list[Spec]:
 def run(pool: Pool, out: str, cores: int, steps: int, observe: Observe, on_cell: Callable[[Cell], None]) -> Answer:
     """Train every row, then verify. A training that fails is recorded and shown; the rest goes on."""
     folders, records = [], []
-    for spec in specs(out, cores, steps):
-        record = local.train(pool, local.prepare(pool, spec), sys.argv, observe(spec.name or spec.strategy))
+    for row in on_one_device([local.prepare(pool, spec) for spec in specs(out, cores, steps)]):
+        record = local.train(pool, row, sys.argv, observe(row.spec.name or row.spec.strategy))
         folders.append(Path(out) / record.run)
         records.append(record)
     base = Spec(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -28,27 +29,43 @@ class Outcome:
 
 def compare(blank: Cell, reference: Outcome, outcome: Outcome, tolerance: float, left_out: Collection[str] = ()) -> Cell:
     """``blank`` with the largest differences, and whether they pass. ``left_out`` tensors are not looked at."""
+    unlike = _unlike(outcome.tensors, reference.tensors)
+    if unlike is not None:
+        return msgspec.structs.replace(blank, status="failed", reason=unlike)
     losses = [abs(a - b) / max(abs(b), 1e-300) for a, b in zip(outcome.record.losses, reference.record.losses, strict=True)]
-    missing = sorted(set(reference.tensors) ^ set(outcome.tensors))
-    if missing:
-        return msgspec.structs.replace(blank, status="failed", reason=f"its state has other tensors: {', '.join(missing[:3])}")
     apart = {name: value for name, value in differences(outcome.tensors, reference.tensors).items() if name not in left_out}
-    buffers = {name for name in apart if _is_buffer(name)}
-    worst = {kind: max((apart[n] for n in names), default=0.0) for kind, names in (("p", apart.keys() - buffers), ("b", buffers))}
+    worst = [largest(value for name, value in apart.items() if is_buffer(name) is buffer) for buffer in (False, True)]
     drift = [note for note in outcome.record.notes if "ranks' parameters differ" in note]
-    passed = max(*losses, worst["p"], worst["b"]) <= tolerance and not drift  # a NaN never passes
+    passed = all(value <= tolerance for value in (*losses, *apart.values())) and not drift  # a NaN is not <= anything
     return msgspec.structs.replace(
-        blank, status="passed" if passed else "failed", max_loss_difference=max(losses), max_parameter_difference=worst["p"],
-        max_buffer_difference=worst["b"], reason=None if passed else diagnosis(losses, apart, drift, tolerance),
+        blank, status="passed" if passed else "failed", max_loss_difference=largest(losses), max_parameter_difference=worst[0],
+        max_buffer_difference=worst[1], reason=None if passed else diagnosis(losses, apart, drift, tolerance),
     )  # fmt: skip
+
+
+def largest(values: Iterable[float]) -> float:
+    """The largest of ``values``, 0 of none; NaN when one of them is, which ``max`` may overlook."""
+    return float(np.max([0.0, *values]))
+
+
+def _unlike(mine: State, reference: State) -> str | None:
+    """Why two states can't be compared: names or shapes that only one has."""
+    missing = sorted(set(reference) ^ set(mine))
+    if missing:
+        return f"its state has other tensors: {', '.join(missing[:3])}"
+    reshaped = [name for name in reference if mine[name].shape != reference[name].shape]
+    if not reshaped:
+        return None
+    shapes = [f"{n.removeprefix('model/')} {list(mine[n].shape)} for {list(reference[n].shape)}" for n in reshaped[:3]]
+    return f"its tensors have other shapes: {', '.join(shapes)}"
 
 
 def differences(mine: State, reference: State) -> dict[str, float]:
     """For each tensor, max |a - b| / max |b|. Integer tensors (counters) too."""
     wide = {name: value.astype(np.float64) for name, value in reference.items()}
-    largest = max((float(np.abs(v).max()) for v in wide.values() if v.size), default=1.0)
+    scale = max((float(np.abs(v).max()) for v in wide.values() if v.size), default=1.0)
     return {
-        name: float(np.abs(mine[name].astype(np.float64) - value).max()) / max(float(np.abs(value).max()), FLOOR * largest)
+        name: float(np.abs(mine[name].astype(np.float64) - value).max()) / max(float(np.abs(value).max()), FLOOR * scale)
         for name, value in wide.items()
         if value.size
     }
@@ -57,11 +74,14 @@ def differences(mine: State, reference: State) -> dict[str, float]:
 def diagnosis(losses: Sequence[float], apart: dict[str, float], drift: Sequence[str], tolerance: float) -> str:
     """Where the two part, and what usually is the cause: what a person needs to find the bug."""
     off = sorted(
-        (name for name, value in apart.items() if not value <= tolerance and not _is_buffer(name)), key=lambda n: -apart[n]
+        (name for name, value in apart.items() if not value <= tolerance and not is_buffer(name)), key=lambda n: -apart[n]
     )
-    parameters = [name for name in apart if not _is_buffer(name)]
+    lost = [name.removeprefix("model/") for name, value in apart.items() if not math.isfinite(value)]
+    parameters = [name for name in apart if not is_buffer(name)]
     if not losses[0] <= tolerance:
         return "the first step's loss already differs: ranks see other samples than the global batch's, or the loss is scaled"
+    if lost:
+        return f"{len(lost)} of {len(apart)} tensors are not finite ({', '.join(lost[:3])}{'…' if len(lost) > 3 else ''})"
     if off and len(off) < len(parameters):
         names = ", ".join(name.removeprefix("model/") for name in off[:3])
         return f"{len(off)} of {len(parameters)} parameters differ ({names}…): their gradients are left out or changed"
@@ -72,5 +92,6 @@ def diagnosis(losses: Sequence[float], apart: dict[str, float], drift: Sequence[
     return "the parameters agree but losses or buffers differ: batch statistics, or the running averages"
 
 
-def _is_buffer(name: str) -> bool:
+def is_buffer(name: str) -> bool:
+    """Whether a tensor of this name is a running statistic of batch norm, and not trained."""
     return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
