@@ -61,26 +61,27 @@ def test_every_strategy_equals_single_or_is_refused(pool: Pool, tmp_path: Path, 
 def test_they_resume(pool: Pool, tmp_path: Path, odd: str, strategy: str, kind: str, momentum: float) -> None:
     """momentum 0 is an optimizer without any state; an unused or frozen parameter has none either."""
     values = {"model": odd, "model_args": {"kind": kind}, "strategy": strategy, "workers": 1 if strategy == "single" else 2, "momentum": momentum}
-    whole, _ = completed(pool, tiny(tmp_path / "whole", epochs=2, **values))
-    _, folder = completed(pool, tiny(tmp_path / "part", epochs=2, stop_after_epoch=1, **values))
-    resumed, _ = completed(pool, tiny(folder.parent, epochs=2, resume=str(folder), **values))
+    whole = completed(pool, tmp_path / "whole", epochs=2, **values)
+    part = completed(pool, tmp_path / "part", epochs=2, stop_after_epoch=1, **values)
+    resumed = completed(pool, tmp_path / "part", epochs=2, resume=str(tmp_path / "part" / part.run), **values)
     assert resumed.losses == whole.losses
 
 
 def test_momentum_given_with_a_resume_is_used(pool: Pool, tmp_path: Path) -> None:
-    _, first = completed(pool, tiny(tmp_path / "a", epochs=2, stop_after_epoch=1))
-    _, second = completed(pool, tiny(tmp_path / "b", epochs=2, stop_after_epoch=1))
-    kept, _ = completed(pool, tiny(first.parent, epochs=2, resume=str(first)))
-    other, _ = completed(pool, tiny(second.parent, epochs=2, resume=str(second), momentum=0.1))
-    assert kept.losses[:4] == other.losses[:4]
-    assert kept.losses[6:] != other.losses[6:]
+    losses = []
+    for momentum in (0.9, 0.1):
+        part = completed(pool, tmp_path, epochs=2, stop_after_epoch=1)
+        losses.append(completed(pool, tmp_path, epochs=2, resume=str(tmp_path / part.run), momentum=momentum).losses)
+    kept, other = losses
+    assert kept[:5] == other[:5], "the first step's loss is before its update"
+    assert kept[5:] != other[5:]
 
 
 @pytest.mark.parametrize("strategy", ["zero2", "zero3"])
 def test_a_shard_is_half_of_the_model_on_two_workers(pool: Pool, tmp_path: Path, strategy: str) -> None:
     """Evaluation leaves gathered parameters behind in zero2: they are no part of what a worker holds between steps."""
-    whole, _ = completed(pool, tiny(tmp_path, strategy="single", checkpoint=False))
-    shard, _ = completed(pool, tiny(tmp_path, strategy=strategy, workers=2, checkpoint=False))
+    whole = completed(pool, tmp_path, strategy="single", checkpoint=False)
+    shard = completed(pool, tmp_path, strategy=strategy, workers=2, checkpoint=False)
     for category in ("parameters", "gradients", "optimizer"):
         ratio = getattr(shard.memory_bytes, category) / getattr(whole.memory_bytes, category)
         assert 0.5 <= ratio < 0.6, (category, ratio)
