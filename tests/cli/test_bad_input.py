@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import subprocess
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +11,6 @@ import pytest
 
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
-from scalelab.record.schema import Failure
-from tests import support
 from tests.conftest import Command, Ended
 from tests.trainings import DATA_FLAGS, FLAGS, completed, only_run
 
@@ -255,101 +245,6 @@ def test_out_of_memory_says_what_to_change(command: Command, tmp_path: Path, sou
     assert ended.status == 1
     assert "out of memory: lower --micro-batch" in told(ended)
     assert records.load(only_run(tmp_path / "runs")).status == "failed"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 512 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        support.missing("root and mount, to make a small disk")
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)], capture_output=True, text=True)
-    if made.returncode != 0:
-        pytest.skip(f"missing: the right to mount a small disk ({made.stderr.strip()})")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk_ends_the_run_in_one_line(command: Command, small_disk: Path) -> None:
-    words = [*FLAGS, "--model-arg", "width=16", "--epochs", 50, "--strategy", "ddp", "--workers", 2]
-    ended = command("train", *words, "--out", small_disk / "runs")
-    assert ended.status == 1
-    assert "No space left on device; free some space or choose another --out" in told(ended)
-    assert not list(small_disk.rglob("*.tmp"))
-    record = records.load(only_run(small_disk / "runs"))
-    assert (record.status, record.attempts[-1].status) == ("failed", "failed")
-
-
-def fill(file: BinaryIO) -> None:
-    """Write until the disk has no byte left."""
-    for size in (4096, 1):
-        with contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(size))
-
-
-def test_a_disk_without_a_byte_left_is_told_too(command: Command, small_disk: Path) -> None:
-    """Another process takes each byte that becomes free."""
-    ended = threading.Event()
-
-    def take() -> None:
-        with (small_disk / "other").open("wb", buffering=0) as file:
-            while not ended.is_set():
-                if list(small_disk.glob("runs/*/steps.jsonl")):
-                    fill(file)
-                time.sleep(0.001)
-
-    thread = threading.Thread(target=take)
-    thread.start()
-    try:
-        found = command("train", *FLAGS, "--epochs", 500, "--strategy", "ddp", "--workers", 2, "--out", small_disk / "runs")
-    finally:
-        ended.set()
-        thread.join()
-    assert found.status == 1
-    assert "No space left on device; free some space or choose another --out" in told(found)
-    record = records.load(only_run(small_disk / "runs"))
-    assert (record.status, record.attempts[-1].status) == ("failed", "failed")
-
-
-def test_a_disk_that_is_full_from_the_start(command: Command, small_disk: Path) -> None:
-    with (small_disk / "filler").open("wb", buffering=0) as file:
-        while file.tell() < 1 << 19:
-            file.write(bytes(4096))
-    ended = command("train", *FLAGS, "--out", small_disk / "runs")
-    assert ended.status == 2
-    assert "No space left on device" in told(ended)
-    assert not list(small_disk.glob("runs/*"))
-
-
-def test_a_disk_that_is_full_at_a_resume_leaves_the_run_as_it_was(command: Command, pool: Pool, small_disk: Path) -> None:
-    folder = small_disk / "runs" / completed(pool, small_disk / "runs", epochs=1).run
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with (small_disk / "other").open("wb", buffering=0) as file:
-        fill(file)
-    ended = command("train", "--resume", folder, "--epochs", 2)
-    assert ended.status == 2
-    assert "No space left on device" in told(ended)
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-
-
-ESCAPES = "\x1b]0;mine\x07\x1b[2J\x9b2J\u202e\r"
-
-
-def test_a_record_does_not_drive_the_terminal(command: Command, pool: Pool, tmp_path: Path) -> None:
-    folder = tmp_path / completed(pool, tmp_path).run
-    record = records.load(folder)
-    record.status, record.name, record.strategy = "failed", f"name{ESCAPES}", f"ddp{ESCAPES}"
-    record.notes.append(f"note{ESCAPES}")
-    record.failure = Failure(error=f"bug{ESCAPES}", rank=0, host=f"host{ESCAPES}", traceback=f"one\n\ttwo{ESCAPES}")
-    records.save(folder, record)
-    for words in (["list"], ["show"], ["compare", folder, folder], ["show", f"x{ESCAPES}"]):
-        ended = command("runs", *words, "--out", tmp_path)
-        assert not set("\x1b\x07\x9b\u202e\r") & set(ended.out + ended.err)
-    shown = command("runs", "show", "--out", tmp_path).out
-    assert "bug]0;mine" in shown
-    assert "one\n        two" in shown.replace("\t", "        ")
 
 
 def test_an_unknown_key_in_a_file(command: Command, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from scalelab.cli.train import spec_of
 from scalelab.errors import ScalelabError
 from scalelab.launch import local
 from scalelab.launch.pool import Pool
@@ -221,59 +220,6 @@ def test_more_threads_than_cores_is_noted(pool: Pool, tmp_path: Path) -> None:
     assert any(note.startswith("oversubscribed: 2 workers x 64 threads") for note in record.notes)
 
 
-def test_notes_of_an_attempt_are_not_the_next_ones(pool: Pool, tmp_path: Path) -> None:
-    first = completed(pool, tmp_path, workers=2, strategy="ddp", threads_per_worker=64, epochs=3, stop_after_epoch=1)
-    assert any("--resume goes on" in note for note in first.notes)
-    second = completed(pool, tmp_path, resume=tmp_path / first.run)
-    assert second.steps == 12
-    assert not any("--resume goes on" in note for note in second.notes)
-    assert sum(note.startswith("oversubscribed") for note in second.notes) == 1
-    third = completed(pool, tmp_path, resume=tmp_path / first.run, epochs=4, threads_per_worker=1)
-    assert not any(note.startswith("oversubscribed") for note in third.notes)
-
-
-def test_a_run_is_resumed_by_one_at_a_time(pool: Pool, tmp_path: Path) -> None:
-    record = completed(pool, tmp_path, epochs=1)
-    folder = tmp_path / record.run
-    prepared = local.prepare(pool, spec_of({"resume": str(folder), "epochs": 2}))
-    with records.held(folder), pytest.raises(ScalelabError, match="another process is training this run now") as refused:
-        local.train(pool, prepared, ["test"], lambda folder: None)
-    assert refused.value.exit_status == 2
-    assert records.load(folder).status == "completed"  # the other's record was not touched
-    assert completed(pool, tmp_path, resume=folder, epochs=2).steps == 8
-
-
-def test_a_run_is_held_while_it_trains(pool: Pool, tmp_path: Path) -> None:
-    thread, ended = in_background(pool, tmp_path, steps=400)
-    wait_for(lambda: list(tmp_path.glob("*/steps.jsonl")))
-    with pytest.raises(ScalelabError, match="another process"), records.held(only_run(tmp_path)):
-        pass
-    thread.join(60)
-    assert ended[0].status == "completed"
-    with records.held(only_run(tmp_path)):
-        pass
-
-
-def test_a_port_in_use_is_told_before_anything_is_left(command: Command, tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        ended = command("train", *FLAGS, "--strategy", "ddp", "--workers", 2, "--master-port", port, "--out", tmp_path / "runs")
-    assert ended.status == 2
-    assert ended.err.splitlines()[-1].startswith(f"scalelab: --master-port {port}: ")
-    assert "Traceback" not in ended.err
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_port_that_is_free_is_used(pool: Pool, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    completed(pool, tmp_path, strategy="ddp", workers=2, master_port=port)
-    completed(pool, tmp_path, strategy="ddp", workers=2, master_port=port)  # and is free again at once
-
-
 @pytest.mark.usefixtures("_own_cache")
 def test_many_launches_at_once_do_not_collide(tmp_path: Path) -> None:
     """Three launchers, each with trainings one after another, all at the same time."""
@@ -291,13 +237,6 @@ def test_many_launches_at_once_do_not_collide(tmp_path: Path) -> None:
         thread.join(120)
     assert len(done) == 12
     assert all(losses == done[0] for losses in done)
-
-
-def test_the_port_is_held_from_the_first_moment() -> None:
-    listener = local.listen(None)
-    with pytest.raises(ScalelabError, match="--master-port"):
-        local.listen(listener.getsockname()[1])
-    listener.close()
 
 
 def test_checking_a_spec_leaves_nothing_behind(pool: Pool, tmp_path: Path) -> None:

@@ -1,0 +1,28 @@
+"""What is shown on a terminal is read there, never obeyed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scalelab.launch.pool import Pool
+from scalelab.record import folder as records
+from scalelab.record.schema import Failure
+from tests.conftest import Command
+from tests.trainings import completed
+
+ESCAPES = "\x1b]0;mine\x07\x1b[2J\x9b2J\u202e\r"
+
+
+def test_a_record_does_not_drive_the_terminal(command: Command, pool: Pool, tmp_path: Path) -> None:
+    folder = tmp_path / completed(pool, tmp_path).run
+    record = records.load(folder)
+    record.status, record.name, record.strategy = "failed", f"name{ESCAPES}", f"ddp{ESCAPES}"
+    record.notes.append(f"note{ESCAPES}")
+    record.failure = Failure(error=f"bug{ESCAPES}", rank=0, host=f"host{ESCAPES}", traceback=f"one\n\ttwo{ESCAPES}")
+    records.save(folder, record)
+    for words in (["list"], ["show"], ["compare", folder, folder], ["show", f"x{ESCAPES}"]):
+        ended = command("runs", *words, "--out", tmp_path)
+        assert not set("\x1b\x07\x9b\u202e\r") & set(ended.out + ended.err)
+    shown = command("runs", "show", "--out", tmp_path).out
+    assert "bug]0;mine" in shown
+    assert "one\n        two" in shown.replace("\t", "        ")
