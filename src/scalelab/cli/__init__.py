@@ -39,6 +39,8 @@ example:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit status."""
     words = sys.argv[1:] if arguments is None else arguments
+    if sys.stdout is None:  # closed by who started us: `scalelab … >&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the life of the process
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE.format(commands="\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())), end="")
         return 0 if words else 2
@@ -66,6 +68,12 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `scalelab runs list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # such as a standard output on a full disk, or a run's folder removed while it ran
+        if debug:
+            traceback.print_exc()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered goes nowhere
+        print(f"scalelab: {error}", file=sys.stderr)
+        return 1
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -32,7 +32,9 @@ def run(words: list[str], debug: bool) -> int:
     parsed = parser.parse(words)
     ending = Path(parsed.output or "").suffix.removeprefix(".")
     kind = parsed.format or (ending if ending in FORMATS else "html")
-    folders = records.find(parsed.names, Path(parsed.out))
+    folders, faults = records.load_all(records.find(parsed.names, Path(parsed.out)), named=bool(parsed.names))
+    for fault in faults:
+        console(to_stderr=True).print(fault, markup=False)
     if not folders:
         raise ScalelabError(f"no runs in {parsed.out}; `scalelab train` or `scalelab demo` makes one")
     path = write(folders, Path(parsed.output or f"report.{kind}"), kind, parsed.title, parsed.question)

@@ -50,13 +50,8 @@ def run(words: list[str], debug: bool) -> int:
 
 def list_(names: list[str], out: Path, as_json: bool, output: str | None) -> int:
     """A line a run, newest last. What is not a record is named, and does not stop the list."""
-    found: list[TrainRecord] = []
-    faults: list[str] = []
-    for folder in records.find(names, out):
-        try:
-            found.append(records.load(folder))
-        except ScalelabError as error:
-            faults.append(str(error))
+    folders, faults = records.load_all(records.find(names, out), named=bool(names))
+    found = [records.load(folder) for folder in folders]
     if as_json:
         print(msgspec.json.encode(found).decode())
     elif not found:
@@ -85,7 +80,7 @@ def list_(names: list[str], out: Path, as_json: bool, output: str | None) -> int
             table.add_row(*(escape(str(fact)) for fact in facts), *results)
         console().print(table)
     for fault in faults:
-        console(to_stderr=True).print(f"left out: {fault}", markup=False)
+        console(to_stderr=True).print(fault, markup=False)
     return 0
 
 
@@ -149,7 +144,10 @@ def export_(names: list[str], out: Path, as_json: bool, output: str | None) -> i
     """All runs, or those named, as one flat table."""
     kind = names[0] if names and names[0] in export.WRITERS else "csv"
     chosen = names[1:] if names and names[0] in export.WRITERS else names
-    path = export.write([records.load(folder) for folder in records.find(chosen, out)], Path(output or f"runs.{kind}"), kind)
+    folders, faults = records.load_all(records.find(chosen, out), named=bool(chosen))
+    for fault in faults:
+        console(to_stderr=True).print(fault, markup=False)
+    path = export.write([records.load(folder) for folder in folders], Path(output or f"runs.{kind}"), kind)
     if as_json:
         print(msgspec.json.encode({"output": str(path)}).decode())
     else:

@@ -37,6 +37,7 @@ def main(preload: list[str]) -> None:
     launcher = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
+    os.dup2(2, 1)  # what user code prints must not mix with the document that --json prints
     for module in preload:
         importlib.import_module(module)
     gc.freeze()  # forks then share these objects' pages: the collector would write to each

@@ -107,7 +107,7 @@ def load(folder: Path) -> TrainRecord:
     except OSError as error:
         raise ScalelabError(f"{path}: cannot be read: {error.strerror}") from None
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise ScalelabError(f"{path}: is not a record of this version: {error}") from None
+        raise ScalelabError(f"{path}: cannot be read as a record: {error}") from None
 
 
 def _launcher_gone(attempt: Attempt) -> bool:
@@ -153,6 +153,20 @@ def find(names: list[str], out: Path) -> list[Path]:
             )
         found.append(matches[0])
     return found
+
+
+def load_all(folders: list[Path], named: bool) -> tuple[list[Path], list[str]]:
+    """The folders that hold a readable record, and a line on each that does not. Raises ScalelabError for one that was ``named``."""
+    readable, faults = [], []
+    for folder in folders:
+        try:
+            load(folder)
+            readable.append(folder)
+        except ScalelabError as error:
+            if named:
+                raise
+            faults.append(f"left out: {error}")
+    return readable, faults
 
 
 def write_failure(folder: Path, rank: int, failure: Failure) -> None:

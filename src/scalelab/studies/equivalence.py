@@ -13,7 +13,7 @@ from scalelab.record.schema import Cell, TrainRecord
 from scalelab.spec import Spec
 
 FLOOR = 1e-6
-"""tensors whose values stay below this share of the model's largest are compared on that scale: they hold rounding only"""
+"""tensors whose values stay below this share of the median tensor's are compared on that scale: they hold rounding only"""
 
 State = dict[str, np.ndarray]
 
@@ -61,14 +61,19 @@ def _unlike(mine: State, reference: State) -> str | None:
 
 
 def differences(mine: State, reference: State) -> dict[str, float]:
-    """For each tensor, max |a - b| / max |b|. Integer tensors (counters) too."""
-    wide = {name: value.astype(np.float64) for name, value in reference.items()}
-    scale = max((float(np.abs(v).max()) for v in wide.values() if v.size), default=1.0)
+    """For each tensor, max |a - b| / max |b|. Integer tensors (counters) too; equal infinities (a mask) do not differ."""
+    wide = {name: value.astype(np.float64) for name, value in reference.items() if value.size}
+    sizes = {name: float(np.abs(value[np.isfinite(value)]).max(initial=0.0)) for name, value in wide.items()}
+    scale = float(np.median(list(sizes.values()))) if sizes else 1.0  # not the largest: one huge buffer would hide everything
     return {
-        name: float(np.abs(mine[name].astype(np.float64) - value).max()) / max(float(np.abs(value).max()), FLOOR * scale)
+        name: _apart(mine[name].astype(np.float64), value) / max(sizes[name], FLOOR * scale, 1e-300)
         for name, value in wide.items()
-        if value.size
     }
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> float:
+    with np.errstate(invalid="ignore"):  # inf - inf, where the two are equal
+        return float(np.where(a == b, 0.0, np.abs(a - b)).max())
 
 
 def diagnosis(losses: Sequence[float], apart: dict[str, float], drift: Sequence[str], tolerance: float) -> str:

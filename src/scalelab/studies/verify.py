@@ -32,6 +32,7 @@ TOLERANCE = {"fp64": 1e-9, "fp32": 1e-2}
 """largest relative difference that passes; float32's is what rounding, amplified by ReLU's kink, was seen to add"""
 DEFAULTS = {"steps": 4, "batch": 32}
 
+RANDOM = "single itself does not repeat its first loss: the model or the data is random beyond --seed, so nothing can be compared"
 UNSTABLE = (
     "single itself does not repeat when it sums in another order: {} of {} trained tensors change, too many to compare the rest alone; "
     "use --optimizer sgd or a lower --lr"
@@ -51,6 +52,8 @@ class Reference:
 
     outcome: Outcome
     rounding: frozenset[str] | None = None
+    repeats: bool = True
+    """whether a second run of ``single`` began with the same loss; known after ``rounding_only``"""
 
     def rounding_only(self, pool: Pool, tolerance: float) -> frozenset[str]:
         """Tensors that differ between two runs of ``single`` that only sum in another order (other memory layout and threads).
@@ -68,6 +71,8 @@ class Reference:
             except RunError:  # then nothing is excused, and the strategy's own difference is what there is to tell
                 self.rounding = frozenset()
             else:
+                first, again = self.outcome.record.losses[0], found.record.losses[0]
+                self.repeats = abs(first - again) <= tolerance * abs(first)
                 apart = differences(found.tensors, self.outcome.tensors)
                 self.rounding = frozenset(name for name, value in apart.items() if not value <= tolerance / 10)
         return self.rounding
@@ -152,6 +157,8 @@ def _cell(pool: Pool, blank: Cell, row: Prepared, reference: Reference, toleranc
     if cell.status == "passed" or cell.max_parameter_difference is None:
         return cell
     rounding = reference.rounding_only(pool, tolerance)
+    if not reference.repeats:
+        return msgspec.structs.replace(cell, reason=RANDOM)
     some, trained = reference.compared(rounding)
     if 2 * some < trained:
         return msgspec.structs.replace(cell, reason=UNSTABLE.format(trained - some, trained))
