@@ -353,3 +353,35 @@ def test_a_reference_that_fails_on_the_second_try_leaves_the_failure(pool: Pool,
     first, second = verified(pool, tmp_path, [broken, "ddp"], **values).cells
     assert (first.status, second.status) == ("failed", "passed")
     assert "not averaged" in (first.reason or "")
+
+
+def test_equal_infinities_do_not_differ_and_a_huge_buffer_hides_nothing() -> None:
+    mask, weight = np.array([-np.inf, 0.0]), np.array([1.0, 2.0])
+    reference = {"model/mask": mask, "model/huge": np.array([1e30]), "model/w": weight, "model/v": weight}
+    apart = differences({**reference, "model/w": weight + 1e-6}, reference)
+    assert apart["model/mask"] == 0.0
+    assert apart["model/w"] == pytest.approx(5e-7)
+
+
+NOISY = """
+    import os
+    from torch import nn
+
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.line = nn.Linear(192, 4)
+
+        def forward(self, x):
+            return self.line(x.flatten(1) + os.urandom(1)[0] / 256)
+
+    def build(num_classes):
+        return Noisy()
+"""
+
+
+def test_a_model_that_is_random_beyond_the_seed_is_not_the_strategys_fault(pool: Pool, tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(textwrap.dedent(NOISY))
+    (cell,) = verified(pool, tmp_path, ["ddp"], workers=2, model=f"{tmp_path}/noisy.py:build", model_args={}).cells
+    assert cell.status == "failed"
+    assert "random beyond --seed" in (cell.reason or "")

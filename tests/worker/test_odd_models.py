@@ -60,7 +60,8 @@ def test_every_strategy_equals_single_or_is_refused(pool: Pool, tmp_path: Path, 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_they_resume(pool: Pool, tmp_path: Path, odd: str, strategy: str, kind: str, momentum: float) -> None:
     """momentum 0 is an optimizer without any state; an unused or frozen parameter has none either."""
-    values = {"model": odd, "model_args": {"kind": kind}, "strategy": strategy, "workers": 1 if strategy == "single" else 2, "momentum": momentum}
+    values = {"model": odd, "model_args": {"kind": kind}, "strategy": strategy, "momentum": momentum}
+    values["workers"] = 1 if strategy == "single" else 2
     whole = completed(pool, tmp_path / "whole", epochs=2, **values)
     part = completed(pool, tmp_path / "part", epochs=2, stop_after_epoch=1, **values)
     resumed = completed(pool, tmp_path / "part", epochs=2, resume=str(tmp_path / "part" / part.run), **values)
