@@ -4,6 +4,8 @@ import pytest
 
 from scalelab.record.schema import Figure
 from scalelab.report import text
+from scalelab.report.labels import names
+from tests.report import samples
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,8 @@ def test_an_absent_figure_is_a_dash_never_zero() -> None:
 
 def test_plotly_markup_is_escaped() -> None:
     assert text.plain('<b>x</b>\n<a href="y">&amp;') == '&lt;b&gt;x&lt;/b&gt; &lt;a href="y"&gt;&amp;amp;'
+
+
+def test_a_name_cannot_reverse_or_drive_what_stands_beside_it() -> None:
+    record, _ = samples.record("ddp", spec={"name": "safe\u202edesrever \x1b[31mred"})
+    assert names([record]) == ["safedesrever [31mred"]

@@ -21,26 +21,13 @@ PLAIN_EVERY = 5.0
 """seconds between two progress lines when the output is not a terminal"""
 
 
-HIDDEN = {
-    code: None
-    for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-    if chr(code) not in "\n\t"
-}
-"""characters that move the cursor, set the title, clear the screen or reverse what is read: none is ever part of a name or an error"""
-
-
-def harmless(text: str) -> str:
-    """``text``, which may come from another's record or model, without what a terminal would obey."""
-    return text.translate(HIDDEN)
-
-
 class Safe(Console):
     """A console on which only its own styles and bars are obeyed, never what the printed text holds."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of ``renderable``, each text harmless."""
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(harmless(segment.text), segment.style)
+            yield segment if segment.control else Segment(text.harmless(segment.text), segment.style)
 
 
 def console(to_stderr: bool = False) -> Console:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from scalelab.record.schema import TrainRecord
-from scalelab.report.text import shorten
+from scalelab.report.text import harmless, shorten
 
 LONGEST = 48
 
@@ -32,7 +32,7 @@ def _extended(place: int, records: Sequence[TrainRecord], labels: Sequence[str],
 def _label(record: TrainRecord) -> str:
     chosen = record.spec.get("name")
     if chosen:
-        return shorten(" ".join(str(chosen).split()), LONGEST)
+        return shorten(harmless(" ".join(str(chosen).split())), LONGEST)
     return record.strategy if record.workers == 1 else f"{record.strategy} × {record.workers}"
 
 

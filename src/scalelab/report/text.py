@@ -118,3 +118,16 @@ def shorten(text: str, limit: int) -> str:
         return text
     head = (limit - 1) * 2 // 3
     return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+
+
+HIDDEN = {
+    code: None
+    for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    if chr(code) not in "\n\t"
+}
+"""characters that move the cursor, set the title, clear the screen or reverse what is read: none is ever part of a name or an error"""
+
+
+def harmless(text: str) -> str:
+    """``text``, which may come from another's record or model, without what a terminal or a page would obey."""
+    return text.translate(HIDDEN)
