@@ -66,9 +66,28 @@ def test_our_models_and_timms_take_any_channels_and_size(name, shape):
 
 
 def test_basic_cnn_is_the_one_that_was_described():
-    kinds = [type(layer).__name__ for layer in build("basic_cnn")]
-    assert kinds == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"] * 3 + ["Flatten", "Linear"]
-    assert [layer.out_channels for layer in build("basic_cnn") if isinstance(layer, nn.Conv2d)] == [32, 64, 128]
+    model = build("basic_cnn")
+    kinds = [type(layer).__name__ for layer in model]
+    assert kinds == ["Conv2d", "BatchNorm2d", "MaxPool2d", "ReLU"] * 3 + ["Flatten", "Linear"]
+    assert [layer.out_channels for layer in model if isinstance(layer, nn.Conv2d)] == [32, 64, 128]
+
+
+def test_pooling_before_the_relu_computes_what_pooling_after_it_does():
+    ours = build("basic_cnn").double()
+    layers = [nn.ReLU() if isinstance(layer, nn.ReLU) else layer for layer in ours]
+    for place in (2, 6, 10):
+        layers[place], layers[place + 1] = layers[place + 1], layers[place]
+    described = nn.Sequential(*layers)
+    assert [type(layer).__name__ for layer in described[:4]] == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
+    images = torch.randn(8, 3, 32, 32, dtype=torch.float64)
+    results = []
+    for model in (ours, described):
+        output = model(images)
+        gradients = torch.autograd.grad(nn.functional.cross_entropy(output, torch.arange(8) % 7), list(ours.parameters()))
+        results.append((output, gradients))
+    assert torch.equal(results[0][0], results[1][0])
+    for one, other in zip(results[0][1], results[1][1], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
 
 
 def test_resnet18_keeps_the_resolution_of_small_images_only():

@@ -102,7 +102,7 @@ def test_what_matches_none_or_several_is_told(tmp_path: Path, name: str, part: s
 @pytest.mark.parametrize("body", ["", "{", "[]", '{"kind": "verify"}', '{"run": 3}'])
 def test_what_is_no_record_is_told_in_one_line(tmp_path: Path, body: str) -> None:
     (tmp_path / "record.json").write_text(body)
-    with pytest.raises(ScalelabError, match="is not a record of this version") as caught:
+    with pytest.raises(ScalelabError, match="cannot be read as a record") as caught:
         records.load(tmp_path)
     assert "\n" not in str(caught.value)
 
