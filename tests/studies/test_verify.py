@@ -7,19 +7,16 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
 from scalelab.optim import OPTIMIZERS
-from scalelab.record.schema import Cell, TrainRecord, VerifyRecord
-from scalelab.spec import Spec
+from scalelab.record.schema import VerifyRecord
 from scalelab.strategies import STRATEGIES
-from scalelab.studies.equivalence import Outcome, compare, diagnosis, differences
 from scalelab.studies.verify import TOLERANCE, verify
 from tests.conftest import Command
-from tests.trainings import VERIFY_FLAGS, completed, tiny
+from tests.trainings import VERIFY_FLAGS, tiny
 
 SPREAD = [name for name in STRATEGIES if name != "single"]
 
@@ -248,16 +245,6 @@ def test_a_batch_that_does_not_divide_is_refused_before_anything_starts(pool: Po
         verified(pool, tmp_path, ["ddp"], batch=32)
 
 
-def test_a_nan_is_a_difference() -> None:
-    assert np.isnan(differences({"model/a": np.array([np.nan])}, {"model/a": np.array([1.0])})["model/a"])
-    assert "first step's loss" in diagnosis([float("nan")], {"model/a": 0.0}, [], 1e-9)
-
-
-def test_differences_are_relative_to_each_tensor() -> None:
-    found = differences({"a": np.array([1.0, 2.2]), "n": np.array(3)}, {"a": np.array([1.0, 2.0]), "n": np.array(4)})
-    assert found == {"a": pytest.approx(0.1), "n": pytest.approx(0.25)}
-
-
 def test_tensors_that_hold_rounding_only_are_told_and_left_out(pool: Pool, tmp_path: Path) -> None:
     """Under Adam a parameter with no gradient moves by rounding divided by rounding: no strategy can agree with single on it."""
     model = {"model": "timm:mobilenetv3_small_050", "model_args": {}, "image_size": 32, "train_limit": 32}
@@ -265,35 +252,6 @@ def test_tensors_that_hold_rounding_only_are_told_and_left_out(pool: Pool, tmp_p
     assert cell.status == "passed", cell
     assert cell.reason is not None
     assert "left out: single itself changes them" in cell.reason
-
-
-def outcome_of(record: TrainRecord, tensors: dict[str, np.ndarray]) -> Outcome:
-    return Outcome(Spec(), record, tensors)
-
-
-@pytest.fixture
-def record(pool: Pool, tmp_path: Path) -> TrainRecord:
-    return completed(pool, tmp_path, steps=2, evaluate=False)
-
-
-BLANK = Cell(strategy="mine", workers=2, status="not_applicable")
-
-
-def test_a_nan_in_the_second_tensor_does_not_pass(record: TrainRecord) -> None:
-    """``max(0.0, nan)`` is 0.0: the order must not matter."""
-    reference = {"model/a": np.ones(2), "model/b": np.ones(2)}
-    for broken in reference:
-        mine = {**reference, broken: np.array([1.0, np.nan])}
-        cell = compare(BLANK, outcome_of(record, reference), outcome_of(record, mine), 1e-9)
-        assert cell.status == "failed"
-        assert np.isnan(cell.max_parameter_difference)
-        assert cell.reason == f"1 of 2 tensors are not finite ({broken.removeprefix('model/')})"
-
-
-def test_a_tensor_of_another_shape_fails_by_name(record: TrainRecord) -> None:
-    reference, mine = {"model/a": np.ones((2, 3))}, {"model/a": np.ones((1, 3))}  # equal when broadcast
-    cell = compare(BLANK, outcome_of(record, reference), outcome_of(record, mine), 1e-9)
-    assert (cell.status, cell.reason) == ("failed", "its tensors have other shapes: a [1, 3] for [2, 3]")
 
 
 def test_a_strategy_that_cannot_be_loaded_is_told_before_anything_is_trained(command: Command, tmp_path: Path) -> None:
@@ -353,14 +311,6 @@ def test_a_reference_that_fails_on_the_second_try_leaves_the_failure(pool: Pool,
     first, second = verified(pool, tmp_path, [broken, "ddp"], **values).cells
     assert (first.status, second.status) == ("failed", "passed")
     assert "not averaged" in (first.reason or "")
-
-
-def test_equal_infinities_do_not_differ_and_a_huge_buffer_hides_nothing() -> None:
-    mask, weight = np.array([-np.inf, 0.0]), np.array([1.0, 2.0])
-    reference = {"model/mask": mask, "model/huge": np.array([1e30]), "model/w": weight, "model/v": weight}
-    apart = differences({**reference, "model/w": weight + 1e-6}, reference)
-    assert apart["model/mask"] == 0.0
-    assert apart["model/w"] == pytest.approx(5e-7)
 
 
 NOISY = """

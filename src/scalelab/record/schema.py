@@ -136,6 +136,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """One machine of a run. ``cores`` are those that the run may use."""
+
     name: str
     processor: str = ""
     cores: int = 0
@@ -157,12 +159,16 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What was trained. ``parameters`` is their number, ``bytes`` their size in float32."""
+
     name: str
     parameters: int
     bytes: int
 
 
 class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What it was trained on: the numbers of samples, the classes' names, the shape of an image."""
+
     name: str
     train: int
     test: int

@@ -14,6 +14,8 @@ MOST = 4
 
 @dataclass(frozen=True)
 class Card:
+    """A figure large enough to be read from across the room: what it is of, its value and unit, and its interval below."""
+
     label: str
     value: str
     unit: str

@@ -111,7 +111,7 @@ def verify(
         seen = reference.outcome.record
         result = VerifyRecord(
             model=base.model, data=base.data, precision=precision, tolerance=TOLERANCE[precision], steps=len(seen.losses),
-            batch=seen.derived.batch, notes=_notes(base, float32),
+            batch=seen.derived.batch, notes=_notes(base, seen.derived.accumulate, float32),
         )  # fmt: skip
         remaining = iter(rows[1:])
         for blank in blanks:
@@ -190,8 +190,10 @@ def _train(pool: Pool, row: Prepared, observe: Observe) -> Outcome:
     return Outcome(spec, record, {k: v for k, v in load_file(files[-1]).items() if k.startswith("model/")})
 
 
-def _notes(base: Spec, float32: bool) -> list[str]:
+def _notes(base: Spec, accumulate: int, float32: bool) -> list[str]:
     notes = ["dropout and stochastic depth are set to 0"]
+    if accumulate == 1:
+        notes.append("one micro-batch a step: --accumulate 2 tries gradient accumulation too")
     if base.batch_norm == "local":
         notes.append("batch norm local: the reference normalises each worker's slice of the batch by itself")
     if float32:
