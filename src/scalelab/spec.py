@@ -143,6 +143,17 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
         return self.data * self.shard
 
 
+WAYS = (("batch", "batch_per_worker"), ("micro_batch", "accumulate"))
+"""pairs of fields that say the same thing in two ways"""
+
+
+def over(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with ``given`` over it; what is given one way takes the place of the base's other way to say it."""
+    said = {name for pair in WAYS for name in pair if given.get(name) is not None}
+    displaced = {other for pair in WAYS for one, other in (pair, pair[::-1]) if one in said}
+    return {**{name: value for name, value in base.items() if name not in displaced}, **given}
+
+
 def from_mapping(values: dict[str, Any], source: str = "", flags: bool = False) -> Spec:
     """The spec of ``values``; text is converted (``"8"`` to 8). Raises ScalelabError in one line.
 

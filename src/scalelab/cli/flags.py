@@ -101,18 +101,11 @@ def values_of(parsed: argparse.Namespace, base: dict[str, Any] | None = None) ->
         path = Path(parsed.spec)
         given = specs.read_yaml(path)
         specs.from_mapping(given, source=str(path))  # names the file in the error
-        values.update(given)
+        values = specs.over(values, given)
     flags = {name: value for name, value in vars(parsed).items() if name in specs.FIELDS}
     if "model_args" in flags:
         flags["model_args"] = dict(_pair(text) for text in flags["model_args"])
-    for one, other in (
-        ("batch", "batch_per_worker"),
-        ("micro_batch", "accumulate"),
-    ):  # a flag replaces the base's other way to say it
-        for given_name, replaced in ((one, other), (other, one)):
-            if given_name in flags and replaced not in flags:
-                values.pop(replaced, None)
-    return {**values, **flags}
+    return specs.over(values, flags)
 
 
 def _pair(text: str) -> tuple[str, Any]:

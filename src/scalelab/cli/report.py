@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 
 from scalelab.cli.flags import Parser, add_common
+from scalelab.cli.summary import readable
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError
-from scalelab.record import folder as records
 from scalelab.report import FORMATS, write
 
 EXAMPLE = """  scalelab report
@@ -32,9 +32,7 @@ def run(words: list[str], debug: bool) -> int:
     parsed = parser.parse(words)
     ending = Path(parsed.output or "").suffix.removeprefix(".")
     kind = parsed.format or (ending if ending in FORMATS else "html")
-    folders, faults = records.load_all(records.find(parsed.names, Path(parsed.out)), named=bool(parsed.names))
-    for fault in faults:
-        console(to_stderr=True).print(fault, markup=False)
+    folders = list(readable(parsed.names, Path(parsed.out)))
     if not folders:
         raise ScalelabError(f"no runs in {parsed.out}; `scalelab train` or `scalelab demo` makes one")
     path = write(folders, Path(parsed.output or f"report.{kind}"), kind, parsed.title, parsed.question)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scalelab.cli.flags import Parser, add_common
-from scalelab.cli.summary import summarise, tell_failure
+from scalelab.cli.summary import readable, summarise, tell_failure
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError, unknown
 from scalelab.record import export
@@ -50,8 +50,7 @@ def run(words: list[str], debug: bool) -> int:
 
 def list_(names: list[str], out: Path, as_json: bool, output: str | None) -> int:
     """A line a run, newest last. What is not a record is named, and does not stop the list."""
-    folders, faults = records.load_all(records.find(names, out), named=bool(names))
-    found = [records.load(folder) for folder in folders]
+    found = list(readable(names, out).values())
     if as_json:
         print(msgspec.json.encode(found).decode())
     elif not found:
@@ -79,8 +78,6 @@ def list_(names: list[str], out: Path, as_json: bool, output: str | None) -> int
             )
             table.add_row(*(escape(str(fact)) for fact in facts), *results)
         console().print(table)
-    for fault in faults:
-        console(to_stderr=True).print(fault, markup=False)
     return 0
 
 
@@ -120,7 +117,7 @@ def compare_(names: list[str], out: Path, as_json: bool, output: str | None) -> 
             say.print(f"{title}: {difference.key}  A {difference.a}  B {difference.b}", markup=False)
     table = Table()
     for column in ("", "A", "B", "B / A", "95 % interval", ""):
-        table.add_column(column, justify="right" if column and column != "" else "left")
+        table.add_column(column, justify="right" if column else "left")
     for row in found.figures:
         write = SHOW.get(row.name, text.seconds)
         verdict = "differs" if row.differs else "no difference shown" if row.ratio.ci95 else row.ratio.reason or ""
@@ -144,10 +141,7 @@ def export_(names: list[str], out: Path, as_json: bool, output: str | None) -> i
     """All runs, or those named, as one flat table."""
     kind = names[0] if names and names[0] in export.WRITERS else "csv"
     chosen = names[1:] if names and names[0] in export.WRITERS else names
-    folders, faults = records.load_all(records.find(chosen, out), named=bool(chosen))
-    for fault in faults:
-        console(to_stderr=True).print(fault, markup=False)
-    path = export.write([records.load(folder) for folder in folders], Path(output or f"runs.{kind}"), kind)
+    path = export.write(list(readable(chosen, out).values()), Path(output or f"runs.{kind}"), kind)
     if as_json:
         print(msgspec.json.encode({"output": str(path)}).decode())
     else:

@@ -8,10 +8,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from scalelab.cli.terminal import shown
+from scalelab.cli.terminal import console, shown
 from scalelab.launch.local import NOT_YET
+from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 from scalelab.report import text
+
+
+def readable(names: list[str], out: Path) -> dict[Path, TrainRecord]:
+    """The records of ``names`` in ``out``, or of all runs there; what can't be read is told on stderr, unless it was named.
+
+    Raises ScalelabError for a name that matches nothing, or names what can't be read.
+    """
+    found, faults = records.load_all(records.find(names, out), named=bool(names))
+    for fault in faults:
+        console(to_stderr=True).print(fault, markup=False)
+    return found
 
 
 def summarise(out: Console, record: TrainRecord, folder: Path) -> None:

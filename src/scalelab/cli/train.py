@@ -57,20 +57,12 @@ def spec_of(values: dict[str, Any]) -> Spec:
     folder = records.find([str(values["resume"])], Path(str(values.get("out", "runs"))))[0]
     record = records.load(folder)
     if record.status == "running":
-        _refuse_running(folder)
+        raise ScalelabError(f"{folder}: its record says it is running; wait for it, or end it")
     kept = msgspec.to_builtins(specs.load(folder / "spec.yaml"))
     if record.status == "completed":  # what ended the run once must not end it at once again
         kept.update(dict.fromkeys(("stop_after_epoch", "target_accuracy", "steps", "early_stop")))
-    if "batch" not in values and "batch_per_worker" not in values:  # the steps stay what they were, on any number of workers
-        kept.update(batch=record.derived.batch, batch_per_worker=None)
-    for one, other in (("batch", "batch_per_worker"), ("micro_batch", "accumulate")):
-        if values.get(one) is not None or values.get(other) is not None:
-            kept[one] = kept[other] = None
-    return specs.from_mapping({**kept, **values, "resume": str(folder), "out": str(folder.parent)}, flags=True)
-
-
-def _refuse_running(folder: Path) -> None:
-    raise ScalelabError(f"{folder}: its record says it is running; wait for it, or end it")
+    kept.update(batch=record.derived.batch, batch_per_worker=None)  # the steps stay what they were, on any number of workers
+    return specs.from_mapping({**specs.over(kept, values), "resume": str(folder), "out": str(folder.parent)}, flags=True)
 
 
 def explain(err: Console, prepared: Prepared) -> None:

@@ -62,19 +62,8 @@ def prepare(pool: Pool, spec: Spec) -> Prepared:
         found = json.loads(answer.read_text())
     if "error" in found:
         raise (NotApplicable if found["kind"] == NotApplicable.__name__ else ScalelabError)(found["error"])
-    if spec.resume:
-        refuse_finished(Path(spec.resume), found["plan"]["total_steps"])
     model, data = msgspec.convert(found["model"], ModelFacts), msgspec.convert(found["data"], DataFacts)
     return Prepared(spec, derived, model, data, found["plan"], found["devices"])
-
-
-def refuse_finished(folder: Path, total_steps: int) -> None:
-    """Raises ScalelabError for a completed run with nothing left to train: a further attempt would only drop its figures."""
-    record = records.load(folder)
-    if record.status == "completed" and record.steps >= total_steps:
-        raise ScalelabError(
-            f"{folder}: has its {record.steps} steps already; to go on, say a larger total with --epochs or --steps"
-        )
 
 
 def train(pool: Pool, prepared: Prepared, command: list[str], watch: Callable[[Path], None]) -> TrainRecord:

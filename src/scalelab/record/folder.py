@@ -155,13 +155,12 @@ def find(names: list[str], out: Path) -> list[Path]:
     return found
 
 
-def load_all(folders: list[Path], named: bool) -> tuple[list[Path], list[str]]:
-    """The folders that hold a readable record, and a line on each that does not. Raises ScalelabError for one that was ``named``."""
-    readable, faults = [], []
+def load_all(folders: list[Path], named: bool) -> tuple[dict[Path, TrainRecord], list[str]]:
+    """The readable records by their folders, and a line on each that is not. Raises ScalelabError for one that was ``named``."""
+    readable, faults = {}, []
     for folder in folders:
         try:
-            load(folder)
-            readable.append(folder)
+            readable[folder] = load(folder)
         except ScalelabError as error:
             if named:
                 raise

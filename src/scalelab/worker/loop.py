@@ -31,9 +31,12 @@ EVALUATION_BATCH = 256
 """samples of a forward pass in evaluation, on each rank; training's micro-batch where that is larger"""
 
 
-def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> tuple[Progress, Readings | None]:
-    """Train from ``start`` to the plan's end, or until the spec says enough. ``journal`` on the first rank only."""
-    spec, plan, strategy = job.spec, job.plan, job.strategy
+def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> Readings | None:
+    """Train from ``start`` to the plan's end, or until the spec says enough; what was read of communication.
+
+    ``journal`` is there on the first rank only.
+    """
+    spec, plan = job.spec, job.plan
     progress, readings = start, None
     probing = spec.probe_steps > 0 and job.world.size > 1 and not spec.compile
     meter = Meter(job.world, lambda measured: write_steps(job, journal, measured))
@@ -46,19 +49,18 @@ def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> t
         refuse_broken_weights(job, stop)
         progress = replace(progress, step=stop)
         inside = stop % plan.steps_per_epoch != 0  # the last step is not an epoch's: who resumes goes on as if nothing had been
-        statistics = flat_buffers(strategy.module)
-        own = gather(statistics, job.world) if inside and statistics.numel() else None
+        own = own_statistics(job) if inside and spec.checkpoint else None  # before the evaluation averages them
         if spec.evaluate:
             progress = judge(job, journal, progress, trained, inside)
         if spec.checkpoint:
             best = spec.evaluate and not inside and progress.epochs_without_better == 0
             save_checkpoint(job, folder, progress, own, best)
-        if probing and readings is None:
+        if probing:
             probing = False  # once, after the first epoch is safe
             readings = probe(job, journal, endless(job, first, stop))
         if enough(job, journal, progress):
             break
-    return progress, readings
+    return readings
 
 
 def train_steps(job: Job, meter: Meter, start: int, stop: int) -> None:
@@ -165,6 +167,12 @@ def judge(job: Job, journal: Journal | None, progress: Progress, seconds: float,
             )
         )
     return progress
+
+
+def own_statistics(job: Job) -> Tensor | None:
+    """Each rank's own running statistics, [ranks, n], before they are averaged; None for a model that has none."""
+    statistics = flat_buffers(job.strategy.module)
+    return gather(statistics, job.world) if statistics.numel() else None
 
 
 def save_checkpoint(job: Job, folder: Path, progress: Progress, own: Tensor | None, best: bool) -> None:

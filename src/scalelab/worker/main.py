@@ -68,11 +68,11 @@ def run(spec: Spec, derived: Derived, folder: Path) -> None:
     gc.collect()
     gc.freeze()  # what is here stays: the collector need not look at a million objects in the middle of a step
     began = time.perf_counter()
-    progress, readings = train(mine, folder, journal, start)
+    readings = train(mine, folder, journal, start)
     seconds = time.perf_counter() - began
     facts = summary.of_rank(mine)
     if journal is not None:
-        summary.conclude(journal, mine, facts, readings, seconds, progress)
+        summary.conclude(journal, mine, facts, readings, seconds)
     leave()
 
 

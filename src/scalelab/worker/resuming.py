@@ -30,8 +30,9 @@ def check(folder: Path, spec: Spec, derived: Derived, plan: Plan) -> None:
             raise ScalelabError(
                 f"--resume can't change --{flag} from {value!r} to {now[name]!r}: the checkpoint's steps are of the former"
             )
-    reached = checkpoint.newest_step(folder)
-    if reached is not None and reached >= plan.total_steps:
+    completed = record.steps if record.status == "completed" else 0  # a checkpoint may be missing, the record's word is enough
+    reached = max(checkpoint.newest_step(folder) or 0, completed)
+    if reached >= plan.total_steps:
         raise ScalelabError(f"{folder}: has its {reached} steps already; to go on, say a larger total with --epochs or --steps")
 
 

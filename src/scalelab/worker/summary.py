@@ -13,7 +13,6 @@ from scalelab.measure import memory
 from scalelab.measure.statistics import absent, blocks, difference, figure
 from scalelab.record.export import steps_parquet
 from scalelab.record.schema import Communication, Figure, Memory
-from scalelab.worker.checkpoint import Progress
 from scalelab.worker.job import Job
 from scalelab.worker.journal import Journal
 from scalelab.worker.meter import gather
@@ -63,10 +62,9 @@ def of_rank(job: Job) -> RankFacts:
     return RankFacts(columns[0], columns[1], dict(zip(CATEGORIES, columns[2:], strict=True)), drift)
 
 
-def conclude(journal: Journal, job: Job, facts: RankFacts, readings: Readings | None, seconds: float, progress: Progress) -> None:
+def conclude(journal: Journal, job: Job, facts: RankFacts, readings: Readings | None, seconds: float) -> None:
     """Set the last figures and close the run's files. The launcher sets the status."""
     record = journal.record
-    journal.save()
     record.memory_bytes = _memory(facts)
     record.communication_seconds, record.bytes_sent = _communication(job, readings)
     record.compute_seconds = _compute(journal, readings)
