@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from scalelab import spec as specs
+from scalelab.batch import derive
 from scalelab.cli.flags import TITLES
 from scalelab.errors import ScalelabError
-from scalelab.spec import Spec, derive
+from scalelab.spec import Spec
 
 
 def refused(values: dict[str, Any], degrees: tuple[int, int, int] = (1, 1, 1)) -> str:

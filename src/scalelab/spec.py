@@ -48,8 +48,11 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     seed: Annotated[int, field("task", "of the initial weights, the order and the augmentation", ge=0, le=2**32 - 1)] = 0
 
     # how it is spread
-    strategy: Annotated[str, field("strategy", "single, ddp, zero1, zero2, zero3 or path/to/file.py:Class")] = "single"
-    engine: Annotated[Literal["torch"], field("strategy", "who carries the strategy out")] = "torch"
+    strategy: Annotated[
+        str,
+        field("strategy", "single, dp, ddp, zero1, zero2, zero3, model, pipeline, local-sgd or path/to/file.py:Class"),
+    ] = "single"
+    engine: Annotated[Literal["torch", "deepspeed", "horovod"], field("strategy", "who carries the strategy out")] = "torch"
     workers: Annotated[int, field("strategy", "number of processes (ranks)", ge=1)] = 1
     device: Annotated[
         Literal["auto", "cpu", "cuda"], field("strategy", "auto: cuda when every worker can have a GPU, else cpu")
@@ -63,8 +66,51 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     norm_slices: Annotated[
         int, field("strategy", "batch norm sees this many slices of a batch apart, as so many workers would", ge=1)
     ] = 1
+    shares: Annotated[
+        str | None,
+        field("strategy", "share of each batch by worker, such as 3:1, or measured: in proportion to speed (default: equal)"),
+    ] = None
     timeout: Annotated[float, field("strategy", "seconds after which a silent worker ends the job", gt=0)] = 600.0
     master_port: Annotated[Port | None, field("strategy", "port of the rendezvous; default: a free one")] = None
+
+    # what only some strategies have
+    stages: Annotated[
+        Positive | None, field("parallel", "model, pipeline: cut the layers into N stages (default: workers); the rest is data")
+    ] = None
+    split: Annotated[
+        str | None, field("parallel", "model, pipeline: modules at which a stage begins: layer2,layer3 (default: equal times)")
+    ] = None
+    pipeline_schedule: Annotated[
+        Literal["gpipe", "1f1b", "interleaved", "zero-bubble"], field("parallel", "pipeline: order of the micro-batches")
+    ] = "1f1b"
+    shard: Annotated[
+        Positive | None,
+        field("parallel", "zero2, zero3: shard over N workers (default: all); fewer: replicas of the shards, HSDP"),
+    ] = None
+    offload: Annotated[
+        Literal["none", "optimizer", "all"],
+        field("parallel", "to the host's memory: the optimizer's state, or parameters too (all)"),
+    ] = "none"
+    param_dtype: Annotated[
+        Literal["fp32", "bf16"],
+        field("parallel", "zero2, zero3: what is gathered and computed with; gradients are reduced in fp32"),
+    ] = "fp32"
+    recompute: Annotated[
+        bool, field("parallel", "keep no activations inside blocks, compute them again in the backward pass")
+    ] = False
+    compress: Annotated[
+        Literal["none", "fp16", "bf16", "powersgd"],
+        field("parallel", "ddp: what gradients are sent as; changes the result a little"),
+    ] = "none"
+    powersgd_rank: Annotated[int, field("parallel", "compress powersgd: rank of the approximation", ge=1)] = 4
+    sync_every: Annotated[int, field("parallel", "local-sgd: local steps between two averagings", ge=1)] = 10
+    outer_lr: Annotated[float, field("parallel", "local-sgd: outer learning rate; 1 is plain averaging (DiLoCo: 0.7)", gt=0)] = (
+        1.0
+    )
+    outer_momentum: Annotated[float, field("parallel", "local-sgd: outer Nesterov momentum (DiLoCo: 0.9)", ge=0, lt=1)] = 0.0
+    deepspeed_config: Annotated[
+        str | None, field("parallel", "engine deepspeed: JSON file merged over the generated configuration")
+    ] = None
 
     # batch: exactly one of batch and batch_per_worker; of micro_batch and accumulate at most one
     batch: Annotated[
@@ -75,7 +121,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     accumulate: Annotated[Positive | None, field("batch", "forwards per optimizer step on each worker")] = None
 
     # how it is learnt
-    optimizer: Annotated[str, field("optimization", "sgd, adamw or adafactor")] = "sgd"
+    optimizer: Annotated[str, field("optimization", "sgd, adamw, adafactor, lars or lamb")] = "sgd"
     lr: Annotated[float, field("optimization", "peak learning rate", gt=0)] = 0.05
     momentum: Annotated[float, field("optimization", "of sgd", ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, field("optimization", "of all parameters", ge=0)] = 0.0
@@ -84,7 +130,10 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     step_epochs: Annotated[int, field("optimization", "schedule step: epochs between decays", ge=1)] = 30
     step_gamma: Annotated[float, field("optimization", "schedule step: factor of each decay", gt=0, le=1)] = 0.1
     label_smoothing: Annotated[float, field("optimization", "share of the target spread over all classes", ge=0, lt=1)] = 0.0
-    precision: Annotated[Literal["fp32", "bf16", "fp64"], field("optimization", "bf16: autocast; fp64: for comparisons")] = "fp32"
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16", "fp64"],
+        field("optimization", "bf16: autocast (deepspeed: bf16 weights); fp16: deepspeed only; fp64: for comparisons"),
+    ] = "fp32"
     compile: Annotated[bool, field("optimization", "compile the model with torch.compile")] = False
     channels_last: Annotated[Literal["auto", "on", "off"], field("optimization", "memory layout; auto: where it helps")] = "auto"
 
@@ -104,6 +153,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     checkpoint: Annotated[bool, field("record", "keep the best and the last checkpoint")] = True
     evaluate: Annotated[bool, field("record", "evaluate on the test set after each epoch")] = True
     dropout: Annotated[bool, field("record", "false: dropout and stochastic depth are set to 0 (verify does)")] = True
+    smooth: Annotated[bool, field("record", "ReLU and its kin are replaced by SiLU (verify in float32 does)")] = False
     warmup_steps: Annotated[int, field("record", "first steps that train but are left out of the timing", ge=0)] = 5
     probe_steps: Annotated[
         int, field("record", "pairs of steps, with and without communication, that measure it; 0: none", ge=0)
@@ -122,25 +172,10 @@ for _name, _hint in get_type_hints(Spec, include_extras=True).items():
         CHOICES[_name] = get_args(_hint.__origin__)
 
 
-class Derived(msgspec.Struct, frozen=True, kw_only=True):
-    """The numbers that follow from a spec; printed at every start, kept in every record.
-
-    ``data * shard * pipe == workers``; ``batch == micro_batch * accumulate * data * shard``.
-    """
-
-    batch: int
-    micro_batch: int
-    accumulate: int
-    data: int
-    shard: int
-    pipe: int
-    threads: int
-    oversubscribed: bool = False
-
-    @property
-    def replicas(self) -> int:
-        """Ranks that see different samples."""
-        return self.data * self.shard
+def defaults() -> dict[str, Any]:
+    """Each field's default."""
+    spec = Spec()
+    return {name: getattr(spec, name) for name in FIELDS}
 
 
 WAYS = (("batch", "batch_per_worker"), ("micro_batch", "accumulate"))
@@ -202,58 +237,3 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def dump(spec: Spec) -> str:
     """The spec as YAML, every field written out."""
     return yaml.safe_dump(msgspec.to_builtins(spec), sort_keys=False, allow_unicode=True)
-
-
-def derive(spec: Spec, degrees: tuple[int, int, int], cores: int) -> Derived:
-    """The numbers that follow from a spec on a host with ``cores`` usable cores. Raises ScalelabError.
-
-    ``degrees`` is (data, shard, pipe). What does not divide is refused with the nearest values that do.
-    """
-    data, shard, pipe = degrees
-    if data * shard * pipe != spec.workers:
-        raise ScalelabError(f"data {data} x shard {shard} x pipe {pipe} is {data * shard * pipe}, not --workers {spec.workers}")
-    replicas = data * shard
-    batch, accumulate, micro = _batch(spec, replicas), spec.accumulate, spec.micro_batch
-    if batch % replicas:
-        raise ScalelabError(
-            f"--batch {batch} does not divide over {replicas} workers; nearest: {_nearest_multiples(batch, replicas)}"
-        )
-    share = batch // replicas
-    if micro is not None and accumulate is not None and micro * accumulate != share:
-        raise ScalelabError(
-            f"--micro-batch {micro} x --accumulate {accumulate} x {replicas} replicas is {micro * accumulate * replicas}, "
-            f"not --batch {batch}; leave one of the two out"
-        )
-    if micro is not None:
-        if share % micro:
-            raise ScalelabError(
-                f"--micro-batch {micro} does not divide the {share} samples of a worker; nearest: {_nearest_divisors(share, micro)}"
-            )
-        accumulate = share // micro
-    accumulate = accumulate or 1
-    if share % accumulate:
-        raise ScalelabError(
-            f"--accumulate {accumulate} does not divide the {share} samples of a worker; nearest: {_nearest_divisors(share, accumulate)}"
-        )
-    threads = spec.threads_per_worker or max(1, cores // spec.workers)
-    return Derived(
-        batch=batch, micro_batch=share // accumulate, accumulate=accumulate, data=data, shard=shard, pipe=pipe, threads=threads,
-        oversubscribed=spec.device != "cuda" and threads * spec.workers > cores,
-    )  # fmt: skip
-
-
-def _batch(spec: Spec, replicas: int) -> int:
-    if spec.batch is not None and spec.batch_per_worker is not None:
-        raise ScalelabError("--batch and --batch-per-worker say the same thing twice: give one (batch is over all workers)")
-    return spec.batch_per_worker * replicas if spec.batch_per_worker is not None else spec.batch or 64
-
-
-def _nearest_multiples(value: int, of: int) -> str:
-    below = value // of * of
-    return " or ".join(str(v) for v in (below, below + of) if v > 0)
-
-
-def _nearest_divisors(of: int, value: int) -> str:
-    divisors = [d for d in range(1, of + 1) if of % d == 0]
-    below = [d for d in divisors if d < value][-1:]
-    return " or ".join(str(v) for v in below + [d for d in divisors if d > value][:1])

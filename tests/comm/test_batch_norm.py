@@ -26,7 +26,7 @@ def test_buffers_are_averaged_but_not_counters(on_ranks: OnRanks, size: int) -> 
 def test_per_replica_normalises_each_slice_by_itself(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
     x = torch.randn(6, 3, 4, 4).double() * torch.arange(1, 7).view(6, 1, 1, 1)
-    whole = batch_norm.per_replica(kind(3).double().train(), 3)
+    whole = batch_norm.per_replica(kind(3).double().train(), (1, 1, 1))
     workers = [kind(3).double().train() for _ in range(3)]
     out = whole(x)
     torch.testing.assert_close(out, torch.cat([worker(part) for worker, part in zip(workers, x.chunk(3), strict=True)]))
@@ -36,7 +36,7 @@ def test_per_replica_normalises_each_slice_by_itself(kind: type[nn.Module]) -> N
 
 
 def test_parameters_keep_their_names() -> None:
-    plain, sliced = nn.Sequential(nn.BatchNorm2d(3)), batch_norm.per_replica(nn.Sequential(nn.BatchNorm2d(3)), 2)
+    plain, sliced = nn.Sequential(nn.BatchNorm2d(3)), batch_norm.per_replica(nn.Sequential(nn.BatchNorm2d(3)), (1, 1))
     assert plain.state_dict().keys() == sliced.state_dict().keys()
 
 

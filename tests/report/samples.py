@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from scalelab.batch import Derived
 from scalelab.measure.statistics import absent, blocks, figure
 from scalelab.record.schema import (
     Attempt,
@@ -25,7 +26,7 @@ from scalelab.record.schema import (
     TrainRecord,
     VerifyRecord,
 )
-from scalelab.spec import Derived, Spec
+from scalelab.spec import Spec
 
 MIB = 1 << 20
 HOSTS = [Host(name="lab", processor="AMD EPYC 9B14", cores=2, memory_bytes=16 << 30)]

@@ -18,7 +18,7 @@ from tests.trainings import completed, train
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_each_file_starts_with_what_moves_when_and_how_many_bytes(name: str) -> None:
-    text = importlib.import_module(STRATEGIES[name].where.partition(":")[0]).__doc__ or ""
+    text = importlib.import_module(f"scalelab.strategies.{STRATEGIES[name].where['torch'].partition(':')[0]}").__doc__ or ""
     assert "\nmoves: " in text
     if name != "single":
         assert "\nwhen:  " in text
@@ -27,7 +27,7 @@ def test_each_file_starts_with_what_moves_when_and_how_many_bytes(name: str) -> 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_each_class_loads(name: str) -> None:
-    assert issubclass(strategies.load(name), Strategy)
+    assert issubclass(strategies.load(name, "torch"), Strategy)
     assert len(STRATEGIES[name].says) > 10
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from scalelab import spec as specs
 from scalelab import strategies
+from scalelab.batch import derive
 from scalelab.launch import local
 from scalelab.launch.local import Prepared
 from scalelab.launch.pool import Pool
@@ -20,7 +21,7 @@ def row(strategy: str, workers: int, devices: int, device: str = "auto") -> Prep
     """What ``prepare`` would answer on a host with so many GPUs, which this one may not have."""
     spec = specs.from_mapping({"strategy": strategy, "workers": workers, "device": device, "threads_per_worker": 500})
     facts = ModelFacts(name="m", parameters=1, bytes=4), DataFacts(name="d", train=64, test=1, classes=["a"], shape=[1, 8, 8])
-    return Prepared(spec, specs.derive(spec, strategies.degrees(spec), 4), *facts, {"total_steps": 1}, devices)
+    return Prepared(spec, derive(spec, strategies.degrees(spec), 4), *facts, {"total_steps": 1}, devices)
 
 
 @pytest.mark.parametrize(("devices", "chosen"), [(0, "cpu"), (1, "cpu"), (2, "cuda"), (8, "cuda")])

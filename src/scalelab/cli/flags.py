@@ -18,11 +18,16 @@ from scalelab.spec import Spec
 TITLES = {
     "task": "what is learnt",
     "strategy": "how it is spread",
+    "parallel": "what only some strategies have",
     "batch": "batch: batch = micro-batch x accumulate x replicas",
     "optimization": "how it is learnt",
     "length": "how long",
     "record": "what is kept and measured",
 }
+
+
+BARE: dict[str, dict[str, Any]] = {"offload": {"nargs": "?", "const": "all"}}
+"""flags that mean something without a value"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,7 +63,7 @@ def add_spec(parser: argparse.ArgumentParser, leave_out: Iterable[str] = (), sev
     parser.add_argument("--spec", metavar="FILE", help="YAML file with any of these keys; flags override it")
     groups = {name: parser.add_argument_group(title) for name, title in TITLES.items()}
     hints = typing.get_type_hints(Spec)
-    for name, default in zip(specs.FIELDS, _defaults(), strict=True):
+    for name, default in specs.defaults().items():
         if name in leave_out:
             continue
         flag, group = "--" + name.replace("_", "-"), groups[specs.GROUPS[name]]
@@ -82,7 +87,7 @@ def add_spec(parser: argparse.ArgumentParser, leave_out: Iterable[str] = (), sev
                 help=f"{text} (default {'on' if default else 'off'})",
             )
         else:
-            many: dict[str, Any] = {"nargs": "+"} if name in several else {}
+            many: dict[str, Any] = {"nargs": "+"} if name in several else BARE.get(name, {})
             group.add_argument(
                 flag, dest=name, metavar=_metavar(name, hints[name]), default=argparse.SUPPRESS, help=text + shown, **many
             )
@@ -113,11 +118,6 @@ def _pair(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ScalelabError(f"--model-arg '{text}': must be KEY=VALUE, such as depth=3")
     return key, yaml.safe_load(value)
-
-
-def _defaults() -> list[Any]:
-    spec = Spec()
-    return [getattr(spec, name) for name in specs.FIELDS]
 
 
 def _metavar(name: str, hint: Any) -> str:

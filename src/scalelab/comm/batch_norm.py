@@ -32,14 +32,14 @@ def synchronise(model: nn.Module, group: dist.ProcessGroup) -> nn.Module:
     return model
 
 
-def per_replica(model: nn.Module, replicas: int) -> nn.Module:
-    """Make one process normalise each replica's slice of the batch by itself, as ``replicas`` workers would.
+def per_replica(model: nn.Module, slices: tuple[int, ...]) -> nn.Module:
+    """Make one process normalise each replica's slice of the batch by itself, as workers with ``slices`` samples each would.
 
     The running statistics become the mean over the replicas: what workers average before evaluation.
     """
     for norm in _batch_norms(model):
         norm.__class__ = _sliced(type(norm))
-        norm.__dict__["replicas"] = replicas
+        norm.__dict__["slices"] = slices
     return model
 
 
@@ -107,12 +107,13 @@ class _SyncForward(_Forward):
 
 
 class _SliceForward(_Forward):
-    replicas: int
+    slices: tuple[int, ...]
 
     def normalise(self, x: Tensor) -> Tensor:
-        """N is R·n: each of the R slices by its own statistics."""
+        """N is a multiple of the slices' sum: each slice by its own statistics."""
         assert isinstance(self, _BatchNorm)
-        slices, axes = x.chunk(self.replicas), [0, *range(2, x.dim())]
+        repeats = len(x) // sum(self.slices)
+        slices, axes = x.split([n * repeats for n in self.slices]), [0, *range(2, x.dim())]
         with torch.no_grad():
             variances, means = (
                 torch.stack(v).mean(0) for v in zip(*(torch.var_mean(s, axes, correction=1) for s in slices), strict=True)

@@ -6,12 +6,14 @@ import os
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from scalelab.batch import Derived
 from scalelab.errors import RunError
-from scalelab.spec import Derived, Spec
+from scalelab.spec import Spec
 
 LISTEN_FD = "SCALELAB_LISTEN_FD"
 """environment variable of rank 0: a socket that the launcher bound, so that no port can be lost in between"""
@@ -19,7 +21,10 @@ LISTEN_FD = "SCALELAB_LISTEN_FD"
 
 @dataclass(frozen=True)
 class World:
-    """One rank's place. ``replica`` of ``replicas``: which share of each global batch it sees."""
+    """One rank's place in the grid ``arange(world).view(data, shard, pipe)``.
+
+    ``replica`` of ``replicas``: which share of each global batch it sees; ``stage`` of ``stages``: which layers it holds.
+    """
 
     rank: int
     size: int
@@ -29,17 +34,36 @@ class World:
     replica: int
     replicas: int
     host: str
+    share: float
+    """of each global batch that this replica sees: 1 / replicas unless ``--shares`` says otherwise"""
+    shards: int = 1
+    """workers over which one copy of the state is cut; ``replicas / shards`` copies"""
+    stage: int = 0
+    stages: int = 1
+    across: dist.ProcessGroup | None = None
+    """the ranks that hold the same stage, over which gradients and statistics are averaged; None: all ranks"""
+    along: dist.ProcessGroup | None = None
+    """the stages of this rank's replica, in order; None: there is one"""
 
     @property
     def first(self) -> bool:
         """Whether this rank writes what is written once."""
         return self.rank == 0
 
+    @property
+    def across_ranks(self) -> list[int]:
+        """The ranks that hold the same stage as this one."""
+        return list(range(self.stage, self.size, self.stages))
+
+    @property
+    def last_stage(self) -> bool:
+        """Whether this rank has the model's outputs, and the loss."""
+        return self.stage == self.stages - 1
+
 
 def join(spec: Spec, derived: Derived) -> World:
     """Meet the other ranks, by torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT).
 
-    The rank grid is ``arange(world).view(data, shard, pipe)``: data × shard ranks see different samples.
     Raises RunError when the variables contradict the spec.
     """
     rank, size, local = (
@@ -52,8 +76,14 @@ def join(spec: Spec, derived: Derived) -> World:
     timeout = timedelta(seconds=spec.timeout)
     dist.init_process_group(backend, store=_store(rank, size, timeout), rank=rank, world_size=size, timeout=timeout)
     grid = torch.arange(size).view(derived.data, derived.shard, derived.pipe)
-    data, shard, _ = (int(axis) for axis in (grid == rank).nonzero()[0])
-    return World(rank, size, local, device, backend, data * derived.shard + shard, derived.replicas, socket.gethostname())
+    data, shard, stage = (int(axis) for axis in (grid == rank).nonzero()[0])
+    replica, cut = data * derived.shard + shard, derived.pipe > 1
+    return World(
+        rank, size, local, device, backend, replica, derived.replicas, socket.gethostname(),
+        share=derived.samples[replica] / sum(derived.samples), shards=derived.shard, stage=stage, stages=derived.pipe,
+        across=subgroup(grid[:, :, stage].flatten().tolist()) if cut else None,
+        along=subgroup(grid[data, shard].tolist()) if cut else None,
+    )  # fmt: skip
 
 
 def subgroup(ranks: list[int]) -> dist.ProcessGroup:
@@ -61,6 +91,15 @@ def subgroup(ranks: list[int]) -> dist.ProcessGroup:
     group = dist.new_group(ranks, use_local_synchronization=True)
     assert isinstance(group, dist.ProcessGroup), "a rank that is not in the group"
     return group
+
+
+def merge_stages(mine: dict[str, Any], world: World) -> dict[str, Any]:
+    """What all stages of a replica hold together, on its first rank; the other ranks get nothing. A collective of the replica."""
+    if world.along is None:
+        return mine
+    parts: list[Any] | None = [None] * world.stages if world.stage == 0 else None
+    dist.gather_object(mine, parts, group=world.along, group_dst=0)
+    return {name: value for part in parts or [] for name, value in part.items()}
 
 
 def leave() -> None:

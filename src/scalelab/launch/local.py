@@ -17,6 +17,7 @@ import msgspec
 
 from scalelab import spec as specs
 from scalelab import strategies
+from scalelab.batch import Derived, derive
 from scalelab.errors import NotApplicable, RunError, ScalelabError
 from scalelab.launch.ending import close
 from scalelab.launch.failure import describe, first_failure
@@ -25,7 +26,7 @@ from scalelab.launch.signals import uninterrupted
 from scalelab.measure.environment import environment, usable_cores
 from scalelab.record import folder as records
 from scalelab.record.schema import Attempt, Communication, DataFacts, Failure, Figure, Memory, ModelFacts, Status, TrainRecord
-from scalelab.spec import Derived, Spec
+from scalelab.spec import Spec
 
 POLL = 0.1
 """seconds between two looks at the workers and at the run's folder"""
@@ -52,7 +53,7 @@ class Prepared:
 
 def prepare(pool: Pool, spec: Spec) -> Prepared:
     """Check a spec against its data, model and strategy, in a process of its own. Raises ScalelabError; nothing is left behind."""
-    derived = specs.derive(spec, strategies.degrees(spec), usable_cores())
+    derived = derive(spec, strategies.degrees(spec), usable_cores())
     with tempfile.TemporaryDirectory(prefix="scalelab-") as scratch:
         question, answer = Path(scratch, "spec.yaml"), Path(scratch, "answer.json")
         question.write_text(specs.dump(spec))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from scalelab.spec import Derived
+from scalelab.batch import Derived
 
 force = msgspec.structs.force_setattr
 

@@ -7,7 +7,7 @@ parameters equal those of ``single``. A strategy file starts with what moves bet
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -21,7 +21,15 @@ from torch.optim import Optimizer
 from scalelab.comm.world import World
 from scalelab.errors import NotApplicable
 from scalelab.optim import OPTIMIZERS
-from scalelab.spec import Spec
+from scalelab.spec import GROUPS, HELP, Spec, defaults
+from scalelab.strategies.blocks import recompute
+
+OPTIONS: dict[str, Any] = {
+    name: default
+    for name, default in defaults().items()
+    if GROUPS[name] == "parallel" and name not in ("stages", "shard", "recompute")
+}
+"""what only some strategies understand, with the value that asks for nothing; the degrees are checked where they are computed"""
 
 Batch = tuple[Tensor, Tensor]
 """(images [B, C, H, W], labels [B])"""
@@ -46,22 +54,43 @@ class Strategy(ABC):
     """whether an optimizer sees slices of tensors: those that look at whole ones are refused then"""
     channels_last: ClassVar[bool] = True
     """whether parameters may lie channels-last in memory"""
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp64")
+    not_silenced: ClassVar[str] = ""
+    """why a step with local copies in place of collectives (it measures exposed communication) would be other work; empty: it is not"""
 
     def __init__(self, recipe: Recipe, world: World, spec: Spec) -> None:
         self.world, self.spec, self.loss, self.recipe = world, spec, recipe.loss, recipe
-        self.module = self.wrap(recipe.model())
+        self.loss_scale = world.share * world.replicas  # uneven shares: a plain mean over the replicas is then right
+        self.loss_weight = world.share if world.last_stage else 0.0  # the global loss is the sum over ranks of weight x loss
+        self.module = self.wrap(self.build())
         self.optimizer = self.wrap_optimizer(recipe.optimizer)
         if spec.compile:
             self.module.compile()
+
+    def build(self) -> nn.Module:
+        """The model, the same on every rank, before it is wrapped."""
+        model = self.recipe.model()
+        return recompute(model) if self.spec.recompute else model
 
     @property
     def replica(self) -> int:
         """Which share of each global batch this rank trains on."""
         return self.world.replica
 
+    options: ClassVar[frozenset[str]] = frozenset()
+    """fields of the spec's group "parallel" that the strategy understands, besides its degrees and ``recompute``"""
+
     @classmethod
     def check(cls, spec: Spec) -> None:
         """Refuse, before anything starts, what the strategy can't do. Raises NotApplicable."""
+        for name, default in OPTIONS.items():
+            if name not in cls.options and getattr(spec, name) != default:
+                flag = f"--{name.replace('_', '-')} {getattr(spec, name)}"
+                raise NotApplicable(f"{flag}: --strategy {spec.strategy} with {spec.engine} has no such option ({HELP[name]})")
+        if spec.precision not in cls.precisions:
+            raise NotApplicable(
+                f"--precision {spec.precision}: --strategy {spec.strategy} --engine {spec.engine} has {', '.join(cls.precisions)}"
+            )
         if cls.shards_tensors and not OPTIMIZERS[spec.optimizer].elementwise:
             raise NotApplicable(
                 f"--optimizer {spec.optimizer} looks at whole tensors, which --strategy {spec.strategy} cuts into shards; use ddp or zero1"
@@ -94,15 +123,16 @@ class Strategy(ABC):
     def step(self, micro_batches: Sequence[Batch]) -> Tensor:
         """Exactly one optimizer step on this rank's share of the global batch.
 
-        Returns the mean loss of the share, a 0-d tensor on the device, detached (nothing waits for it here).
+        Returns the mean loss of the share, a 0-d tensor on the device, detached (nothing waits for it here); 0 on a rank that has none.
         """
         count = len(micro_batches)
+        divisor = count / self.loss_scale
         total: Tensor | None = None
         for index, (images, labels) in enumerate(micro_batches):
             with self.accumulating(index == count - 1):
                 with self.autocast():
                     loss = self.loss(self.module(images), labels)
-                (loss / count if count > 1 else loss).backward()
+                (loss / divisor if divisor != 1 else loss).backward()
             total = loss.detach() if total is None else total + loss.detach()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -124,6 +154,18 @@ class Strategy(ABC):
         """Bring the parameters back to how they lie between steps, after forward passes without a backward."""
         return
 
+    def unite(self) -> None:
+        """Make the ranks one model again: called after the last step of an epoch, before evaluation and checkpoint."""
+        return
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters that this rank holds (a part of), by the model's own names."""
+        return self.evaluated.named_parameters()
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """The buffers that this rank holds, by the model's own names."""
+        return self.evaluated.named_buffers()
+
     def autocast(self) -> AbstractContextManager[None]:
         """bf16 where the spec says so. The weights stay float32."""
         if self.spec.precision != "bf16":
@@ -142,7 +184,7 @@ class Strategy(ABC):
         """The optimizer's slots by the parameters' names, unsharded. A parameter that never had a gradient has none."""
         return {
             name: {slot: _whole(value) for slot, value in self.optimizer.state[parameter].items()}
-            for name, parameter in self.evaluated.named_parameters()
+            for name, parameter in self.named_parameters()
             if parameter in self.optimizer.state
         }
 
@@ -152,12 +194,13 @@ class Strategy(ABC):
         Slots come from the state; learning rate, momentum and the like are those of this run's spec.
         """
         set_model_state_dict(self.module, state["model"], options=StateDictOptions(full_state_dict=True))
-        parameters = dict(self.evaluated.named_parameters())
+        parameters = dict(self.named_parameters())
         places = {parameter: place for place, parameter in enumerate(parameters.values())}
         groups = [{**group, "params": [places[p] for p in group["params"]]} for group in self.optimizer.param_groups]
         slots = {
             places[parameters[name]]: {slot: _part(value, parameters[name]) for slot, value in held.items()}
             for name, held in state["optimizer"].items()
+            if name in parameters
         }
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
 

@@ -29,7 +29,7 @@ class Zero1(DDP):
         self.optimizer.consolidate_state_dict(to=0)  # gathers every rank's slots on the first
         if not self.world.first:
             return {}
-        names = [name for name, _ in self.evaluated.named_parameters()]
+        names = [name for name, _ in self.named_parameters()]
         return {names[place]: slots for place, slots in self.optimizer.state_dict()["state"].items()}
 
     @property

@@ -4,21 +4,22 @@ moves: parameters and gradients
 when:  parameters are gathered before the forward pass and kept until the backward pass ends; gradients are
        reduce-scattered in the backward pass, at each micro-batch
 bytes: all-gather and reduce-scatter of P: each of n ranks sends (n-1)/n · P + (n-1)/n · P a step (gloo's reduce-scatter is an
-       all-reduce: one (n-1)/n · P more)
+       all-reduce: one (n-1)/n · P more); with r replicas of the shards (HSDP) an all-reduce of the shard besides: 2(r-1)/r · P/n
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
+from scalelab.strategies.blocks import blocks
 
 
 class Zero2(Strategy):
@@ -27,6 +28,18 @@ class Zero2(Strategy):
     shards_tensors: ClassVar[bool] = True
     channels_last: ClassVar[bool] = False  # FSDP2 refuses parameters that are not contiguous
     reshard_after_forward: ClassVar[bool] = False
+    options: ClassVar[frozenset[str]] = frozenset({"offload", "param_dtype"})
+
+    @classmethod
+    def check(cls, spec: Spec) -> None:
+        super().check(spec)
+        if spec.offload == "optimizer":
+            raise NotApplicable(
+                f"--offload optimizer: --strategy {spec.strategy} keeps the optimizer's state where its parameters are; "
+                "use --offload all, or --engine deepspeed"
+            )
+        if spec.param_dtype == "bf16" and spec.precision != "fp32":
+            raise NotApplicable(f"--param-dtype bf16 is a precision of its own: leave out --precision {spec.precision}")
 
     @classmethod
     def check_model(cls, spec: Spec, model: nn.Module) -> None:
@@ -37,39 +50,22 @@ class Zero2(Strategy):
                 )
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        mesh = init_device_mesh(self.world.device.type, (self.world.size,))  # the default is CUDA wherever there is a GPU
+        kind, shards = self.world.device.type, self.world.shards  # the default is CUDA wherever there is a GPU
+        copies = self.world.replicas // shards
+        if copies > 1:
+            mesh = init_device_mesh(kind, (copies, shards), mesh_dim_names=("data", "shard"))
+        else:
+            mesh = init_device_mesh(kind, (shards,))
+        policies: dict[str, Any] = {}
+        if self.spec.offload == "all":
+            policies["offload_policy"] = CPUOffloadPolicy(pin_memory=kind == "cuda")
+        if self.spec.param_dtype == "bf16":
+            policies["mp_policy"] = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         for block in [*blocks(model), model]:
-            fully_shard(block, mesh=mesh, reshard_after_forward=self.reshard_after_forward)  # in place
+            fully_shard(block, mesh=mesh, reshard_after_forward=self.reshard_after_forward, **policies)  # in place
         return model
 
     def settle(self) -> None:
         for module in self.module.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
-
-
-def blocks(model: nn.Module, share: float = 0.05) -> list[nn.Module]:
-    """The modules gathered as one: the outermost that hold at most a quarter of the parameters and at least ``share``.
-
-    Smaller ones stay with their parent: each gather costs a latency. A module that is too large is opened; leaves are never. One that
-    shares a parameter with a module outside (tied weights) stays with the root, which holds them all.
-    """
-    total = sum(p.numel() for p in model.parameters()) or 1
-    owners = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
-    chosen: list[nn.Module] = []
-
-    def visit(module: nn.Module) -> None:
-        for child in module.children():
-            part = sum(p.numel() for p in child.parameters()) / total
-            if part < share:
-                continue
-            if part > 0.25 and any(True for _ in child.children()):
-                visit(child)
-                continue
-            inside = Counter(p for inner in child.modules() for p in inner.parameters(recurse=False))
-            tied = any(owners[p] > count for p, count in inside.items())
-            if not tied and not isinstance(child, nn.ModuleList | nn.ModuleDict):  # those have no forward to hook
-                chosen.append(child)
-
-    visit(model)
-    return chosen

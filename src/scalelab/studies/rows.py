@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import msgspec
 
-from scalelab import spec as specs
 from scalelab import strategies
+from scalelab.batch import derive
 from scalelab.launch.local import Prepared
 from scalelab.measure.environment import usable_cores
 
@@ -25,4 +25,4 @@ def on_one_device(rows: Sequence[Prepared]) -> list[Prepared]:
 
 def _on(row: Prepared, device: str) -> Prepared:
     spec = msgspec.structs.replace(row.spec, device=device)
-    return replace(row, spec=spec, derived=specs.derive(spec, strategies.degrees(spec), usable_cores()))
+    return replace(row, spec=spec, derived=derive(spec, strategies.degrees(spec), usable_cores()))

@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 from safetensors.numpy import load_file
 
-from scalelab import spec as specs
 from scalelab import strategies
+from scalelab.batch import derive
 from scalelab.errors import NotApplicable, RunError, ScalelabError
 from scalelab.launch import local
 from scalelab.launch.local import Prepared
@@ -101,7 +101,7 @@ def verify(
             checkpoint=True, resume=None, early_stop=None, target_accuracy=None, stop_after_epoch=None,
         )  # fmt: skip
         slices = base.workers if base.batch_norm == "local" else 1
-        derived = specs.derive(common, (base.workers, 1, 1), 1)
+        derived = derive(common, (base.workers, 1, 1), 1)
         alone = msgspec.structs.replace(
             common, strategy="single", workers=1, batch=derived.batch, batch_per_worker=None, micro_batch=None,
             accumulate=derived.accumulate, norm_slices=slices,
@@ -142,7 +142,7 @@ def _prepare(pool: Pool, asked: Sequence[Spec], alone: Spec) -> tuple[list[Cell]
 def _divides(spec: Spec) -> None:
     """Raises NotApplicable where this strategy's degrees can't share the batch."""
     try:
-        specs.derive(spec, strategies.degrees(spec), usable_cores())
+        derive(spec, strategies.degrees(spec), usable_cores())
     except ScalelabError as error:
         raise NotApplicable(str(error)) from None
 

@@ -4,8 +4,9 @@
     checkpoints/last.json, best.json        {"file", "sha256", "step", …}: which file, and what it must hash to
 
 Files are written beside and renamed; a pointer is replaced only after its file is whole. The last two and the best are
-kept, so that a damaged one can be passed over. A run that ended inside an epoch also keeps `ranks/buffers`: with local batch norm
-each rank has running statistics of its own, which are averaged at the end of an epoch only.
+kept, so that a damaged one can be passed over. A run that ended inside an epoch also keeps `replicas/<buffer>`: with local batch norm
+each replica has running statistics of its own, which are averaged at the end of an epoch only. `outer/<parameter>` is the momentum of
+local-sgd's outer optimizer.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from scalelab.errors import RunError, ScalelabError
 from scalelab.record.folder import write_atomic
 
 POINTERS = ("last", "previous", "best")
-OWN = "ranks/buffers"
-"""each rank's own running statistics, [ranks, n]: only in a checkpoint made inside an epoch"""
+OWN = "replicas/"
+"""prefix of each replica's own running statistics, [replicas, *shape]: only in a checkpoint made inside an epoch"""
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ def load(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], Prog
 
 def _encode(state: dict[str, Any], progress: Progress) -> bytes:
     tensors: dict[str, Tensor] = {f"model/{name}": value for name, value in state["model"].items()}
-    if state.get("own") is not None:
-        tensors[OWN] = state["own"]
+    tensors |= {f"{OWN}{name}": value for name, value in (state.get("own") or {}).items()}
+    tensors |= {f"outer/{name}": value for name, value in state.get("outer", {}).items()}
     scalars: dict[str, dict[str, Any]] = {}
     for parameter, slots in state["optimizer"].items():
         for slot, value in slots.items():
@@ -133,15 +134,14 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _decode(body: bytes) -> tuple[dict[str, Any], Progress]:
     length = int.from_bytes(body[:8], "little")  # safetensors: the header's length, then the header as JSON
     header = json.loads(body[8 : 8 + length])["__metadata__"]
-    model: dict[str, Tensor] = {}
+    kinds: dict[str, dict[str, Tensor]] = {"model": {}, "replicas": {}, "outer": {}}
     slots: dict[str, dict[str, Any]] = json.loads(header["scalars"])
-    tensors = load_tensors(body)
-    own = tensors.pop(OWN, None)
-    for name, value in tensors.items():
+    for name, value in load_tensors(body).items():
         kind, _, rest = name.partition("/")
-        if kind == "model":
-            model[rest] = value
+        if kind in kinds:
+            kinds[kind][rest] = value
         else:
             parameter, _, slot = rest.rpartition("/")
             slots.setdefault(parameter, {})[slot] = value
-    return {"model": model, "optimizer": slots, "own": own}, Progress(**json.loads(header["progress"]))
+    state = {"model": kinds["model"], "optimizer": slots, "own": kinds["replicas"], "outer": kinds["outer"]}
+    return state, Progress(**json.loads(header["progress"]))

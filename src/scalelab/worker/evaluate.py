@@ -33,7 +33,7 @@ class Scores:
 
 def evaluate(strategy: Strategy, batches: Batches, world: World, classes: int, batch: int) -> Scores:
     """Scores of the model as it is. A collective: every rank calls it. ``batch`` samples a forward pass."""
-    average_buffers(strategy.module)
+    average_buffers(strategy.module, world.across)
     metrics = MetricCollection(
         {
             "accuracy": MulticlassAccuracy(classes, average="micro", ignore_index=PADDING, validate_args=False),
@@ -48,7 +48,7 @@ def evaluate(strategy: Strategy, batches: Batches, world: World, classes: int, b
     for indices, real in rank_share(len(batches), world, batch):
         images, labels = batches.fetch(indices, epoch=0, train=False)
         outputs = strategy.forward(images).float()
-        labels = torch.where(real.to(labels.device), labels, PADDING)
+        labels = torch.where((real & world.last_stage).to(labels.device), labels, PADDING)
         metrics.update(outputs, labels)
         total += F.cross_entropy(outputs, labels, ignore_index=PADDING, reduction="sum")
     strategy.module.train(training)
@@ -65,8 +65,8 @@ def evaluate(strategy: Strategy, batches: Batches, world: World, classes: int, b
 
 
 def rank_share(samples: int, world: World, batch: int) -> list[tuple[Tensor, Tensor]]:
-    """This rank's (indices, whether real) batch by batch: ranks take every world-size-th sample, padded to equal counts."""
-    per_rank = -(-samples // world.size)
-    indices = torch.arange(world.rank, per_rank * world.size, world.size)
+    """This rank's (indices, whether real) batch by batch: of R replicas each takes every R-th sample, padded to equal counts."""
+    per_replica = -(-samples // world.replicas)
+    indices = torch.arange(world.replica, per_replica * world.replicas, world.replicas)
     real = indices < samples
     return list(zip(indices.clamp_max(samples - 1).split(batch), real.split(batch), strict=True))

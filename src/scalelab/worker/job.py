@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scalelab import data, models, optim, strategies
+from scalelab.batch import Derived, norm_slices
 from scalelab.comm import batch_norm
 from scalelab.comm.world import World, subgroup
 from scalelab.data import Batches, Dataset
@@ -17,7 +18,7 @@ from scalelab.errors import ScalelabError, unknown
 from scalelab.measure import memory
 from scalelab.optim.schedules import SCHEDULES
 from scalelab.record.schema import DataFacts, ModelFacts
-from scalelab.spec import Derived, Spec
+from scalelab.spec import Spec
 from scalelab.strategies.base import Batch, Recipe, Strategy
 from scalelab.worker import plan as planning
 from scalelab.worker import resuming
@@ -51,7 +52,7 @@ class Job:
 
 def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFacts, DataFacts, Plan]:
     """Find out, before anything starts, whether the spec can be carried out. Raises ScalelabError in one line."""
-    strategy = strategies.load(spec.strategy)
+    strategy = strategies.load(spec.strategy, spec.engine)
     optim.find(spec.optimizer)
     if spec.schedule not in SCHEDULES:
         raise unknown("schedule", spec.schedule, SCHEDULES)
@@ -88,7 +89,7 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
     dataset = data.load(spec, lambda _: None)
     plan = planning.make(spec, derived, len(dataset.train))
     dtype = DTYPES[spec.precision]
-    kind = strategies.load(spec.strategy)
+    kind = strategies.load(spec.strategy, spec.engine)
     weights_last, images_last = _channels_last(spec, kind, world)
 
     def batches(split: data.Split, augment: str) -> Batches:
@@ -102,9 +103,9 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
         if weights_last:
             made = made.to(memory_format=torch.channels_last)
         if spec.batch_norm == "sync" and world.replicas > 1:
-            batch_norm.synchronise(made, subgroup(list(range(world.size))))
+            batch_norm.synchronise(made, subgroup(world.across_ranks))
         if spec.norm_slices > 1:
-            batch_norm.per_replica(made, spec.norm_slices)
+            batch_norm.per_replica(made, norm_slices(spec, derived.micro_batch))
         return made.train()
 
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:

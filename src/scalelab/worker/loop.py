@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scalelab.comm.batch_norm import average_buffers, flat_buffers
+from scalelab.comm.batch_norm import average_buffers
 from scalelab.comm.instruments import UnknownCollective
 from scalelab.errors import RunError
 from scalelab.measure.clock import clock
@@ -26,6 +26,7 @@ from scalelab.worker.job import Job
 from scalelab.worker.journal import Journal
 from scalelab.worker.meter import Measured, Meter, gather
 from scalelab.worker.probe import Readings, measure
+from scalelab.worker.resuming import own_statistics
 
 EVALUATION_BATCH = 256
 """samples of a forward pass in evaluation, on each rank; training's micro-batch where that is larger"""
@@ -39,17 +40,20 @@ def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> R
     spec, plan = job.spec, job.plan
     progress, readings = start, None
     probing = spec.probe_steps > 0 and job.world.size > 1 and not spec.compile
-    meter = Meter(job.world, lambda measured: write_steps(job, journal, measured))
+    meter = Meter(job.world, job.strategy.loss_weight, lambda measured: write_steps(job, journal, measured))
     while progress.step < plan.total_steps:
         began, first = time.perf_counter(), progress.step
         stop = plan.epoch_end(first)
         train_steps(job, meter, first, stop)
         meter.flush()
+        job.strategy.unite()
         trained = time.perf_counter() - began
         refuse_broken_weights(job, stop)
         progress = replace(progress, step=stop)
         inside = stop % plan.steps_per_epoch != 0  # the last step is not an epoch's: who resumes goes on as if nothing had been
-        own = own_statistics(job) if inside and spec.checkpoint else None  # before the evaluation averages them
+        own = (
+            own_statistics(job.strategy, job.world) if inside and spec.checkpoint else None
+        )  # before the evaluation averages them
         if spec.evaluate:
             progress = judge(job, journal, progress, trained, inside)
         if spec.checkpoint:
@@ -169,15 +173,9 @@ def judge(job: Job, journal: Journal | None, progress: Progress, seconds: float,
     return progress
 
 
-def own_statistics(job: Job) -> Tensor | None:
-    """Each rank's own running statistics, [ranks, n], before they are averaged; None for a model that has none."""
-    statistics = flat_buffers(job.strategy.module)
-    return gather(statistics, job.world) if statistics.numel() else None
-
-
-def save_checkpoint(job: Job, folder: Path, progress: Progress, own: Tensor | None, best: bool) -> None:
-    """All ranks gather the unsharded state; the first one writes it. ``own`` is each rank's running statistics, inside an epoch."""
-    average_buffers(job.strategy.module)
+def save_checkpoint(job: Job, folder: Path, progress: Progress, own: dict[str, Tensor] | None, best: bool) -> None:
+    """All ranks gather the unsharded state; the first one writes it. ``own`` is each replica's running statistics, inside an epoch."""
+    average_buffers(job.strategy.module, job.world.across)
     state = job.strategy.state()
     if job.world.first:
         state["own"] = own

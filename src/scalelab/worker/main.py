@@ -18,12 +18,13 @@ import torch
 
 from scalelab import spec as specs
 from scalelab import strategies
+from scalelab.batch import Derived, derive
 from scalelab.comm.world import World, join, leave
 from scalelab.errors import RunError, ScalelabError
 from scalelab.measure.environment import usable_cores
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure
-from scalelab.spec import Derived, Spec
+from scalelab.spec import Spec
 from scalelab.worker import job, summary
 from scalelab.worker.allocator import keep_memory
 from scalelab.worker.checkpoint import Progress
@@ -41,7 +42,7 @@ def rank(spec_file: str) -> int:
     folder = Path(spec_file).parent
     try:
         spec = specs.load(Path(spec_file))
-        derived = specs.derive(spec, strategies.degrees(spec), usable_cores())
+        derived = derive(spec, strategies.degrees(spec), usable_cores())
         run(spec, derived, folder)
     except Exception as error:
         told = advise(error)

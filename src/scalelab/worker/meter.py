@@ -30,8 +30,9 @@ class Measured:
 class Meter:
     """Collects (loss, start, data ready, end) of each step; every CHUNK steps all ranks exchange them."""
 
-    def __init__(self, world: World, publish: Callable[[list[Measured]], None]) -> None:
-        self.world, self.publish = world, publish
+    def __init__(self, world: World, weight: float, publish: Callable[[list[Measured]], None]) -> None:
+        """``weight`` of this rank's loss in the global one."""
+        self.world, self.weight, self.publish = world, weight, publish
         self.steps: list[int] = []
         self.losses: list[Tensor] = []
         self.times: list[tuple[int, int]] = []
@@ -49,11 +50,11 @@ class Meter:
         if not self.steps:
             return
         steps, self.steps = self.steps, []
-        losses = torch.stack(self.losses).double().unsqueeze(1)
+        losses = torch.stack(self.losses).double().unsqueeze(1) * self.weight
         mine = torch.cat([losses, torch.tensor(self.times, dtype=torch.float64, device=losses.device) / 1e9], dim=1)
         self.losses, self.times = [], []
         table = gather(mine, self.world)  # [ranks, steps, (loss, seconds, data)]
-        mean, slowest = table[:, :, 0].mean(0), table[:, :, 1:].amax(0)
+        mean, slowest = table[:, :, 0].sum(0), table[:, :, 1:].amax(0)
         measured = [Measured(s, *row) for s, row in zip(steps, torch.cat([mean.unsqueeze(1), slowest], 1).tolist(), strict=True)]
         good = [m for m in measured if math.isfinite(m.loss)]
         self.publish(good)

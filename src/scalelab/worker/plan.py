@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from scalelab.batch import Derived
 from scalelab.data.order import epoch_order
 from scalelab.errors import ScalelabError
-from scalelab.spec import Derived, Spec
+from scalelab.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,12 @@ def make(spec: Spec, derived: Derived, samples: int) -> Plan:
 def shares(plan: Plan, spec: Spec, derived: Derived, replica: int, start: int, stop: int) -> Iterator[Tensor]:
     """For each step in [start, stop), all of one epoch: the sample indices of a replica, [micro-batches, samples].
 
-    The global batch is laid out as [micro, replica, sample]; the order depends on (seed, epoch) only.
+    The global batch is laid out as [micro, replica, sample], the replicas' samples one after the other where their number differs;
+    the order depends on (seed, epoch) only.
     """
+    samples = derived.samples
+    first = sum(samples[:replica])
     order = epoch_order(plan.samples, spec.seed, plan.epoch_of(start))
     for step in range(start, stop):
         at = step % plan.steps_per_epoch * plan.batch
-        yield order[at : at + plan.batch].view(derived.accumulate, derived.replicas, derived.micro_batch)[:, replica]
+        yield order[at : at + plan.batch].view(derived.accumulate, sum(samples))[:, first : first + samples[replica]]

@@ -11,6 +11,7 @@ import torch
 
 from scalelab import spec as specs
 from scalelab import strategies
+from scalelab.batch import derive
 from scalelab.errors import ScalelabError
 from scalelab.measure.environment import usable_cores
 from scalelab.worker import job
@@ -20,7 +21,7 @@ def prepare(spec_file: str, answer_file: str) -> int:
     """Write {"model", "data", "plan", "devices": this host's GPUs} or {"error", "kind": its class} as JSON to ``answer_file``."""
     try:
         spec = specs.load(Path(spec_file))
-        derived = specs.derive(spec, strategies.degrees(spec), usable_cores())
+        derived = derive(spec, strategies.degrees(spec), usable_cores())
         model, data, plan = job.prepare(spec, derived, lambda message: print(message, file=sys.stderr, flush=True))
     except ScalelabError as error:
         Path(answer_file).write_text(json.dumps({"error": str(error), "kind": type(error).__name__}))

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from scalelab.comm.batch_norm import fill_buffers
-from scalelab.comm.world import World
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from scalelab.batch import Derived
+from scalelab.comm.world import World, merge_stages
 from scalelab.errors import ScalelabError
 from scalelab.record import folder as records
-from scalelab.spec import Derived, Spec
+from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
 from scalelab.worker import checkpoint
 from scalelab.worker.checkpoint import Progress
@@ -42,6 +46,20 @@ def take_up(folder: Path, spec: Spec, strategy: Strategy, world: World) -> Progr
         return Progress()
     state, progress = checkpoint.load(folder, lambda message: print(message, file=sys.stderr))
     strategy.load(state)
-    if state["own"] is not None and len(state["own"]) == world.size:
-        fill_buffers(strategy.module, state["own"][world.rank].to(world.device))
+    for name, buffer in strategy.named_buffers():
+        if name in state["own"] and len(state["own"][name]) == world.replicas:
+            buffer.copy_(state["own"][name][world.replica])
     return progress
+
+
+def own_statistics(strategy: Strategy, world: World) -> dict[str, Tensor]:
+    """Each replica's own running statistics by name, [replicas, *shape], before they are averaged; whole on the first rank."""
+    mine = {name: buffer.detach() for name, buffer in strategy.named_buffers() if buffer.is_floating_point()}
+    if not mine:
+        return merge_stages({}, world)
+    flat = torch.cat([buffer.reshape(-1).double() for buffer in mine.values()])
+    table = flat.new_empty(world.replicas, len(flat))
+    dist.all_gather_into_tensor(table.view(-1), flat, group=world.across)
+    parts = table.split([buffer.numel() for buffer in mine.values()], dim=1)
+    named = zip(mine.items(), parts, strict=True)
+    return merge_stages({name: part.reshape(world.replicas, *buffer.shape) for (name, buffer), part in named}, world)

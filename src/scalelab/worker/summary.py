@@ -57,8 +57,8 @@ def of_rank(job: Job) -> RankFacts:
     numbers = [float(memory.peak(job.world.device) or -1), float(job.baseline), *(float(held[c]) for c in CATEGORIES), checksum]
     table = gather(torch.tensor(numbers, dtype=torch.float64, device=job.world.device), job.world)
     columns = [[int(v) for v in column] for column in table[:, :-1].T.tolist()]
-    sums = table[:, -1]
-    drift = float((sums - sums[0]).abs().max() / sums[0].abs().clamp_min(1e-300))
+    sums = table[:, -1].view(job.world.replicas, job.world.stages)  # replicas hold the same, stages do not
+    drift = float(((sums - sums[0]).abs() / sums[0].abs().clamp_min(1e-300)).max())
     return RankFacts(columns[0], columns[1], dict(zip(CATEGORIES, columns[2:], strict=True)), drift)
 
 

@@ -1,0 +1,149 @@
+"""What the batch means: the numbers that follow from a spec, the same on every rank and in every record."""
+
+from __future__ import annotations
+
+import msgspec
+
+from scalelab.errors import ScalelabError
+from scalelab.spec import Spec
+
+MEASURED = "measured"
+"""``--shares measured``: in proportion to the speed of each worker, found out at the start"""
+
+
+class Derived(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers that follow from a spec; printed at every start, kept in every record.
+
+    ``data * shard * pipe == workers``; ``batch == micro_batch * accumulate * data * shard`` unless ``shares`` are uneven.
+    """
+
+    batch: int
+    micro_batch: int
+    accumulate: int
+    data: int
+    shard: int
+    pipe: int
+    threads: int
+    oversubscribed: bool = False
+    shares: tuple[int, ...] = ()
+    """samples of a micro-batch for each replica, where ``--shares`` makes them uneven; ``micro_batch`` is then the largest"""
+
+    @property
+    def replicas(self) -> int:
+        """Ranks that see different samples."""
+        return self.data * self.shard
+
+    @property
+    def samples(self) -> tuple[int, ...]:
+        """Samples of a micro-batch for each replica."""
+        return self.shares or (self.micro_batch,) * self.replicas
+
+
+def derive(spec: Spec, degrees: tuple[int, int, int], cores: int) -> Derived:
+    """The numbers that follow from a spec on a host with ``cores`` usable cores. Raises ScalelabError.
+
+    ``degrees`` is (data, shard, pipe). What does not divide is refused with the nearest values that do.
+    """
+    data, shard, pipe = degrees
+    if data * shard * pipe != spec.workers:
+        raise ScalelabError(f"data {data} x shard {shard} x pipe {pipe} is {data * shard * pipe}, not --workers {spec.workers}")
+    batch = _batch(spec, data * shard)
+    uneven = spec.shares is not None and data * shard > 1
+    accumulate, shares = _uneven(spec, batch, data * shard) if uneven else (_accumulate(spec, batch, data * shard), ())
+    threads = spec.threads_per_worker or max(1, cores // spec.workers)
+    return Derived(
+        batch=batch, micro_batch=max(shares, default=batch // (data * shard * accumulate)), accumulate=accumulate, data=data,
+        shard=shard, pipe=pipe, threads=threads, shares=shares,
+        oversubscribed=spec.device != "cuda" and threads * spec.workers > cores,
+    )  # fmt: skip
+
+
+def divided(total: int, weights: tuple[float, ...]) -> tuple[int, ...]:
+    """``total`` samples in proportion to ``weights``, rounded, at least one each; ``total >= len(weights)``."""
+    exact = [total * weight / sum(weights) for weight in weights]
+    counts = [max(1, int(value)) for value in exact]
+    places = range(len(weights))
+    while sum(counts) < total:
+        counts[max(places, key=lambda i: exact[i] - counts[i])] += 1
+    while sum(counts) > total:
+        counts[max((i for i in places if counts[i] > 1), key=lambda i: counts[i] - exact[i])] -= 1
+    return tuple(counts)
+
+
+def norm_slices(spec: Spec, micro_batch: int) -> tuple[int, ...]:
+    """Samples of each slice of a micro-batch that batch norm sees apart, where one process stands for several workers."""
+    even = spec.shares is None or spec.shares == MEASURED
+    return divided(micro_batch, (1.0,) * spec.norm_slices if even else _weights(spec.shares or ""))
+
+
+def _batch(spec: Spec, replicas: int) -> int:
+    if spec.batch is not None and spec.batch_per_worker is not None:
+        raise ScalelabError("--batch and --batch-per-worker say the same thing twice: give one (batch is over all workers)")
+    return spec.batch_per_worker * replicas if spec.batch_per_worker is not None else spec.batch or 64
+
+
+def _accumulate(spec: Spec, batch: int, replicas: int) -> int:
+    """Micro-batches of a step, all of the same size."""
+    accumulate, micro = spec.accumulate, spec.micro_batch
+    if batch % replicas:
+        raise ScalelabError(
+            f"--batch {batch} does not divide over {replicas} workers; nearest: {_nearest_multiples(batch, replicas)}"
+        )
+    share = batch // replicas
+    if micro is not None and accumulate is not None and micro * accumulate != share:
+        raise ScalelabError(
+            f"--micro-batch {micro} x --accumulate {accumulate} x {replicas} replicas is {micro * accumulate * replicas}, "
+            f"not --batch {batch}; leave one of the two out"
+        )
+    if micro is not None:
+        if share % micro:
+            raise ScalelabError(
+                f"--micro-batch {micro} does not divide the {share} samples of a worker; nearest: {_nearest_divisors(share, micro)}"
+            )
+        return share // micro
+    if share % (accumulate or 1):
+        raise ScalelabError(
+            f"--accumulate {accumulate} does not divide the {share} samples of a worker; "
+            f"nearest: {_nearest_divisors(share, accumulate or 1)}"
+        )
+    return accumulate or 1
+
+
+def _uneven(spec: Spec, batch: int, replicas: int) -> tuple[int, tuple[int, ...]]:
+    """(micro-batches of a step, samples of a micro-batch for each replica) under ``--shares``."""
+    weights = (1.0,) * replicas if spec.shares == MEASURED else _weights(spec.shares or "")
+    if len(weights) != replicas:
+        raise ScalelabError(f"--shares {spec.shares}: has {len(weights)} shares for {replicas} replicas; give one each")
+    if spec.micro_batch is not None:
+        raise ScalelabError("--micro-batch is the same for all workers, --shares is not: give --accumulate instead")
+    accumulate = spec.accumulate or 1
+    if batch % accumulate:
+        raise ScalelabError(
+            f"--accumulate {accumulate} does not divide --batch {batch}; nearest: {_nearest_divisors(batch, accumulate)}"
+        )
+    if batch // accumulate < replicas:
+        raise ScalelabError(
+            f"--batch {batch} in {accumulate} micro-batches leaves less than one sample for each of {replicas} workers"
+        )
+    return accumulate, divided(batch // accumulate, weights)
+
+
+def _weights(shares: str) -> tuple[float, ...]:
+    try:
+        weights = tuple(float(part) for part in shares.split(":"))
+    except ValueError:
+        weights = ()
+    if not weights or not all(0 < weight < 1e9 for weight in weights):
+        raise ScalelabError(f"--shares {shares}: expected a positive number for each replica, such as 3:1, or '{MEASURED}'")
+    return weights
+
+
+def _nearest_multiples(value: int, of: int) -> str:
+    below = value // of * of
+    return " or ".join(str(v) for v in (below, below + of) if v > 0)
+
+
+def _nearest_divisors(of: int, value: int) -> str:
+    divisors = [d for d in range(1, of + 1) if of % d == 0]
+    below = [d for d in divisors if d < value][-1:]
+    return " or ".join(str(v) for v in below + [d for d in divisors if d > value][:1])

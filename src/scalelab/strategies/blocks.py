@@ -1,0 +1,77 @@
+"""Which modules of a model are treated as one: gathered together, or computed again together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+
+def blocks(model: nn.Module, share: float = 0.05) -> list[nn.Module]:
+    """The modules gathered as one: the outermost that hold at most a quarter of the parameters and at least ``share``.
+
+    Smaller ones stay with their parent: each gather costs a latency. A module that is too large is opened; leaves are never. One that
+    shares a parameter with a module outside (tied weights) stays with the root, which holds them all.
+    """
+    total = sum(p.numel() for p in model.parameters()) or 1
+    owners = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
+    chosen: list[nn.Module] = []
+
+    def visit(module: nn.Module) -> None:
+        for child in module.children():
+            part = sum(p.numel() for p in child.parameters()) / total
+            if part < share:
+                continue
+            if part > 0.25 and any(True for _ in child.children()):
+                visit(child)
+                continue
+            inside = Counter(p for inner in child.modules() for p in inner.parameters(recurse=False))
+            tied = any(owners[p] > count for p, count in inside.items())
+            if not tied and not isinstance(child, nn.ModuleList | nn.ModuleDict):  # those have no forward to hook
+                chosen.append(child)
+
+    visit(model)
+    return chosen
+
+
+def layers(model: nn.Module) -> list[nn.Module]:
+    """The outermost modules that are more than a container: a residual block, a transformer's layer, a Sequential of plain layers."""
+    found: list[nn.Module] = []
+    for child in model.children():
+        if any(True for _ in child.children()):
+            opened = isinstance(child, nn.Sequential | nn.ModuleList) and any(any(True for _ in c.children()) for c in child)
+            found += layers(child) if opened else [] if isinstance(child, nn.ModuleList | nn.ModuleDict) else [child]
+    return found
+
+
+def recompute(model: nn.Module) -> nn.Module:
+    """Keep no activations inside the layers of ``model``: their backward computes them again (Chen et al. 2016). In place.
+
+    The second forward leaves batch norm's running statistics alone, which the first one has brought up to date; dropout repeats
+    its random numbers.
+    """
+    for layer in layers(model):
+        contexts = partial(_contexts, layer)
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, context_fn=contexts)
+    return model
+
+
+def _contexts(layer: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _frozen_statistics(layer)
+
+
+@contextmanager
+def _frozen_statistics(layer: nn.Module) -> Iterator[None]:
+    norms = [m for m in layer.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
