@@ -154,8 +154,21 @@ class Strategy(ABC):
         """Bring the parameters back to how they lie between steps, after forward passes without a backward."""
         return
 
+    @property
+    def period(self) -> int:
+        """Steps from one exchange between the replicas to the next."""
+        return 1
+
+    def probing(self) -> AbstractContextManager[None]:
+        """Inside of it every step exchanges, whatever the period: what probes of communication run in."""
+        return nullcontext()
+
     def unite(self) -> None:
         """Make the ranks one model again: called after the last step of an epoch, before evaluation and checkpoint."""
+        return
+
+    def close(self) -> None:
+        """Let go of what the strategy brought up: called on every rank at the end of a run that went well, before they part."""
         return
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:

@@ -74,6 +74,7 @@ def run(spec: Spec, derived: Derived, folder: Path) -> None:
     facts = summary.of_rank(mine)
     if journal is not None:
         summary.conclude(journal, mine, facts, readings, seconds)
+    mine.strategy.close()
     leave()
 
 
@@ -85,6 +86,9 @@ def open_journal(journal: Journal, mine: job.Job, world: World, start: Progress)
     devices = [torch.cuda.get_device_name(world.device)] if world.device.type == "cuda" else []
     hosts = [msgspec.structs.replace(host, devices=devices) for host in record.environment.hosts]
     record.environment = msgspec.structs.replace(record.environment, hosts=hosts, backend=world.backend, device=world.device.type)
+    record.derived = mine.derived  # --shares measured are known only now
+    if mine.derived.shares:
+        journal.note(f"uneven shares: {' + '.join(map(str, mine.derived.shares))} samples of each micro-batch, by replica")
     if mine.plan.dropped:
         journal.note(f"the last {mine.plan.dropped} of {mine.plan.samples} samples, a partial batch, are left out of each epoch")
     journal.open(start.step)

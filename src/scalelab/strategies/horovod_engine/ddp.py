@@ -1,0 +1,87 @@
+"""Data parallelism by Horovod: as ``ddp``, with its own all-reduce (Sergeev & Del Balso 2018, arXiv:1802.05799).
+
+moves: all gradients, and for each parameter whether it had one
+when:  each gradient is handed over as soon as it is complete, behind the rest of the backward; a thread on each rank agrees with the
+       others on what is ready everywhere, and reduces as much as fits its buffer (128 MB) in one piece
+bytes: all-reduces of P in all (P/2 with --compress fp16): each of n ranks sends 2(n-1)/n · P a step
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import ClassVar
+
+import horovod.torch as hvd
+import torch
+from torch import Tensor, nn
+
+from scalelab.errors import NotApplicable
+from scalelab.spec import Spec
+from scalelab.strategies.base import Strategy
+from scalelab.strategies.horovod_engine import allreduce, meeting
+
+
+class DDP(Strategy):
+    """Every rank holds the model; hooks on its parameters hand the gradients to Horovod."""
+
+    options: ClassVar[frozenset[str]] = frozenset({"compress"})
+
+    @classmethod
+    def check(cls, spec: Spec) -> None:
+        super().check(spec)
+        if spec.compress not in ("none", "fp16"):
+            raise NotApplicable(f"--compress {spec.compress}: Horovod's all-reduce has fp16; the others are with --engine torch")
+        if spec.device != "cpu" and torch.cuda.device_count() >= spec.workers and not hvd.cuda_built():
+            raise NotApplicable(
+                "--engine horovod: it was built for CPUs; use --device cpu, or build it with `HOROVOD_GPU_OPERATIONS=NCCL make engines`"
+            )
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.handed: dict[str, tuple[int, Tensor, Tensor]] = {}
+        self.complete = True
+        meeting.meet(self.world, self.spec.timeout)
+        for name, parameter in self.trained.items():
+            parameter.register_post_accumulate_grad_hook(partial(self._ready, name))
+        return model
+
+    @contextmanager
+    def accumulating(self, last: bool) -> Iterator[None]:
+        self.complete = last
+        yield
+        if last:
+            self._finish()
+
+    def _ready(self, name: str, parameter: Tensor) -> None:
+        """Called by the backward pass when it has added to a parameter's gradient."""
+        if self.complete and parameter.grad is not None:
+            self._hand_over(name, parameter.grad)
+
+    def _hand_over(self, name: str, value: Tensor) -> None:
+        """Begin to average a tensor over the ranks, in place."""
+        dense = value.permute(sorted(range(value.dim()), key=value.stride, reverse=True))  # as it lies in memory
+        wire = (dense.half() if self.spec.compress == "fp16" else dense).contiguous()
+        self.handed[name] = (allreduce.begin(wire, name), dense, wire)
+
+    def _finish(self) -> None:
+        """Wait for the averages. A parameter that had a gradient on no rank keeps none, as in one process."""
+        had = torch.tensor([p.grad is not None for p in self.trained.values()], dtype=torch.float32)
+        for name, parameter in self.trained.items():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if name not in self.handed:  # another rank may have one, and all must hand it over
+                self._hand_over(name, parameter.grad)
+        self._hand_over("had a gradient", had)
+        for handle, value, wire in self.handed.values():
+            allreduce.wait(handle)
+            if wire.data_ptr() != value.data_ptr():
+                value.copy_(wire)
+        self.handed.clear()
+        for parameter, somewhere in zip(self.trained.values(), had.tolist(), strict=True):
+            if not somewhere:
+                parameter.grad = None
+
+    def close(self) -> None:
+        meeting.part()

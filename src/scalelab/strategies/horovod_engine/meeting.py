@@ -1,0 +1,95 @@
+"""Bringing Horovod up in ranks that something else started: what ``horovodrun`` would have put into their environment.
+
+Its controller over gloo wants each rank's place in variables, and a key-value server at which the ranks leave their addresses. The first
+rank serves it in a thread while they meet, and the process group that is there already carries its port. Ranks that an MPI
+started use that MPI, where Horovod was built with one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import horovod.torch as hvd
+import torch
+import torch.distributed as dist
+from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
+
+from scalelab.comm.world import World
+from scalelab.errors import RunError
+
+BY_MPI = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
+"""variables of a rank that an MPI started: Open MPI's, and those of MPICH and of Slurm's MPI plugins"""
+CYCLE_TIME = "0.1"
+"""milliseconds between two looks at what is to be reduced; Horovod's own 1 costs each small tensor that much"""
+
+
+def meet(world: World, timeout: float) -> None:
+    """``hvd.init()`` on every rank; ``timeout`` in seconds for each of its collectives. A collective. Raises RunError."""
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", CYCLE_TIME)
+    os.environ["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"] = os.environ["HOROVOD_GLOO_TIMEOUT_SECONDS"] = str(max(1, round(timeout)))
+    if hvd.mpi_built() and any(name in os.environ for name in BY_MPI):
+        os.environ["HOROVOD_CONTROLLER"] = os.environ["HOROVOD_CPU_OPERATIONS"] = "mpi"
+        _init(world)
+        return
+    os.environ.update(place(world))
+    with served(world) as (address, port):
+        os.environ.update(HOROVOD_GLOO_RENDEZVOUS_ADDR=address, HOROVOD_GLOO_RENDEZVOUS_PORT=str(port))
+        _init(world)
+
+
+def part() -> None:
+    """Stop Horovod's thread on every rank at the same time: one that ended by itself would look like a failure to the others."""
+    hvd.shutdown()
+
+
+def place(world: World) -> dict[str, str]:
+    """This rank's place among all, among those of its host, and among those with its number on other hosts. A collective."""
+    locals_ = torch.empty(world.size, dtype=torch.int64, device=world.device)
+    dist.all_gather_into_tensor(locals_, torch.tensor([world.local_rank], device=world.device))
+    peers = [rank for rank, local in enumerate(locals_.tolist()) if local == world.local_rank]
+    numbers = {
+        "RANK": world.rank, "SIZE": world.size,
+        "LOCAL_RANK": world.local_rank, "LOCAL_SIZE": int(os.environ.get("LOCAL_WORLD_SIZE", world.size)),
+        "CROSS_RANK": peers.index(world.rank), "CROSS_SIZE": len(peers),
+    }  # fmt: skip
+    words = {"HOSTNAME": world.host, "CONTROLLER": "gloo", "CPU_OPERATIONS": "gloo"}
+    if "GLOO_SOCKET_IFNAME" in os.environ:
+        words["GLOO_IFACE"] = os.environ["GLOO_SOCKET_IFNAME"]
+    return {f"HOROVOD_{name}": str(value) for name, value in {**numbers, **words}.items()}
+
+
+@contextmanager
+def served(world: World) -> Iterator[tuple[str, int]]:
+    """(address, port) of the key-value server, which the first rank runs until all are through. A collective.
+
+    It listens on this machine alone where the ranks meet there (MASTER_ADDR).
+    """
+    address = socket.gethostbyname(os.environ.get("MASTER_ADDR", "127.0.0.1"))
+    port, server = torch.zeros(1, dtype=torch.int64, device=world.device), None
+    if world.first:
+        server = RendezvousHTTPServer((address if address.startswith("127.") else "", 0), RendezvousHandler, False)
+        server.daemon_threads = True
+        server.init([])
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        port += server.server_address[1]
+    dist.broadcast(port, 0)
+    yield address, int(port)
+    dist.barrier()
+    if server is not None:
+        server.shutdown()
+        server.server_close()
+
+
+def _init(world: World) -> None:
+    try:
+        hvd.init()
+    except ValueError as error:  # its own words are on stderr
+        raise RunError(f"Horovod could not start: {error} (rank {world.rank}'s log has its words)") from None
+    if hvd.size() != world.size:
+        raise RunError(
+            f"Horovod sees {hvd.size()} of {world.size} ranks: it was built for another MPI than the one that started them"
+        )
