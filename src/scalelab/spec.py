@@ -153,7 +153,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     checkpoint: Annotated[bool, field("record", "keep the best and the last checkpoint")] = True
     evaluate: Annotated[bool, field("record", "evaluate on the test set after each epoch")] = True
     dropout: Annotated[bool, field("record", "false: dropout and stochastic depth are set to 0 (verify does)")] = True
-    smooth: Annotated[bool, field("record", "ReLU and its kin are replaced by SiLU (verify in float32 does)")] = False
+    smooth: Annotated[bool, field("record", "ReLU is replaced by SiLU, max by average pooling (verify in float32 does)")] = False
     warmup_steps: Annotated[int, field("record", "first steps that train but are left out of the timing", ge=0)] = 5
     probe_steps: Annotated[
         int, field("record", "pairs of steps, with and without communication, that measure it; 0: none", ge=0)

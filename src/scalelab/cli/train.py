@@ -61,6 +61,12 @@ def spec_of(values: dict[str, Any]) -> Spec:
     kept = msgspec.to_builtins(specs.load(folder / "spec.yaml"))
     if record.status == "completed":  # what ended the run once must not end it at once again
         kept.update(dict.fromkeys(("stop_after_epoch", "target_accuracy", "steps", "early_stop")))
+    if any(
+        values.get(name, kept[name]) != kept[name] for name in ("strategy", "engine", "workers")
+    ):  # its own options go with it
+        kept.update(
+            {name: default for name, default in specs.defaults().items() if specs.GROUPS[name] == "parallel"}, shares=None
+        )
     kept.update(batch=record.derived.batch, batch_per_worker=None)  # the steps stay what they were, on any number of workers
     return specs.from_mapping({**specs.over(kept, values), "resume": str(folder), "out": str(folder.parent)}, flags=True)
 

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from scalelab.models.registry import MODELS, build, check_forward, unused_parameters
+from scalelab.models.smooth import smooth
 
-__all__ = ["MODELS", "build", "check_forward", "unused_parameters"]
+__all__ = ["MODELS", "build", "check_forward", "smooth", "unused_parameters"]

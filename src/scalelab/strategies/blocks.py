@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -55,10 +55,29 @@ def recompute(model: nn.Module) -> nn.Module:
     The second forward leaves batch norm's running statistics alone, which the first one has brought up to date; dropout repeats
     its random numbers.
     """
-    for layer in layers(model):
-        contexts = partial(_contexts, layer)
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, context_fn=contexts)
+    found = layers(model)
+    for layer in found:
+        layer.forward = _again(layer.forward, layer)
+    if not found and isinstance(model, nn.Sequential):  # a flat one: in about √n groups
+        size = max(1, round(len(model) ** 0.5))
+        groups = [model[start : start + size] for start in range(0, len(model), size)]
+        model.forward = partial(_chain, [_again(group.forward, group) for group in groups])  # type: ignore[method-assign]
     return model
+
+
+def recomputable(model: nn.Module) -> bool:
+    """Whether ``recompute`` finds anything to compute again."""
+    return isinstance(model, nn.Sequential) or bool(layers(model))
+
+
+def _again(forward: Callable[[Tensor], Tensor], layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    return partial(checkpoint, forward, use_reentrant=False, context_fn=partial(_contexts, layer))
+
+
+def _chain(functions: list[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+    for function in functions:
+        x = function(x)
+    return x
 
 
 def _contexts(layer: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

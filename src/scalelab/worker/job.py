@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scalelab import data, models, optim, strategies
-from scalelab.batch import Derived, norm_slices
+from scalelab.batch import MEASURED, Derived, norm_slices
 from scalelab.comm import batch_norm
 from scalelab.comm.world import World, subgroup
 from scalelab.data import Batches, Dataset
@@ -20,8 +20,9 @@ from scalelab.optim.schedules import SCHEDULES
 from scalelab.record.schema import DataFacts, ModelFacts
 from scalelab.spec import Spec
 from scalelab.strategies.base import Batch, Recipe, Strategy
+from scalelab.strategies.blocks import recomputable
 from scalelab.worker import plan as planning
-from scalelab.worker import resuming
+from scalelab.worker import resuming, sharing
 from scalelab.worker.plan import Plan
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
@@ -69,6 +70,8 @@ def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFact
     model = seeded_model(spec, dataset)
     models.check_forward(model, dataset.shape, dataset.num_classes)
     strategy.check_model(spec, model)
+    if spec.recompute and not recomputable(model):
+        raise ScalelabError(f"--recompute: model '{spec.model}' has no module made of others that could be computed again as one")
     if spec.batch_norm == "sync":
         batch_norm.check(model)
     optim.build(spec, model.parameters())
@@ -96,6 +99,10 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
         return Batches(split, dataset.mean, dataset.std, augment, spec.seed, world.device, dtype, images_last)
 
     train, test = batches(dataset.train, data.augmentation(spec, dataset)), batches(dataset.test, "none")
+    if spec.shares == MEASURED and world.replicas > 1:
+        sample = train.fetch(torch.arange(derived.micro_batch), epoch=0, train=True)
+        alone = seeded_model(spec, dataset).to(world.device, dtype).train()
+        derived, world = sharing.measured(alone, sample, derived, world)
     baseline = memory.mark(world.device)
 
     def model() -> nn.Module:
@@ -124,6 +131,8 @@ def seeded_model(spec: Spec, dataset: Dataset) -> nn.Module:
     model = models.build(spec, dataset.num_classes, dataset.shape)
     if not spec.dropout:
         _without_dropout(model)
+    if spec.smooth:
+        models.smooth(model)
     return model
 
 

@@ -26,7 +26,7 @@ PROFILED = 5
 
 @dataclass(frozen=True)
 class Readings:
-    """Seconds of the slowest rank, a value a probe; bytes of the mean rank, a step."""
+    """Seconds of the slowest rank, a value a probe; bytes of the mean rank, a step. ``exposed`` is empty where nothing can be silenced."""
 
     exposed: list[float]
     total: list[float]
@@ -42,8 +42,24 @@ class _PassThrough(TorchDispatchMode):
 
 def measure(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]], pairs: int) -> Readings:
     """Probe ``pairs`` pairs (after one that is dropped). A collective; ``batches`` must not end."""
-    alone = subgroup([world.rank])
     restore = strategy.snapshot()
+    try:
+        with strategy.probing():
+            exposed = [] if strategy.not_silenced else _exposed(strategy, world, batches, pairs)
+            with CountBytes(world.backend) as counted:
+                strategy.step(next(batches))
+            total = collective_seconds(lambda: (strategy.step(next(batches)), None)[1], min(PROFILED, pairs))
+    finally:
+        restore()
+    totals = gather(torch.tensor(total, dtype=torch.float64, device=world.device), world).amax(0)
+    sent = gather(torch.tensor([counted.sent], dtype=torch.float64, device=world.device), world).mean()
+    per = strategy.period
+    return Readings([value / per for value in exposed], [value / per for value in totals.tolist()], float(sent) / per)
+
+
+def _exposed(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]], pairs: int) -> list[float]:
+    """Seconds that communication adds to a step, of the slowest rank, for each pair."""
+    alone = subgroup([world.rank])
     now = clock(world.device)
 
     def timed(mode: TorchDispatchMode) -> float:
@@ -54,21 +70,13 @@ def measure(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]]
             strategy.step(micro_batches)
         return (now() - start) / 1e9
 
-    try:
-        modes: tuple[Callable[[], TorchDispatchMode], ...] = (_PassThrough, lambda: CommunicationOff(alone))
-        rows = []
-        for pair in range(pairs + 1):
-            seconds = [0.0, 0.0]
-            for which in (0, 1) if pair % 2 else (1, 0):
-                seconds[which] = timed(modes[which]())
-            rows.append(seconds)
-        with CountBytes(world.backend) as counted:
-            strategy.step(next(batches))
-        total = collective_seconds(lambda: (strategy.step(next(batches)), None)[1], min(PROFILED, pairs))
-    finally:
-        restore()
+    modes: tuple[Callable[[], TorchDispatchMode], ...] = (_PassThrough, lambda: CommunicationOff(alone))
+    rows = []
+    for pair in range(pairs + 1):
+        seconds = [0.0, 0.0]
+        for which in (0, 1) if pair % 2 else (1, 0):
+            seconds[which] = timed(modes[which]())
+        rows.append(seconds)
     dist.destroy_process_group(alone)
     on_off = gather(torch.tensor(rows[1:], dtype=torch.float64, device=world.device), world).amax(0)
-    totals = gather(torch.tensor(total, dtype=torch.float64, device=world.device), world).amax(0)
-    sent = gather(torch.tensor([counted.sent], dtype=torch.float64, device=world.device), world).mean()
-    return Readings((on_off[:, 0] - on_off[:, 1]).tolist(), totals.tolist(), float(sent))
+    return (on_off[:, 0] - on_off[:, 1]).tolist()

@@ -67,7 +67,7 @@ def conclude(journal: Journal, job: Job, facts: RankFacts, readings: Readings | 
     record = journal.record
     record.memory_bytes = _memory(facts)
     record.communication_seconds, record.bytes_sent = _communication(job, readings)
-    record.compute_seconds = _compute(journal, readings)
+    record.compute_seconds = _compute(journal, job, readings)
     record.method = {**METHOD, "memory_bytes": memory.METHOD[job.world.device.type]}
     record.seconds = (record.seconds or 0.0) + seconds
     if facts.drift > 0:
@@ -93,17 +93,20 @@ def _communication(job: Job, readings: Readings | None) -> tuple[Communication, 
         why = next(text for holds, text in NOT_PROBED if holds(job))
         none = absent("s", why)
         return Communication(total=none, exposed=none, hidden=none), absent("bytes", why)
-    exposed, total = figure(readings.exposed, "s"), figure(readings.total, "s")
+    total, sent = figure(readings.total, "s"), Figure(unit="bytes", median=readings.bytes_sent, n=1)
+    if not readings.exposed:
+        none = absent("s", job.strategy.not_silenced)
+        return Communication(total=total, exposed=none, hidden=none), sent
+    exposed = figure(readings.exposed, "s")
     if exposed.ci95 is not None and exposed.ci95[0] <= 0 <= exposed.ci95[1]:
         exposed = figure(readings.exposed, "s", "not distinguishable from zero")
     hidden = difference(readings.total, readings.exposed, "s")
     if hidden.ci95 is not None and hidden.ci95[0] <= 0 <= hidden.ci95[1]:
         hidden = msgspec.structs.replace(hidden, reason="not distinguishable from zero")
-    sent = Figure(unit="bytes", median=readings.bytes_sent, n=1)
     return Communication(total=total, exposed=exposed, hidden=hidden), sent
 
 
-def _compute(journal: Journal, readings: Readings | None) -> Figure:
+def _compute(journal: Journal, job: Job, readings: Readings | None) -> Figure:
     """Blocks of (step - data wait), less the exposed communication; the interval holds the doubt of both."""
     timed = journal.timed_steps()
     if not timed:
@@ -113,6 +116,8 @@ def _compute(journal: Journal, readings: Readings | None) -> Figure:
     values = blocks([s.seconds - s.data_seconds for s in timed])
     if readings is None:
         return figure(values, "s")
+    if not readings.exposed:
+        return absent("s", job.strategy.not_silenced)
     found = difference(values, readings.exposed, "s")
     return (
         found
