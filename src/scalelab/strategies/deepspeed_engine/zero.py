@@ -1,0 +1,224 @@
+"""DeepSpeed's ZeRO (Rajbhandari et al. 2020): stage 0 is ddp, stages 1 to 3 shard optimizer state, gradients and parameters.
+
+moves: gradients; from stage 1 on also the parameters
+when:  ddp and zero1: gradients in one piece after the backward pass of the last micro-batch; zero2, zero3: in buckets during each
+       backward pass. Parameters: after the optimizer step (zero1, zero2), or before each block's forward and backward pass (zero3)
+bytes: each of n ranks sends 2(n-1)/n · P a step for ddp and 3(n-1)/n · P for the others: stages 1 and 2 all-reduce or reduce gradients
+       and gather parameters; stage 3 gathers parameters and reduce-scatters gradients (with gloo an all-reduce), P being their bytes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from scalelab.batch import derive
+from scalelab.errors import NotApplicable, RunError
+from scalelab.spec import Spec
+from scalelab.strategies import degrees
+from scalelab.strategies.base import Batch, Strategy
+from scalelab.strategies.deepspeed_engine import config, masters, runtime
+
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""of the weights that forward passes compute with, by ``--precision``"""
+
+
+class DDP(Strategy):
+    """ZeRO stage 0. The spec's optimizer is the one used: DeepSpeed gets it as the client's."""
+
+    channels_last: ClassVar[bool] = False  # its broadcast of the first weights views them as bytes
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
+    options: ClassVar[frozenset[str]] = frozenset({"deepspeed_config"})
+    offloads: ClassVar[tuple[str, ...]] = ("none",)
+    stage: ClassVar[int] = 0
+
+    optimizer: Optimizer
+
+    @classmethod
+    def check(cls, spec: Spec) -> None:
+        super().check(spec)
+        if spec.offload not in cls.offloads:
+            raise NotApplicable(
+                f"--offload {spec.offload}: --strategy {spec.strategy} has {', '.join(cls.offloads)}; all needs zero3"
+            )
+        if spec.shard not in (None, spec.workers):
+            raise NotApplicable(
+                f"--shard {spec.shard}: --engine deepspeed shards over all workers; leave it out, or use --engine torch"
+            )
+        if spec.compile:
+            raise NotApplicable("--compile: --engine deepspeed is not verified with it; leave it out, or use --engine torch")
+        cuda = spec.device != "cpu" and torch.cuda.device_count() >= spec.workers
+        if spec.precision == "fp16" and not runtime.computes_half("cuda" if cuda else "cpu"):
+            raise NotApplicable("--precision fp16: this CPU does not compute in float16; use fp32, or a GPU")
+        config.config(spec, derive(spec, degrees(spec), 1))
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        return model
+
+    def wrap_optimizer(self, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> Optimizer:
+        deepspeed, self.dtype = runtime.start(self.world.device), DTYPES[self.spec.precision]
+        optimizer = make([p for p in self.module.parameters() if p.requires_grad])
+        settings = config.config(self.spec, derive(self.spec, degrees(self.spec), 1))
+        self.engine, *_ = deepspeed.initialize(model=self.module, optimizer=optimizer, config=settings, dist_init_required=False)
+        self.parts = masters.parts(self.module, self.engine.optimizer, self.stage)
+        self.reached = _Reached(self.module)
+        return optimizer
+
+    def step(self, micro_batches: Sequence[Batch]) -> Tensor:
+        losses = []
+        for index, (images, labels) in enumerate(micro_batches):
+            loss = self.loss(self.engine(images.to(self.dtype)).float(), labels)
+            self.engine.backward(loss * self.loss_scale if self.loss_scale != 1 else loss)
+            losses.append(loss.detach())
+            if index == len(micro_batches) - 1:
+                self.reached.all_or_raise()
+            self.engine.step()  # DeepSpeed counts the micro-batches: all but the last only accumulate
+        return torch.stack(losses).mean()
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return nullcontext()  # the weights themselves are bf16 or fp16
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            out: Tensor = self.engine(images.to(self.dtype))
+            return out.float()
+
+    def state(self) -> dict[str, Any]:
+        whole = {part.name: part.whole(part.flat) for part in self.parts}
+        names = {id(p): name for name, p in self.module.named_parameters()}
+        model = {}
+        for name, value in self.module.state_dict(keep_vars=True).items():  # with both names of tied weights
+            first = names.get(id(value))
+            model[name] = whole[first] if first in whole else self.working(value)
+        return {"model": model, "optimizer": masters.slots(self.parts, self.optimizer)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        held = {part.name: part for part in self.parts}
+        for name, parameter in self.module.named_parameters():
+            value = state["model"][name].to(self.world.device)
+            self.set_working(parameter, value)
+            if name in held:
+                held[name].fill(held[name].flat, value)
+        for name, buffer in self.module.named_buffers():
+            if name in state["model"]:
+                buffer.copy_(state["model"][name])
+        masters.load_slots(self.parts, self.optimizer, state["optimizer"])
+
+    def working(self, value: Tensor) -> Tensor:
+        """The whole of a parameter or buffer that forward passes compute with. A collective."""
+        return value.detach()
+
+    def set_working(self, parameter: nn.Parameter, value: Tensor) -> None:
+        """Set a parameter that forward passes compute with. A collective."""
+        parameter.data.copy_(value)
+
+    def local(self) -> Iterator[tuple[str, Tensor]]:
+        """What this rank holds of the parameters that forward passes compute with."""
+        for name, parameter in self.module.named_parameters():
+            yield name, parameter.data
+
+    def snapshot(self) -> Callable[[], None]:
+        flats = {id(part.flat): part.flat for part in self.parts}
+        values = [*(value for _, value in self.local()), *self.module.buffers(), *flats.values()]
+        values += [v for slots in self.optimizer.state.values() for v in slots.values() if isinstance(v, Tensor)]
+        kept = [value.detach().clone() for value in values]
+        scaler = getattr(self.engine.optimizer, "loss_scaler", None)
+        scaling = dict(vars(scaler)) if scaler is not None else {}
+
+        def restore() -> None:
+            with torch.no_grad():
+                for value, copy in zip(values, kept, strict=True):
+                    value.detach().copy_(copy)
+            vars(scaler).update(scaling) if scaler is not None else None
+            self.settle()
+
+        return restore
+
+    def replicated(self) -> list[Tensor]:
+        return [value for _, value in self.local()]
+
+    def memory(self) -> dict[str, int]:
+        flats = {id(part.flat): part.flat for part in self.parts}
+        working = {value.data_ptr() for _, value in self.local()}
+        extra = [flat for flat in flats.values() if flat.data_ptr() not in working]  # float32 masters beside the parameters
+        held = [v for slots in self.optimizer.state.values() for v in slots.values() if isinstance(v, Tensor)]
+        trainable = sum(p.element_size() * part.shape.numel() for p, part in zip(self._trainable(), self.parts, strict=True))
+        gradients = trainable if self.stage < 2 else sum(flat.nbytes for flat in flats.values())
+        return {
+            "parameters": sum(value.nbytes for _, value in self.local()),
+            "gradients": gradients,
+            "optimizer": sum(value.nbytes for value in (*held, *extra)),
+        }
+
+    def _trainable(self) -> list[nn.Parameter]:
+        return [p for p in self.module.parameters() if p.requires_grad]
+
+
+class Zero1(DDP):
+    """Optimizer state and float32 masters sharded, in ranges of one flat tensor."""
+
+    shards_tensors: ClassVar[bool] = True
+    options: ClassVar[frozenset[str]] = frozenset({"deepspeed_config", "offload"})
+    offloads: ClassVar[tuple[str, ...]] = ("none", "optimizer")
+    stage: ClassVar[int] = 1
+
+
+class Zero2(Zero1):
+    """And the gradients."""
+
+    stage: ClassVar[int] = 2
+
+
+class Zero3(Zero1):
+    """And the parameters."""
+
+    offloads: ClassVar[tuple[str, ...]] = ("none", "optimizer", "all")
+    stage: ClassVar[int] = 3
+
+    def working(self, value: Tensor) -> Tensor:
+        if not hasattr(value, "ds_id"):
+            return value.detach()
+        with runtime.start(self.world.device).zero.GatheredParameters([value]):
+            return value.detach().clone()
+
+    def set_working(self, parameter: nn.Parameter, value: Tensor) -> None:
+        with runtime.start(self.world.device).zero.GatheredParameters([parameter], modifier_rank=0):
+            parameter.data.copy_(value)
+
+    def local(self) -> Iterator[tuple[str, Tensor]]:
+        for name, parameter in self.module.named_parameters():
+            yield name, parameter.ds_tensor.data  # type: ignore[attr-defined]
+
+    def settle(self) -> None:
+        whole = [p for p in self.module.parameters() if p.data.numel()]
+        if whole:
+            whole[0].partition(param_list=whole, has_been_updated=False)  # type: ignore[attr-defined]
+
+    def replicated(self) -> list[Tensor]:
+        return []
+
+
+class _Reached:
+    """Which parameters had a gradient in this step. DeepSpeed takes a missing one for zero, and would decay and move the parameter."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.names = {name for name, p in module.named_parameters() if p.requires_grad}
+        self.seen: set[str] = set()
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(lambda _, name=name: self.seen.add(name))
+
+    def all_or_raise(self) -> None:
+        """Raises RunError for a parameter without a gradient since the last call."""
+        missing, self.seen = self.names - self.seen, set()
+        if missing:
+            raise RunError(
+                f"parameter '{min(missing)}' had no gradient in this step: DeepSpeed would take it for zero and still decay and move "
+                "the parameter; use --engine torch"
+            )
