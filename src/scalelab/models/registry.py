@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -62,22 +64,33 @@ def check_forward(model: nn.Module, shape: Shape, num_classes: int) -> None:
 
 
 def unused_parameters(model: nn.Module, shape: Shape) -> list[str]:
-    """Names of the trainable parameters that the output does not depend on: DDP must be told of them."""
-    output = _evaluate(model, shape)
+    """Names of the trainable parameters that the output does not depend on, for one of a few inputs: DDP must be told of them."""
     names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
-    gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
-    return [name for name, gradient in zip(names, gradients, strict=True) if gradient is None]
+    unused: set[str] = set()
+    with evaluating(model):
+        for images in (torch.zeros(2, *shape), torch.linspace(-2, 2, 2 * math.prod(shape)).view(2, *shape)):
+            output = model(images.to(parameters[0]))
+            gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
+            unused |= {name for name, gradient in zip(names, gradients, strict=True) if gradient is None}
+    return [name for name in names if name in unused]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _evaluate(model: nn.Module, shape: Shape) -> Any:
     """The output for two zero images in eval mode, with its graph."""
-    training = model.training
     parameter = next(model.parameters(), torch.empty(0))
-    model.eval()
-    try:
+    with evaluating(model):
         return model(torch.zeros(2, *shape, dtype=parameter.dtype, device=parameter.device))
-    finally:
-        model.train(training)
 
 
 def _check_arguments(spec: Spec, function: Callable[..., Any]) -> None:

@@ -86,11 +86,15 @@ def _contexts(layer: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 
 @contextmanager
 def _frozen_statistics(layer: nn.Module) -> Iterator[None]:
-    norms = [m for m in layer.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    """The same operations, so that autograd saves the same tensors, but at a momentum of 0."""
+    norms = [m for m in layer.modules() if isinstance(m, _BatchNorm)]
+    kept = [(norm, norm.momentum, None if (n := norm.num_batches_tracked) is None else n.clone()) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, count in kept:
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None and count is not None:
+                norm.num_batches_tracked.copy_(count)
