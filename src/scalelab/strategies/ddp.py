@@ -2,36 +2,53 @@
 
 moves: all gradients
 when:  in buckets during the backward pass, as soon as a bucket is complete, behind the rest of the backward
-bytes: one all-reduce of P (the gradients' bytes): each of n ranks sends 2(n-1)/n · P a step
+bytes: one all-reduce of P (the gradients' bytes): each of n ranks sends 2(n-1)/n · P a step; less with --compress (compress.py)
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from scalelab.strategies.base import Strategy
+from scalelab.errors import NotApplicable
+from scalelab.spec import Spec
+from scalelab.strategies.base import OPTIONS, Strategy
+from scalelab.strategies.compress import COMPRESSORS, Compressor
 
 
 class DDP(Strategy):
     """torch's DistributedDataParallel. Buffers are not broadcast: they are averaged before evaluation and checkpoints."""
 
     module: DistributedDataParallel
+    compressor: Compressor | None = None
+    options: ClassVar[frozenset[str]] = frozenset({"compress", "powersgd_rank"})
+
+    @classmethod
+    def check(cls, spec: Spec) -> None:
+        super().check(spec)
+        if spec.powersgd_rank != OPTIONS["powersgd_rank"] and spec.compress != "powersgd":
+            raise NotApplicable(f"--powersgd-rank {spec.powersgd_rank}: is of --compress powersgd, which is not asked for")
 
     def wrap(self, model: nn.Module) -> DistributedDataParallel:
         cuda = self.world.device.type == "cuda"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # the name that replaces broadcast_buffers is not in torch 2.11
-            return DistributedDataParallel(
+            wrapped = DistributedDataParallel(
                 model,
                 device_ids=[self.world.local_rank] if cuda else None,
                 broadcast_buffers=False,
                 gradient_as_bucket_view=True,
                 find_unused_parameters=self.recipe.unused(model),
             )
+        if self.spec.compress != "none":
+            self.compressor = compressor = COMPRESSORS[self.spec.compress](self.spec, model)
+            wrapped.register_comm_hook(None, lambda _, bucket: compressor.reduce(bucket))
+        return wrapped
 
     @property
     def evaluated(self) -> nn.Module:
@@ -40,3 +57,18 @@ class DDP(Strategy):
 
     def accumulating(self, last: bool) -> AbstractContextManager[None]:
         return nullcontext() if last else self.module.no_sync()
+
+    def snapshot(self) -> Callable[[], None]:
+        restorers = [super().snapshot(), *([self.compressor.snapshot()] if self.compressor else [])]
+
+        def restore() -> None:
+            for one in restorers:
+                one()
+
+        return restore
+
+    def memory(self) -> dict[str, int]:
+        held = super().memory()
+        if self.compressor is not None:
+            held["gradients"] += sum(tensor.numel() * tensor.element_size() for tensor in self.compressor.held())
+        return held
