@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,9 +16,10 @@ import msgspec
 from scalelab import spec as specs
 from scalelab import strategies
 from scalelab.batch import Derived, derive
-from scalelab.errors import NotApplicable, RunError, ScalelabError
+from scalelab.errors import RunError, ScalelabError
+from scalelab.launch.asking import ask
 from scalelab.launch.ending import close
-from scalelab.launch.failure import describe, first_failure
+from scalelab.launch.failure import first_failure
 from scalelab.launch.pool import Pool, Process
 from scalelab.launch.signals import uninterrupted
 from scalelab.measure.environment import environment, usable_cores
@@ -54,15 +53,7 @@ class Prepared:
 def prepare(pool: Pool, spec: Spec) -> Prepared:
     """Check a spec against its data, model and strategy, in a process of its own. Raises ScalelabError; nothing is left behind."""
     derived = derive(spec, strategies.degrees(spec), usable_cores())
-    with tempfile.TemporaryDirectory(prefix="scalelab-") as scratch:
-        question, answer = Path(scratch, "spec.yaml"), Path(scratch, "answer.json")
-        question.write_text(specs.dump(spec))
-        status = pool.wait(pool.start("scalelab.worker.prepare:prepare", [str(question), str(answer)]))
-        if not answer.exists():
-            raise ScalelabError(f"checking the spec ended with {describe(status)}; its output is above")
-        found = json.loads(answer.read_text())
-    if "error" in found:
-        raise (NotApplicable if found["kind"] == NotApplicable.__name__ else ScalelabError)(found["error"])
+    found = ask(pool, "scalelab.worker.prepare:prepare", spec)
     model, data = msgspec.convert(found["model"], ModelFacts), msgspec.convert(found["data"], DataFacts)
     return Prepared(spec, derived, model, data, found["plan"], found["devices"])
 
@@ -175,7 +166,8 @@ def start_ranks(pool: Pool, folder: Path, prepared: Prepared, listener: socket.s
         env = {name: str(value) for name, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()}
         handed = ("SCALELAB_LISTEN_FD", listener.fileno()) if rank == 0 else None
         log = folder / "logs" / f"rank-{rank}.txt"
-        processes.append(pool.start("scalelab.worker.main:rank", [str(folder / "spec.yaml")], env, log, handed))
+        preload = strategies.ENGINES[prepared.spec.engine].preload
+        processes.append(pool.start("scalelab.worker.main:rank", [str(folder / "spec.yaml")], env, log, handed, preload))
 
 
 def follow(pool: Pool, folder: Path, processes: list[Process], watch: Callable[[Path], None]) -> Failure | None:

@@ -73,14 +73,19 @@ class Pool:
         env: dict[str, str] | None = None,
         log: Path | None = None,
         fd: tuple[str, int] | None = None,
+        preload: Sequence[str] = (),
     ) -> Process:
-        """Fork a process that calls ``target`` ("module:function"). ``fd`` (variable's name, descriptor) is handed over."""
+        """Fork a process that calls ``target`` ("module:function"). ``fd`` (variable's name, descriptor) is handed over.
+
+        ``preload`` names modules that the server imports before it forks, if it has not: they must compute nothing.
+        """
         self.warm()
         assert self._socket is not None
         process = Process(next(self._ids))
         request: dict[str, Any] = {
             "id": process.id, "target": target, "args": args, "env": env or {},
             "log": None if log is None else str(log), "fd_env": None if fd is None else fd[0],
+            "preload": list(preload),
         }  # fmt: skip
         self._processes[process.id] = process
         self._tell(request, [] if fd is None else [fd[1]])

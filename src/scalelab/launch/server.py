@@ -6,7 +6,8 @@ forks when the launcher's end of the socket closes, however that came about; the
 Each fork leads a process group of its own, so that what user code started in it (a decoder, a download) ends with it.
 
 Protocol, JSON messages on a Unix seqpacket socket (the server's standard input):
-    → {"id", "target": "module:function", "args": [...], "env": {...}, "log": path or null, "fd_env": name or null} (+ a file descriptor)
+    → {"id", "target": "module:function", "args": [...], "env": {...}, "log": path or null, "fd_env": name or null,
+       "preload": modules to import before the fork, once for all that follow} (+ a file descriptor)
     → {"id", "signal"}: for the process of that request
     ← {"id", "pid"}, later {"id", "status": exit status or -signal}
 """
@@ -69,6 +70,7 @@ class Server:
                     if "signal" in request:
                         self._signal(request["id"], request["signal"])
                     else:
+                        _import(request["preload"])
                         self._fork(request, fds)
                 else:
                     self._reap(key.fd)
@@ -119,6 +121,16 @@ class Server:
         for pidfd, (_, pid) in self.forks.items():
             _signal_group(pidfd, pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+def _import(modules: list[str]) -> None:
+    """What a fork would import by itself; where that fails, the fork says so when it tries."""
+    new = [module for module in modules if module not in sys.modules]
+    for module in new:
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
+    if new:
+        gc.freeze()
 
 
 def _signal_group(pidfd: int, pid: int, sign: int) -> None:

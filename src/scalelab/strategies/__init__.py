@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from scalelab.errors import NotApplicable, ScalelabError, unknown
@@ -28,6 +28,10 @@ class Entry:
     axis: Axis | None
     says: str
     where: Mapping[str, str]
+    exact_as: Mapping[str, Any] = field(default_factory=dict)
+    """the spec's fields under which it computes what ``single`` does, where it does so only then"""
+    exact_for: tuple[str, ...] = ()
+    """the optimizers with which it does; empty: all that it takes"""
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,18 @@ class Engine:
     package: str
     install: str
     float64: bool = True
+    preload: tuple[str, ...] = ()
+    """modules that a fork server imports once, before it forks the first worker of this engine"""
 
 
 ENGINES: dict[str, Engine] = {
     "torch": Engine("torch", "make setup"),
-    "deepspeed": Engine("deepspeed", "make engines", float64=False),  # its optimizer keeps float32 masters
+    "deepspeed": Engine(
+        "deepspeed",
+        "make engines",
+        float64=False,  # its optimizer keeps float32 masters
+        preload=("scalelab.strategies.deepspeed_engine.preload",),
+    ),
     "horovod": Engine("horovod", "make engines"),
 }
 
@@ -66,7 +77,13 @@ STRATEGIES: dict[str, Entry] = {
         "layers split over workers that compute different micro-batches",
         {"torch": "pipeline:Pipeline", "deepspeed": "deepspeed_engine.pipeline:Pipeline"},
     ),
-    "local-sgd": Entry("data", "local steps, averaged now and then: for slow networks", {"torch": "local_sgd:LocalSGD"}),
+    "local-sgd": Entry(
+        "data",
+        "local steps, averaged now and then: for slow networks",
+        {"torch": "local_sgd:LocalSGD"},
+        exact_as={"sync_every": 1, "outer_lr": 1.0, "outer_momentum": 0.0},
+        exact_for=("sgd",),  # its step is linear in the gradient: a mean of steps is the step of the mean
+    ),
 }
 """places are within ``scalelab.strategies``"""
 

@@ -24,7 +24,6 @@ from scalelab.strategies import degrees
 from scalelab.strategies.base import Batch, Strategy
 from scalelab.strategies.deepspeed_engine import config, masters, runtime
 
-
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """of the weights that forward passes compute with, by ``--precision``"""
 
