@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scalelab.comm.instruments import _union, wire_factor
+from scalelab.comm.instruments import union, wire_factor
 from tests.comm.conftest import OnRanks
 
 
@@ -36,4 +36,4 @@ def test_nccl_reduce_scatters_really() -> None:
     [([], 0.0), ([(0, 2), (1, 3), (5, 6)], 4.0), ([(5, 6), (0, 10), (2, 3)], 10.0), ([(1, 2), (2, 3)], 2.0)],
 )
 def test_overlapping_collectives_count_once(intervals: list[tuple[float, float]], total: float) -> None:
-    assert _union(intervals) == total
+    assert union(intervals) == total

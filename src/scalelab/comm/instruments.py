@@ -111,7 +111,7 @@ def collective_seconds(step: Callable[[], None], count: int) -> list[float]:
     for _ in range(count):
         with torch.profiler.profile(activities=activities) as profile:
             step()
-        seconds.append(_union(list(_intervals(profile))) / 1e6)
+        seconds.append(union(list(_intervals(profile))) / 1e6)
     return seconds
 
 
@@ -121,7 +121,8 @@ def _intervals(profile: Any) -> Iterator[tuple[float, float]]:
             yield event.time_range.start, event.time_range.end
 
 
-def _union(intervals: list[tuple[float, float]]) -> float:
+def union(intervals: list[tuple[float, float]]) -> float:
+    """The length of what a list of [start, end] covers."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(intervals):
         total += max(0.0, end - max(start, reached))

@@ -7,7 +7,7 @@ parameters equal those of ``single``. A strategy file starts with what moves bet
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,11 +18,13 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from scalelab.comm.instruments import collective_seconds
 from scalelab.comm.world import World
 from scalelab.errors import NotApplicable
 from scalelab.optim import OPTIMIZERS
 from scalelab.spec import GROUPS, HELP, Spec, defaults
 from scalelab.strategies.blocks import recompute
+from scalelab.strategies.explanation import Explanation, Facts
 
 OPTIONS: dict[str, Any] = {
     name: default
@@ -57,6 +59,9 @@ class Strategy(ABC):
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp64")
     not_silenced: ClassVar[str] = ""
     """why a step with local copies in place of collectives (it measures exposed communication) would be other work; empty: it is not"""
+
+    method: ClassVar[Mapping[str, str]] = {}
+    """figures that are measured otherwise than for other strategies, and how"""
 
     def __init__(self, recipe: Recipe, world: World, spec: Spec) -> None:
         self.world, self.spec, self.loss, self.recipe = world, spec, recipe.loss, recipe
@@ -102,6 +107,11 @@ class Strategy(ABC):
     def check_model(cls, spec: Spec, model: nn.Module) -> None:
         """Refuse, before anything starts, a model that the strategy can't take. Raises NotApplicable."""
         return
+
+    @classmethod
+    def explain(cls, facts: Facts) -> Explanation:
+        """What each rank holds and sends, by formula. Raises NotApplicable where the strategy does not say."""
+        raise NotApplicable(f"--strategy {facts.spec.strategy} has no formulas: give its class a classmethod explain(facts)")
 
     @abstractmethod
     def wrap(self, model: nn.Module) -> nn.Module:
@@ -162,6 +172,10 @@ class Strategy(ABC):
     def probing(self) -> AbstractContextManager[None]:
         """Inside of it every step exchanges, whatever the period: what probes of communication run in."""
         return nullcontext()
+
+    def collective_seconds(self, step: Callable[[], None], count: int) -> list[float]:
+        """Seconds in which at least one collective was under way, for each of ``count`` calls of ``step``. A collective."""
+        return collective_seconds(step, count)
 
     def unite(self) -> None:
         """Make the ranks one model again: called after the last step of an epoch, before evaluation and checkpoint."""

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scalelab.comm.instruments import CommunicationOff, CountBytes, collective_seconds
+from scalelab.comm.instruments import CommunicationOff, CountBytes
 from scalelab.comm.world import World, subgroup
 from scalelab.measure.clock import clock
 from scalelab.strategies.base import Batch, Strategy
@@ -48,7 +48,7 @@ def measure(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]]
             exposed = [] if strategy.not_silenced else _exposed(strategy, world, batches, pairs)
             with CountBytes(world.backend) as counted:
                 strategy.step(next(batches))
-            total = collective_seconds(lambda: (strategy.step(next(batches)), None)[1], min(PROFILED, pairs))
+            total = strategy.collective_seconds(lambda: (strategy.step(next(batches)), None)[1], min(PROFILED, pairs))
     finally:
         restore()
     totals = gather(torch.tensor(total, dtype=torch.float64, device=world.device), world).amax(0)

@@ -68,7 +68,7 @@ def conclude(journal: Journal, job: Job, facts: RankFacts, readings: Readings | 
     record.memory_bytes = _memory(facts)
     record.communication_seconds, record.bytes_sent = _communication(job, readings)
     record.compute_seconds = _compute(journal, job, readings)
-    record.method = {**METHOD, "memory_bytes": memory.METHOD[job.world.device.type]}
+    record.method = {**METHOD, "memory_bytes": memory.METHOD[job.world.device.type], **job.strategy.method}
     record.seconds = (record.seconds or 0.0) + seconds
     if facts.drift > 0:
         journal.note(f"the ranks' parameters differ by {facts.drift:.1e} at the end: they should be equal")

@@ -8,7 +8,7 @@ bytes: all-reduces of P in all (P/2 with --compress fp16): each of n ranks sends
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import ClassVar
@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
-from scalelab.strategies.horovod_engine import allreduce, meeting
+from scalelab.strategies.horovod_engine import allreduce, meeting, timeline
 
 
 class DDP(Strategy):
     """Every rank holds the model; hooks on its parameters hand the gradients to Horovod."""
 
     options: ClassVar[frozenset[str]] = frozenset({"compress"})
+    method: ClassVar[Mapping[str, str]] = timeline.METHOD
 
     @classmethod
     def check(cls, spec: Spec) -> None:
@@ -42,7 +43,7 @@ class DDP(Strategy):
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.handed: dict[str, tuple[int, Tensor, Tensor]] = {}
         self.complete = True
-        meeting.meet(self.world, self.spec.timeout)
+        meeting.meet(self.world, self.spec.timeout, traced=self.spec.probe_steps > 0)
         for name, parameter in self.trained.items():
             parameter.register_post_accumulate_grad_hook(partial(self._ready, name))
         return model
@@ -82,6 +83,9 @@ class DDP(Strategy):
         for parameter, somewhere in zip(self.trained.values(), had.tolist(), strict=True):
             if not somewhere:
                 parameter.grad = None
+
+    def collective_seconds(self, step: Callable[[], None], count: int) -> list[float]:
+        return timeline.seconds(step, count)
 
     def close(self) -> None:
         meeting.part()

@@ -27,8 +27,13 @@ CYCLE_TIME = "0.1"
 """milliseconds between two looks at what is to be reduced; Horovod's own 1 costs each small tensor that much"""
 
 
-def meet(world: World, timeout: float) -> None:
-    """``hvd.init()`` on every rank; ``timeout`` in seconds for each of its collectives. A collective. Raises RunError."""
+def meet(world: World, timeout: float, traced: bool) -> None:
+    """``hvd.init()`` on every rank; ``timeout`` in seconds for each of its collectives. A collective. Raises RunError.
+
+    ``traced``: its timeline can be switched on and off.
+    """
+    if traced:
+        os.environ["HOROVOD_TIMELINE"] = "DYNAMIC"
     os.environ.setdefault("HOROVOD_CYCLE_TIME", CYCLE_TIME)
     os.environ["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"] = os.environ["HOROVOD_GLOO_TIMEOUT_SECONDS"] = str(max(1, round(timeout)))
     if hvd.mpi_built() and any(name in os.environ for name in BY_MPI):
