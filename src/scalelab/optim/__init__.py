@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +15,18 @@ from scalelab.spec import Spec
 
 @dataclass(frozen=True)
 class Optimizer:
-    """``kind(params, **settings(spec))``; strategies that wrap the class (ZeRO-1) take the two apart.
+    """``kind(params, **settings(spec))``.
 
     elementwise: an element's update looks at nothing but that element's own gradient and state, so that
     parameters may be cut anywhere between ranks; otherwise the optimizer needs whole tensors.
+    linear: the update is linear in gradient, parameter and state, so that the mean of several ranks' updates is the update by the mean
+    of their gradients.
     """
 
-    kind: type[torch.optim.Optimizer]
+    kind: Callable[..., torch.optim.Optimizer]
     settings: Callable[[Spec], dict[str, Any]]
     elementwise: bool
+    linear: bool = False
 
     def make(self, params: Iterable[Any], spec: Spec) -> torch.optim.Optimizer:
         """The optimizer of ``params`` (tensors or groups of them)."""
@@ -40,11 +44,32 @@ def _adam(spec: Spec) -> dict[str, Any]:
     return {"lr": spec.lr, "weight_decay": spec.weight_decay, "foreach": True}
 
 
+def _lars(spec: Spec) -> dict[str, Any]:
+    return {"lr": spec.lr, "momentum": spec.momentum, "weight_decay": spec.weight_decay, "always_adapt": True}
+
+
+def _lamb(spec: Spec) -> dict[str, Any]:
+    return {"lr": spec.lr, "weight_decay": spec.weight_decay, "always_adapt": True, "max_grad_norm": None}
+
+
+def _layerwise(name: str) -> Callable[..., torch.optim.Optimizer]:
+    """An optimizer of ``scalelab.optim.layerwise``; importing timm takes seconds, which only those who ask for it should pay."""
+
+    def make(*args: Any, **settings: Any) -> torch.optim.Optimizer:
+        made: torch.optim.Optimizer = getattr(importlib.import_module("scalelab.optim.layerwise"), name)(*args, **settings)
+        return made
+
+    return make
+
+
 OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": Optimizer(torch.optim.SGD, _sgd, elementwise=True),
+    "sgd": Optimizer(torch.optim.SGD, _sgd, elementwise=True, linear=True),
     "adamw": Optimizer(torch.optim.AdamW, _adam, elementwise=True),
     # Factors its second moment over a tensor's rows and columns, and clips by a tensor's root mean square.
     "adafactor": Optimizer(torch.optim.Adafactor, _adam, elementwise=False),
+    # Each tensor's step is scaled by the norms of its weights and of its gradient or update.
+    "lars": Optimizer(_layerwise("Lars"), _lars, elementwise=False),
+    "lamb": Optimizer(_layerwise("Lamb"), _lamb, elementwise=False),
 }
 
 

@@ -1,7 +1,7 @@
 """Gradients sent as less than they are: what takes the place of ddp's all-reduce under ``--compress``.
 
 moves: all gradients, rounded to 16 bits, or as two thin matrices for each
-when:  in ddp's buckets during the backward pass; powersgd waits for each bucket, so nothing of it is hidden behind the backward pass on CPUs
+when:  in ddp's buckets during the backward pass; powersgd waits for each bucket: on CPUs nothing of it is hidden behind that pass
 bytes: fp16, bf16: 2(n-1)/n · P/2 for float32 gradients; powersgd, rank r: 2(n-1)/n times 4 r (rows + columns) for each compressed matrix
 """
 
@@ -62,11 +62,11 @@ class PowerSGD:
     """Each matrix of gradients as a product of rank r, with error feedback and warm start (Vogels et al. 2019, algorithms 1 and 2).
 
     M, the gradient [rows, columns] plus this rank's error, becomes P·Qᵀ: P = orthogonal(mean of M·Q), Q = mean of Mᵀ·P. What is lost,
-    M - P·Qᵀ, is added to the next gradient. It begins with the first step. Matrices that would shrink less than twofold, and vectors, are sent
-    whole, together with the bucket's P.
+    M - P·Qᵀ, is added to the next gradient. It begins with the first step. Matrices that would shrink less than twofold, and vectors,
+    are sent whole, together with the bucket's P.
 
-    Not torch's hook: that one starts its second and third collective in a callback, where with gloo the order of several buckets' collectives
-    is left to chance and the instruments don't see them, and it can't view a channels-last weight as a matrix.
+    Not torch's hook: that one starts its second and third collective in a callback, where with gloo the order of several buckets'
+    collectives is left to chance and the instruments don't see them, and it can't view a channels-last weight as a matrix.
     """
 
     def __init__(self, rank: int, parameters: Sequence[nn.Parameter]) -> None:
