@@ -19,6 +19,16 @@ from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import OPTIONS, Strategy
 from scalelab.strategies.compress import COMPRESSORS, Compressor
+from scalelab.strategies.explanation import (
+    Explanation,
+    Facts,
+    activations,
+    all_reduce,
+    backend_notes,
+    compressed,
+    statistics,
+    whole,
+)
 
 
 class DDP(Strategy):
@@ -33,6 +43,21 @@ class DDP(Strategy):
         super().check(spec)
         if spec.powersgd_rank != OPTIONS["powersgd_rank"] and spec.compress != "powersgd":
             raise NotApplicable(f"--powersgd-rank {spec.powersgd_rank}: is of --compress powersgd, which is not asked for")
+
+    @classmethod
+    def explain(cls, facts: Facts) -> Explanation:
+        n = facts.workers
+        sent, kept, notes = compressed(facts, "in buckets during the last micro-batch's backward pass")
+        if facts.unused:
+            bitmap = 4 * len(facts.trained)
+            when = "after the last micro-batch's backward pass"
+            sent.append(all_reduce("which parameters had gradients", bitmap, n, "4 · parameters", when, note="int32 for each"))
+        return Explanation(
+            held=[*whole(facts), *kept, activations(facts)],
+            sent=[*sent, *statistics(facts)],
+            symbols=facts.symbols(),
+            notes=[*notes, *backend_notes(facts)],
+        )
 
     def wrap(self, model: nn.Module) -> DistributedDataParallel:
         cuda = self.world.device.type == "cuda"

@@ -13,6 +13,7 @@ from torch import nn
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
+from scalelab.strategies.explanation import Explanation, Facts, Sent, activations, reached, total, whole
 
 
 class DP(Strategy):
@@ -31,6 +32,25 @@ class DP(Strategy):
             )
         if spec.batch_norm == "sync":
             raise NotApplicable("--strategy dp: batch norm sees each GPU's part by itself; use --batch-norm local, or ddp")
+
+    @classmethod
+    def explain(cls, facts: Facts) -> Explanation:
+        copies, m = torch.cuda.device_count() - 1, facts.derived.accumulate
+        source, note = "torch.nn.DataParallel", "between the GPUs of one process, not over a network"
+        sent = [
+            Sent(
+                what=what, collective=name, bytes=m * copies * size, formula=f"m · (g-1) · {symbol}, g GPUs", when=when, source=source,
+                note=note,
+            )
+            for what, name, size, symbol, when in (
+                ("parameters", "broadcast", total(facts.parameters), "P", "before each forward pass, from the first GPU"),
+                ("gradients", "reduce", total(facts.trained), "G", "in each backward pass, to the first GPU"),
+            )
+        ]  # fmt: skip
+        held = [*whole(facts, reached(facts)), activations(facts, why="one micro-batch, over all GPUs")]
+        return Explanation(
+            held=held, sent=sent, symbols=facts.symbols(g=copies + 1), notes=["the first GPU holds all; copies last a step"]
+        )
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return nn.DataParallel(model)

@@ -15,12 +15,31 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 
 from scalelab.strategies.ddp import DDP
+from scalelab.strategies.explanation import ZERO, Explanation, Facts, Held, broadcast, dealt, state_note, total
 
 
 class Zero1(DDP):
     """DDP with torch's ZeroRedundancyOptimizer: whole tensors are dealt out to ranks, so any optimizer works."""
 
     optimizer: ZeroRedundancyOptimizer
+
+    @classmethod
+    def explain(cls, facts: Facts) -> Explanation:
+        plain, n = super().explain(facts), facts.workers
+        most = max(sum(p.state for p in hand) for hand in dealt(facts.parameters, n))
+        state = Held(
+            what="optimizer state",
+            bytes=most,
+            formula="S/n",
+            source=ZERO,
+            note=f"whole tensors are dealt out; {state_note(facts)}",
+        )
+        held = [state if part.what == state.what else part for part in plain.held]
+        updated = broadcast(
+            "parameters", total(facts.parameters), n, "P", "after the optimizer step, from the worker that owns each",
+            note="ZeroRedundancyOptimizer broadcasts each tensor",
+        )  # fmt: skip
+        return Explanation(held=held, sent=[*plain.sent, updated], symbols=plain.symbols, notes=plain.notes)
 
     def wrap_optimizer(self, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> Optimizer:
         return ZeroRedundancyOptimizer(self.module.parameters(), optimizer_class=lambda params, **_: make(params))  # type: ignore[arg-type]

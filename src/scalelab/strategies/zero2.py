@@ -20,6 +20,8 @@ from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
 from scalelab.strategies.blocks import blocks
+from scalelab.strategies.explanation import Explanation, Facts
+from scalelab.strategies.sharded import explain
 
 
 class Zero2(Strategy):
@@ -48,6 +50,10 @@ class Zero2(Strategy):
                 raise NotApplicable(
                     f"--strategy {spec.strategy} can't cut the scalar parameter '{name}': give it the shape [1], or use zero1"
                 )
+
+    @classmethod
+    def explain(cls, facts: Facts) -> Explanation:
+        return explain(facts, cls.reshard_after_forward)
 
     def wrap(self, model: nn.Module) -> nn.Module:
         kind, shards = self.world.device.type, self.world.shards  # the default is CUDA wherever there is a GPU

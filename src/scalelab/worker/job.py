@@ -75,16 +75,21 @@ def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFact
     if spec.batch_norm == "sync":
         batch_norm.check(model)
     optim.build(spec, model.parameters())
+    return *facts(spec, model, dataset), plan
+
+
+def facts(spec: Spec, model: nn.Module, dataset: Dataset) -> tuple[ModelFacts, DataFacts]:
+    """What is trained, and on what, for the record."""
     parameters = sum(p.numel() for p in model.parameters())
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    facts = DataFacts(
+    data_facts = DataFacts(
         name=dataset.name,
         train=len(dataset.train),
         test=len(dataset.test),
         classes=list(dataset.class_names),
         shape=list(dataset.shape),
     )
-    return ModelFacts(name=spec.model, parameters=parameters, bytes=size), facts, plan
+    return ModelFacts(name=spec.model, parameters=parameters, bytes=size), data_facts
 
 
 def build(spec: Spec, derived: Derived, world: World) -> Job:
