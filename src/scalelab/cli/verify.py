@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 import msgspec
 from rich.console import Console
 from rich.markup import escape
@@ -10,18 +12,22 @@ from rich.table import Table
 from scalelab import spec as specs
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
 from scalelab.cli.terminal import Observer, console
+from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Cell, VerifyRecord
 from scalelab.report import text
+from scalelab.spec import Spec
 from scalelab.strategies import STRATEGIES
 from scalelab.studies import verify as study
+from scalelab.studies.variants import Variant, everything, grid, named
 
 EXAMPLE = """  scalelab verify --model resnet18 --data digits
   scalelab verify --model my_model.py:build --data cifar10 --data-dir data/cifar10 --strategy ddp zero3 --workers 2
+  scalelab verify --model resnet18 --data digits --workers 4 --all
   scalelab verify --strategy my_strategy.py:Mine --float32"""
 
 FIXED = ("precision", "epochs", "evaluate", "probe_steps", "warmup_steps", "checkpoint", "resume", "out", "name", "stop_after_epoch",
-         "target_accuracy", "early_stop", "dropout", "norm_slices")  # fmt: skip
+         "target_accuracy", "early_stop", "dropout", "norm_slices", "smooth")  # fmt: skip
 """fields that a verification sets itself"""
 DEFAULTS = {"workers": 2, "batch_norm": "sync", "augment": "auto", **study.DEFAULTS}
 MARKS = {
@@ -40,14 +46,22 @@ def run(words: list[str], debug: bool) -> int:
         EXAMPLE,
     )
     add_spec(parser, leave_out=FIXED, several=("strategy",))
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="the whole table: every strategy, engine, schedule, hybrid and option for these workers",
+    )
+    parser.add_argument(
+        "--grid", action="store_true", help="every strategy in odd shapes: 3 workers, odd batches, tied weights, a frozen layer …"
+    )
     parser.add_argument("--float32", action="store_true", help="compute in float32: shows what rounding adds")
     add_common(parser)
     parsed = parser.parse(words)
     values = values_of(parsed, DEFAULTS)
-    names = values.pop("strategy", [name for name in STRATEGIES if name != "single"])
+    names = values.pop("strategy", None)
     base = specs.from_mapping(values, flags=True)
     err = console(to_stderr=True)
-    wanted = [names] if isinstance(names, str) else names
+    wanted = _variants(base, [names] if isinstance(names, str) else names, parsed)
     with Pool() as pool, Observer(err, base.steps or 0) as observer:
         pool.warm()
         result = study.verify(pool, base, wanted, parsed.float32, lambda cell: _tell(err, cell), observer)
@@ -61,8 +75,17 @@ def run(words: list[str], debug: bool) -> int:
     return 1 if any(cell.status == "failed" for cell in result.cells) else 0
 
 
+def _variants(base: Spec, names: list[str] | None, parsed: argparse.Namespace) -> list[Variant]:
+    """What the flags ask for. Raises ScalelabError where they contradict each other."""
+    if (parsed.all or parsed.grid) and names:
+        raise ScalelabError("--all and --grid try every strategy: leave --strategy out")
+    if parsed.all or parsed.grid:
+        return (everything(base) if parsed.all else []) + (grid(base) if parsed.grid else [])
+    return named(names or [n for n, row in STRATEGIES.items() if n != "single" and base.engine in row.where], base.engine)
+
+
 def _tell(err: Console, cell: Cell) -> None:
-    err.print(f"{escape(cell.strategy)}: {MARKS[cell.status]}")
+    err.print(f"{escape(study.label(cell))}: {MARKS[cell.status]}")
 
 
 def show(out: Console, result: VerifyRecord) -> None:
@@ -77,7 +100,7 @@ def show(out: Console, result: VerifyRecord) -> None:
     for cell in result.cells:
         found = (cell.max_loss_difference, cell.max_parameter_difference, cell.max_buffer_difference)
         table.add_row(
-            escape(cell.strategy),
+            escape(study.label(cell)),
             str(cell.workers),
             MARKS[cell.status],
             *(text.ABSENT if v is None else f"{v:.1e}" for v in found),
@@ -85,6 +108,6 @@ def show(out: Console, result: VerifyRecord) -> None:
     out.print(table)
     for cell in result.cells:
         if cell.reason:
-            out.print(f"{cell.strategy}: {cell.reason}", markup=False)
+            out.print(f"{study.label(cell)}: {cell.reason}", markup=False)
     for note in result.notes:
         out.print(note, markup=False, style="dim")

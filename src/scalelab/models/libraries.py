@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from scalelab.errors import ScalelabError, nearest
+from scalelab.models.odd import ODD
 
 Shape = tuple[int, int, int]
 SMALL = 64
@@ -115,5 +116,10 @@ def _timm(name: str) -> Callable[..., nn.Module]:
     return build
 
 
+def _odd_names() -> list[str]:
+    return list(ODD)
+
+
+ODDITIES = Library(_odd_names, ODD.__getitem__)
 TORCHVISION = Library(_torchvision_names, _torchvision)
 TIMM = Library(_timm_names, _timm)

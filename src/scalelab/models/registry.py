@@ -23,7 +23,11 @@ Builder = Callable[..., nn.Module]
 
 MODELS: dict[str, Builder] = {"basic_cnn": basic_cnn.build, "resnet18": libraries.resnet18}
 DECIDED = frozenset({"num_classes", "in_chans", "shape"})
-LIBRARIES: dict[str, libraries.Library] = {"torchvision": libraries.TORCHVISION, "timm": libraries.TIMM}
+LIBRARIES: dict[str, libraries.Library] = {
+    "torchvision": libraries.TORCHVISION,
+    "timm": libraries.TIMM,
+    "odd": libraries.ODDITIES,
+}
 
 
 def build(spec: Spec, num_classes: int, shape: Shape) -> nn.Module:

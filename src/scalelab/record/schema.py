@@ -229,6 +229,12 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str
     engine: str = "torch"
     workers: int
+    options: dict[str, Any] = {}
+    """the spec's fields that this cell sets besides: a schedule, a degree, an option"""
+    shape: str | None = None
+    """what is odd about this cell's training (``--grid``)"""
+    precision: str = "fp64"
+    tolerance: float = 1e-9
     status: Literal["passed", "failed", "differs_by_design", "not_applicable"]
     max_loss_difference: float | None = None
     max_parameter_difference: float | None = None

@@ -11,8 +11,10 @@ from scalelab.launch import local
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Cell, TrainRecord, VerifyRecord
 from scalelab.spec import Spec
+from scalelab.studies.reference import Observe
 from scalelab.studies.rows import on_one_device
-from scalelab.studies.verify import DEFAULTS, Observe, verify
+from scalelab.studies.variants import named
+from scalelab.studies.verify import DEFAULTS, verify
 
 QUESTION = "Five ways of spreading a training over two workers: how fast is each, and does it learn the same?"
 SPREAD = ("ddp", "zero1", "zero2", "zero3")
@@ -55,4 +57,4 @@ def run(pool: Pool, out: str, cores: int, steps: int, observe: Observe, on_cell:
         workers=WORKERS, batch_norm="sync", threads_per_worker=max(1, cores // WORKERS), augment="crop",
         batch=DEFAULTS["batch"], steps=DEFAULTS["steps"],
     )  # fmt: skip
-    return Answer(folders, records, verify(pool, base, SPREAD, False, on_cell))
+    return Answer(folders, records, verify(pool, base, named(SPREAD, base.engine), False, on_cell))
