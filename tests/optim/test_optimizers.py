@@ -61,21 +61,25 @@ def test_the_spec_reaches_every_optimizer(name):
 def test_saved_and_loaded_it_goes_on_to_the_bit(name):
     """From the parameters' slots alone: that is all that a checkpoint holds."""
 
-    def step(parameter, optimizer, value):
-        parameter.grad = torch.full_like(parameter, value)
-        optimizer.step()
+    generator = torch.Generator().manual_seed(0)
+
+    def step(gradient, *pairs):
+        for parameter, optimizer in pairs:
+            parameter.grad = gradient.clone()
+            optimizer.step()
 
     spec = Spec(optimizer=name)
-    one = nn.Parameter(torch.ones(3, 2))
+    one = nn.Parameter(torch.randn(SHAPE, generator=generator))
     first = optim.build(spec, [one])
-    step(one, first, 0.5)
+    for _ in range(3):
+        step(torch.randn(SHAPE, generator=generator), (one, first))
     two = nn.Parameter(one.detach().clone())
     second = optim.build(spec, [two])
     second.load_state_dict(
         {"state": copy.deepcopy(first.state_dict()["state"]), "param_groups": second.state_dict()["param_groups"]}
     )
-    step(one, first, -0.25)
-    step(two, second, -0.25)
+    for _ in range(2):
+        step(torch.randn(SHAPE, generator=generator), (one, first), (two, second))
     assert torch.equal(one, two)
 
 
