@@ -14,16 +14,17 @@ from scalelab.launch.pool import Pool
 from scalelab.optim import OPTIMIZERS
 from scalelab.record.schema import VerifyRecord
 from scalelab.strategies import STRATEGIES
+from scalelab.studies.variants import named
 from scalelab.studies.verify import TOLERANCE, verify
 from tests.conftest import Command
 from tests.trainings import VERIFY_FLAGS, tiny
 
-SPREAD = [name for name in STRATEGIES if name != "single"]
+SPREAD = [name for name, row in STRATEGIES.items() if row.axis is not None]
 
 
 def verified(pool: Pool, out: Path, names: list[str], **values: Any) -> VerifyRecord:
     base = tiny(out, **{"steps": 4, "workers": 3, "batch_norm": "sync", "test_limit": 4, **values})
-    return verify(pool, base, names, False, lambda cell: None)
+    return verify(pool, base, named(names, base.engine), False, lambda cell: None)
 
 
 @pytest.mark.parametrize("batch_norm", ["sync", "local"])
@@ -94,7 +95,7 @@ def test_a_model_without_batch_norm(pool: Pool, tmp_path: Path) -> None:
 
 def test_float32_shows_what_rounding_adds(pool: Pool, tmp_path: Path) -> None:
     base = tiny(tmp_path, steps=2, workers=2, batch_norm="sync")
-    (cell,) = verify(pool, base, ["ddp"], True, lambda cell: None).cells
+    (cell,) = verify(pool, base, named(["ddp"], "torch"), True, lambda cell: None).cells
     assert cell.status == "passed"
     assert cell.max_parameter_difference is not None
     assert 1e-9 < cell.max_parameter_difference <= TOLERANCE["fp32"]
