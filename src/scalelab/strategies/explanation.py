@@ -129,7 +129,7 @@ class Facts:
     """What formulas need to know, found out with the real model, optimizer and one micro-batch in a process without workers.
 
     ``activations``: bytes of the storages that one forward of a micro-batch saved for the backward pass. ``calls``: how often a
-    micro-batch enters each of ``blocks(model)`` in its forward pass, and again in its backward pass (``--recompute``).
+    micro-batch's forward pass enters each of ``blocks(model)``.
     ``unused``: some trainable parameter may get no gradient. ``model`` and ``images`` (one micro-batch) are torch's.
     """
 
@@ -139,7 +139,7 @@ class Facts:
     parameters: tuple[Parameter, ...]
     norms: tuple[Norm, ...]
     activations: int
-    calls: tuple[tuple[int, int], ...]
+    calls: tuple[int, ...]
     unused: bool
     model: Any
     images: Any

@@ -29,12 +29,13 @@ BEFORE = {
 """when parameters are gathered, by whether they are resharded after the forward pass"""
 
 
-def units(facts: Facts) -> list[tuple[tuple[int, int], list[Parameter]]]:
-    """What is gathered as one: (calls in a micro-batch's forward and backward pass, parameters) of each block, and of the root."""
-    found: list[tuple[tuple[int, int], list[Parameter]]] = [
-        (calls, [p for p in facts.parameters if p.block == place]) for place, calls in enumerate(facts.calls)
-    ]
-    return [*found, ((1, 0), [p for p in facts.parameters if p.block is None])]
+def units(facts: Facts) -> list[tuple[int, list[Parameter]]]:
+    """What is gathered as one: (calls in a micro-batch's forward pass, parameters) of each block, and of the root.
+
+    ``--recompute`` gathers nothing more: a block's parameters are there when its forward is repeated.
+    """
+    found = [(calls, [p for p in facts.parameters if p.block == place]) for place, calls in enumerate(facts.calls)]
+    return [*found, (1, [p for p in facts.parameters if p.block is None])]
 
 
 def explain(facts: Facts, reshard: bool) -> Explanation:
@@ -43,10 +44,11 @@ def explain(facts: Facts, reshard: bool) -> Explanation:
     letter, m = "s" if copies > 1 else "n", facts.derived.accumulate
     narrow = 2 if facts.spec.param_dtype == "bf16" else None
     reached = [p for p in facts.trained if p.reached]
-    gathers = sum(s * shards(parameters, s, narrow) * _times(calls, reshard) for calls, parameters in units(facts))
+    times = [2 * calls if reshard else calls for calls, _ in units(facts)]  # two calls of a block: gathered for each backward
+    gathers = sum(n * s * shards(parameters, s, narrow) for n, (_, parameters) in zip(times, units(facts), strict=True))
     repeat = "2 m" if reshard else "m"
     sent = [
-        all_gather("parameters", gathers, s, _pad("P", narrow), BEFORE[reshard], letter, m, repeat, note=_again(facts, reshard)),
+        all_gather("parameters", gathers, s, _pad("P", narrow), BEFORE[reshard], letter, m, repeat),
         reduce_scatter(facts.backend)(
             "gradients", s * shards(reached, s), s, _pad("G"), "in each backward pass, after each block's", letter, m, "m"
         ),
@@ -60,16 +62,6 @@ def explain(facts: Facts, reshard: bool) -> Explanation:
         symbols=facts.symbols(**({"s": s, "r": copies} if copies > 1 else {})),
         notes=[*backend_notes(facts), *_notes(facts, s)],
     )
-
-
-def _times(calls: tuple[int, int], reshard: bool) -> int:
-    """Gathers of a block in a micro-batch.
-
-    Resharded after each forward, a block is gathered for each forward, for the backward, and once more where ``--recompute`` enters it
-    again from a layer around it, before its own backward begins.
-    """
-    forward, again = calls
-    return 2 * forward + again if reshard else min(forward, 1)
 
 
 def _held(facts: Facts, s: int, reached: Sequence[Parameter], reshard: bool, narrow: int | None) -> list[Held]:
@@ -95,11 +87,6 @@ def _held(facts: Facts, s: int, reached: Sequence[Parameter], reshard: bool, nar
 
 def _pad(symbol: str, narrow: int | None = None) -> str:
     return f"{symbol}/2" if narrow else symbol
-
-
-def _again(facts: Facts, reshard: bool) -> str:
-    repeated = sum(bool(again) for _, again in facts.calls)
-    return f"--recompute gathers {repeated} blocks inside its layers once more" if repeated and reshard else ""
 
 
 def _notes(facts: Facts, s: int) -> list[str]:

@@ -76,7 +76,7 @@ def gather(spec: Spec, derived: Derived, model: nn.Module, dataset: Dataset) -> 
     return Facts(
         spec=spec, derived=derived, backend="nccl" if spec.device == "cuda" else "gloo",
         parameters=_parameters(spec, model, units, reached), norms=norms, activations=saved,
-        calls=tuple((c[0], c[1]) for c in calls), unused=unused, model=model, images=images,
+        calls=tuple(c[0] for c in calls), unused=unused, model=model, images=images,
     )  # fmt: skip
 
 
