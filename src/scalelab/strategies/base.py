@@ -44,9 +44,12 @@ class Recipe:
     model: Callable[[], nn.Module]
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     loss: Callable[[Tensor, Tensor], Tensor]
+    """(outputs [B, classes], labels [B]) → mean over the batch"""
     unused: Callable[[nn.Module], bool]
     """whether some trainable parameters of the model never get a gradient"""
-    """(outputs [B, classes], labels [B]) → mean over the batch"""
+    shape: tuple[int, int, int]
+    """of an image: (C, H, W)"""
+    classes: int
 
 
 class Strategy(ABC):
@@ -112,6 +115,11 @@ class Strategy(ABC):
     def explain(cls, facts: Facts) -> Explanation:
         """What each rank holds and sends, by formula. Raises NotApplicable where the strategy does not say."""
         raise NotApplicable(f"--strategy {facts.spec.strategy} has no formulas: give its class a classmethod explain(facts)")
+
+    @classmethod
+    def check_shape(cls, spec: Spec, model: nn.Module, shape: tuple[int, int, int]) -> None:
+        """The same, where images of ``shape`` (C, H, W) are needed to tell. Raises NotApplicable."""
+        return
 
     @abstractmethod
     def wrap(self, model: nn.Module) -> nn.Module:
@@ -220,7 +228,7 @@ class Strategy(ABC):
 
         Slots come from the state; learning rate, momentum and the like are those of this run's spec.
         """
-        set_model_state_dict(self.module, state["model"], options=StateDictOptions(full_state_dict=True))
+        self.load_model(state["model"])
         parameters = dict(self.named_parameters())
         places = {parameter: place for place, parameter in enumerate(parameters.values())}
         groups = [{**group, "params": [places[p] for p in group["params"]]} for group in self.optimizer.param_groups]
@@ -230,6 +238,10 @@ class Strategy(ABC):
             if name in parameters
         }
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+
+    def load_model(self, model: dict[str, Tensor]) -> None:
+        """Take up the unsharded parameters and buffers, {name: tensor}."""
+        set_model_state_dict(self.module, model, options=StateDictOptions(full_state_dict=True))
 
     def snapshot(self) -> Callable[[], None]:
         """Copy this rank's training state; the returned function restores it bit for bit."""

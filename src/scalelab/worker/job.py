@@ -70,6 +70,7 @@ def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFact
     model = seeded_model(spec, dataset)
     models.check_forward(model, dataset.shape, dataset.num_classes)
     strategy.check_model(spec, model)
+    strategy.check_shape(spec, model, dataset.shape)
     if spec.recompute and not recomputable(model):
         raise ScalelabError(f"--recompute: model '{spec.model}' has no module made of others that could be computed again as one")
     if spec.batch_norm == "sync":
@@ -126,7 +127,8 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
     def unused(built: nn.Module) -> bool:
         return bool(models.unused_parameters(built, dataset.shape))
 
-    strategy = kind(Recipe(model, lambda params: optim.build(spec, params), loss, unused), world, spec)
+    recipe = Recipe(model, lambda params: optim.build(spec, params), loss, unused, dataset.shape, dataset.num_classes)
+    strategy = kind(recipe, world, spec)
     return Job(spec, derived, world, dataset, plan, train, test, strategy, baseline)
 
 

@@ -133,7 +133,9 @@ def probe(job: Job, journal: Journal | None, batches: Iterator[list[Batch]]) -> 
 def refuse_broken_weights(job: Job, step: int) -> None:
     """Raises RunError, on all ranks, where the last update left a weight that is not finite: no checkpoint may hold it."""
     local = [value.detach() for value in (*job.strategy.module.parameters(), *job.strategy.module.buffers())]
-    broken = torch.stack([(~torch.isfinite(local_part(value))).any() for value in local if value.is_floating_point()]).any()
+    none = torch.zeros((), dtype=torch.bool, device=job.world.device)  # a stage may hold no weights
+    found = [(~torch.isfinite(local_part(value))).any() for value in local if value.is_floating_point()]
+    broken = torch.stack([none, *found]).any()
     if gather(broken.double().view(1), job.world).any():
         raise RunError(f"the weights are no longer finite after step {step}: try a lower --lr, or --warmup-epochs 1")
 

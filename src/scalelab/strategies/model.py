@@ -1,0 +1,53 @@
+"""Model parallelism without pipelining: the layers are cut into stages, one on each rank of a replica, and one computes at a time.
+
+moves: the activation at each cut, and the gradient with respect to it; with several replicas, all gradients
+when:  for each micro-batch in turn, the activation after a stage's forward, the gradient after the next stage's backward; the
+       replicas' gradients are averaged in buckets when all micro-batches are through
+bytes: A, the activation of a micro-batch at the cut, forward and back: 2 A for each cut and micro-batch; over n replicas of a stage with
+       P bytes of gradients, an all-reduce: 2(n-1)/n · P
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from scalelab.strategies.base import Batch
+from scalelab.strategies.relay import Piece
+from scalelab.strategies.stages import Staged
+
+
+class Model(Staged):
+    """A stage on each rank; the others wait while one computes."""
+
+    def step(self, micro_batches: Sequence[Batch]) -> Tensor:
+        if self.relay is None:
+            return super().step(micro_batches)
+        self.draw_apart()
+        total = torch.zeros((), device=self.world.device)
+        for images, labels in micro_batches:
+            (piece,) = self.pieces(images)
+            total = total + self._through(piece, images, labels, self.loss_scale / len(micro_batches))
+        self.finish()
+        return total / len(micro_batches)
+
+    def _through(self, piece: Piece, images: Tensor, labels: Tensor, scale: float) -> Tensor:
+        """One micro-batch, forward and backward; its loss where this is the last stage, else 0."""
+        assert self.relay is not None, "the model is cut"
+        loss = torch.zeros((), device=self.world.device)
+        arrived = self.relay.receive(piece) if piece.incoming else images
+        with self.autocast():
+            out = piece(arrived)
+            if piece.outgoing is None:
+                loss = self.loss(out, labels)
+        if piece.outgoing is None:
+            (loss * scale).backward()  # type: ignore[no-untyped-call]
+        else:
+            self.relay.send(piece, out)
+            if piece.outgoing.requires_grad:
+                out.backward(self.relay.receive_gradient(piece))  # type: ignore[no-untyped-call]
+        if piece.incoming is not None and piece.incoming.requires_grad:
+            self.relay.send_gradient(piece, arrived)
+        return loss.detach()

@@ -1,0 +1,58 @@
+"""How long each part of a model takes, on the machine where it will train: what an even cut follows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from scalelab.measure.clock import clock
+from scalelab.strategies import crossing
+from scalelab.strategies.cut import Cut
+from scalelab.strategies.tracing import Trace, run
+
+BUDGET = 0.3
+"""seconds after which no further repetition begins"""
+REPEATS = 5
+
+
+def segment_seconds(traced: Trace, cuts: Sequence[Cut], images: Tensor) -> list[float]:
+    """Seconds of forward and backward of each segment between ``cuts``: the least of a few repetitions after a first one.
+
+    In evaluation mode, so that no running statistic moves, no random number is drawn and no rank waits for another.
+    """
+    began = time.perf_counter()
+    best = _once(traced, cuts, images)
+    best = [float("inf")] * len(best) if time.perf_counter() - began < BUDGET else best
+    for _ in range(REPEATS):
+        if time.perf_counter() - began > BUDGET and best[0] < float("inf"):
+            break
+        best = [min(a, b) for a, b in zip(best, _once(traced, cuts, images), strict=True)]
+    return best
+
+
+def _once(traced: Trace, cuts: Sequence[Cut], images: Tensor) -> list[float]:
+    ends = {traced.computing[cut.before[False]]: cut.value[False] for cut in cuts}
+    values: dict[fx.Node, Any] = {}
+    now = clock(images.device)
+    seconds, boundaries = [], list[tuple[Tensor, Tensor]]()
+    start = now()
+    for node in traced.nodes:
+        values[node] = run(node, traced, values, images)
+        if node in ends or node.op == "output":
+            seconds.append((now() - start) / 1e9)
+            end: Tensor = values[ends.get(node, node)]
+            leaf = end.detach().requires_grad_(end.requires_grad)
+            boundaries.append((end, leaf))
+            values[ends.get(node, node)] = crossing.entering(leaf, crossing.plain(end))
+            start = now()
+    boundaries[-1][1].grad = torch.ones_like(boundaries[-1][0])
+    for number, (end, leaf) in reversed(list(enumerate(boundaries))):
+        start = now()
+        if end.requires_grad and leaf.grad is not None:
+            end.backward(leaf.grad)  # type: ignore[no-untyped-call]
+        seconds[number] += (now() - start) / 1e9
+    return seconds
