@@ -205,3 +205,16 @@ def test_a_run_that_reached_its_end_has_nothing_to_resume(command: Command, pool
     assert ended.status == 2
     assert "--epochs" in ended.error
     assert (only_run(tmp_path) / "record.json").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_model_is_refused_by_its_first_differing_tensor(
+    command: Command, pool: Pool, tmp_path: Path
+) -> None:
+    model = tmp_path / "mine.py"
+    text = "from torch import nn\ndef build(num_classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, WIDTH), nn.Linear(WIDTH, num_classes))\n"
+    model.write_text(text.replace("WIDTH", "8"))
+    record = completed(pool, tmp_path / "runs", model=f"{model}:build", model_args={}, epochs=1)
+    model.write_text(text.replace("WIDTH", "9"))
+    ended = command("train", "--resume", tmp_path / "runs" / record.run, "--epochs", 2)
+    assert ended.status == 2
+    assert "of another model: '1.weight' is of shape [8, 192] there and of shape [9, 192] in the model of now" in ended.error

@@ -116,8 +116,10 @@ def _narrow(spec: Spec, model: nn.Module, images: Tensor) -> Tensor:
     dtype = half.get(spec.precision) if spec.engine == "deepspeed" else half.get(spec.param_dtype)
     if dtype is None:
         return images
+    norms = {p for m in model.modules() if isinstance(m, _BatchNorm) for p in m.parameters(recurse=False)}
     for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
+        if parameter not in norms:  # on CPUs batch norm takes narrow images, but no narrow weights
+            parameter.data = parameter.data.to(dtype)
     return images.to(dtype)
 
 

@@ -69,6 +69,8 @@ def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFact
     torch.set_num_threads(derived.threads)
     model = seeded_model(spec, dataset)
     models.check_forward(model, dataset.shape, dataset.num_classes)
+    if spec.resume is not None:
+        resuming.check_model(Path(spec.resume), model)
     strategy.check_model(spec, model)
     strategy.check_shape(spec, model, dataset.shape)
     if spec.recompute and not recomputable(model):

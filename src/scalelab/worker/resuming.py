@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from scalelab.batch import Derived
 from scalelab.comm.world import World, merge_stages
@@ -38,6 +38,22 @@ def check(folder: Path, spec: Spec, derived: Derived, plan: Plan) -> None:
     reached = max(checkpoint.newest_step(folder) or 0, completed)
     if reached >= plan.total_steps:
         raise ScalelabError(f"{folder}: has its {reached} steps already; to go on, say a larger total with --epochs or --steps")
+
+
+def check_model(folder: Path, model: nn.Module) -> None:
+    """Raises ScalelabError, before anything starts, when no checkpoint of the run is whole, or it is of another model."""
+    state, _ = checkpoint.load(folder, lambda message: None)
+    kept, here = state["model"], model.state_dict()
+    for name in [*kept, *here]:
+        there, now = (list(tensors[name].shape) if name in tensors else None for tensors in (kept, here))
+        if there != now:
+            raise ScalelabError(
+                f"{folder}: its checkpoint is of another model: '{name}' is {_told(there)} there and {_told(now)} in the model of now"
+            )
+
+
+def _told(shape: list[int] | None) -> str:
+    return "missing" if shape is None else f"of shape {shape}"
 
 
 def take_up(folder: Path, spec: Spec, strategy: Strategy, world: World) -> Progress:
