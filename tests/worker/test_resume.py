@@ -211,7 +211,10 @@ def test_a_checkpoint_of_another_model_is_refused_by_its_first_differing_tensor(
     command: Command, pool: Pool, tmp_path: Path
 ) -> None:
     model = tmp_path / "mine.py"
-    text = "from torch import nn\ndef build(num_classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(192, WIDTH), nn.Linear(WIDTH, num_classes))\n"
+    text = (
+        "from torch import nn\ndef build(num_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(192, WIDTH), nn.Linear(WIDTH, num_classes))\n"
+    )
     model.write_text(text.replace("WIDTH", "8"))
     record = completed(pool, tmp_path / "runs", model=f"{model}:build", model_args={}, epochs=1)
     model.write_text(text.replace("WIDTH", "9"))

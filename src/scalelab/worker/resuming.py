@@ -44,7 +44,7 @@ def check_model(folder: Path, model: nn.Module) -> None:
     """Raises ScalelabError, before anything starts, when no checkpoint of the run is whole, or it is of another model."""
     state, _ = checkpoint.load(folder, lambda message: None)
     kept, here = state["model"], model.state_dict()
-    for name in [*kept, *here]:
+    for name in [*here, *kept]:  # the model's order: a file of tensors keeps none
         there, now = (list(tensors[name].shape) if name in tensors else None for tensors in (kept, here))
         if there != now:
             raise ScalelabError(
