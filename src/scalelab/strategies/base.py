@@ -185,6 +185,10 @@ class Strategy(ABC):
         """Seconds in which at least one collective was under way, for each of ``count`` calls of ``step``. A collective."""
         return collective_seconds(step, count)
 
+    def notes(self) -> list[str]:
+        """What a reader of the record should know of how this training is spread, such as where a model was cut."""
+        return []
+
     def unite(self) -> None:
         """Make the ranks one model again: called after the last step of an epoch, before evaluation and checkpoint."""
         return

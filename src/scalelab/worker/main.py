@@ -89,6 +89,8 @@ def open_journal(journal: Journal, mine: job.Job, world: World, start: Progress)
     record.derived = mine.derived  # --shares measured are known only now
     if mine.derived.shares:
         journal.note(f"uneven shares: {' + '.join(map(str, mine.derived.shares))} samples of each micro-batch, by replica")
+    for note in mine.strategy.notes():
+        journal.note(note)
     if mine.plan.dropped:
         journal.note(f"the last {mine.plan.dropped} of {mine.plan.samples} samples, a partial batch, are left out of each epoch")
     journal.open(start.step)
