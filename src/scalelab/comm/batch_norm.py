@@ -43,6 +43,14 @@ def per_replica(model: nn.Module, slices: tuple[int, ...]) -> nn.Module:
     return model
 
 
+def widen(model: nn.Module) -> nn.Module:
+    """Make every batch norm that is not synchronised compute with float32 statistics where its weights are bf16 or fp16."""
+    for norm in model.modules():
+        if isinstance(norm, _BatchNorm) and not isinstance(norm, _Forward) and _known(norm):
+            norm.__class__ = _derive(_WideForward, type(norm))
+    return model
+
+
 def average_buffers(model: nn.Module, group: dist.ProcessGroup | None = None) -> None:
     """Replace the floating-point buffers by their mean over the ranks, in one collective."""
     flat = flat_buffers(model)
@@ -68,9 +76,13 @@ def fill_buffers(model: nn.Module, flat: Tensor) -> None:
 def _batch_norms(model: nn.Module) -> list[_BatchNorm]:
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     for norm in norms:
-        if type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d) and not _has_activation(norm):
+        if not _known(norm):
             raise ScalelabError(f"batch norm of class {type(norm).__name__} cannot be synchronised; use --batch-norm local")
     return norms
+
+
+def _known(norm: nn.Module) -> bool:
+    return type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d) or _has_activation(norm)
 
 
 def _has_activation(norm: nn.Module) -> bool:
@@ -87,7 +99,10 @@ class _Forward:
             out = self.normalise(x)
         else:  # without running statistics, by this batch alone: an evaluation never waits for other ranks
             own = self.running_mean is None
-            out = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, own, 0.0, self.eps)
+            weight, bias = (
+                (self.weight, self.bias) if self.running_mean is None else _as(self.running_mean, self.weight, self.bias)
+            )
+            out = F.batch_norm(x, self.running_mean, self.running_var, weight, bias, own, 0.0, self.eps)
         return self.act(self.drop(out)) if _has_activation(self) else out  # type: ignore[operator]
 
     def normalise(self, x: Tensor) -> Tensor:
@@ -120,6 +135,20 @@ class _SliceForward(_Forward):
             )
         _track(self, means, variances)
         return torch.cat([F.batch_norm(s, None, None, self.weight, self.bias, True, 0.0, self.eps) for s in slices])
+
+
+class _WideForward(_Forward):
+    def normalise(self, x: Tensor) -> Tensor:
+        """Statistics and weights in float32, whatever the weights and x are."""
+        assert isinstance(self, _BatchNorm)
+        wide = x.detach().float()
+        variance, mean = torch.var_mean(wide, [0, *range(2, x.dim())], correction=1)
+        _track(self, mean, variance)
+        return F.batch_norm(x, None, None, *_as(wide, self.weight, self.bias), True, 0.0, self.eps)
+
+
+def _as(like: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    return None if weight is None else weight.to(like.dtype), None if bias is None else bias.to(like.dtype)
 
 
 def _track(norm: _BatchNorm, mean: Tensor, unbiased_variance: Tensor) -> None:

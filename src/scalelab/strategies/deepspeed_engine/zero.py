@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from scalelab import data, models
 from scalelab.batch import derive
+from scalelab.comm import batch_norm
 from scalelab.errors import NotApplicable, RunError
 from scalelab.spec import Spec
 from scalelab.strategies import degrees
@@ -57,8 +59,18 @@ class DDP(Strategy):
             raise NotApplicable("--precision fp16: this CPU does not compute in float16; use fp32, or a GPU")
         config.config(spec, derive(spec, degrees(spec), 1))
 
+    @classmethod
+    def check_model(cls, spec: Spec, model: nn.Module) -> None:
+        if unused := models.unused_parameters(model, data.load(spec, lambda _: None).shape):
+            raise NotApplicable(
+                f"parameter '{unused[0]}' has no gradient in some steps, which DeepSpeed takes for zero and still decays and moves it; "
+                "use --engine torch"
+            )
+
     def wrap(self, model: nn.Module) -> nn.Module:
-        return model
+        return (
+            model if self.spec.precision == "fp32" else batch_norm.widen(model)
+        )  # torch's own takes no half weights with wide buffers
 
     def wrap_optimizer(self, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> Optimizer:
         deepspeed, self.dtype = runtime.start(self.world.device), DTYPES[self.spec.precision]
@@ -218,6 +230,6 @@ class _Reached:
         missing, self.seen = self.names - self.seen, set()
         if missing:
             raise RunError(
-                f"parameter '{min(missing)}' had no gradient in this step: DeepSpeed would take it for zero and still decay and move "
-                "the parameter; use --engine torch"
+                f"parameter '{min(missing)}' had no gradient in this step, which DeepSpeed would take for zero and still decay and move it; "
+                "use --engine torch"
             )
