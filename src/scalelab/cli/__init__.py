@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "does it work here, what does it show? (two minutes, no download)",
     "train": "train this model with this strategy, on these workers",
     "verify": "does this strategy compute the same thing as one process would, for this model?",
+    "explain": "what does this strategy hold and send, by which formula?",
     "report": "show recorded runs as one self-contained page",
     "runs": "list, show, compare, export recorded runs",
 }

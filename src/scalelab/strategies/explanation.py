@@ -162,7 +162,7 @@ class Facts:
 
 SYMBOLS = {
     "n": "workers",
-    "m": "micro-batches of a step",
+    "m": "micro-batches a step",
     "P": "bytes of the parameters",
     "G": "bytes of the gradients of all that is trained",
     "S": "bytes of the optimizer's state",
@@ -267,7 +267,9 @@ def reduce_scatter(backend: str) -> Callable[..., Sent]:
     """The reduce-scatter of a backend. Gloo's is an all-reduce behind the name: seen in its trace, and on the wire."""
     if backend != "gloo":
         return partial(_ring, "reduce-scatter", 1)
-    return partial(_ring, "reduce-scatter", 2, note="gloo runs it as an all-reduce; with nccl half of it")
+    return partial(
+        _ring, "reduce-scatter", 2, note="gloo has none of its own and runs an all-reduce behind the name; with nccl half of it"
+    )
 
 
 def compressed(facts: Facts, when: str) -> tuple[list[Sent], list[Held], list[str]]:
@@ -320,11 +322,11 @@ def statistics(facts: Facts, stages: int = 1) -> list[Sent]:
 
 
 def backend_notes(facts: Facts) -> list[str]:
-    """What the backend does behind the names of collectives."""
+    """What the backend does behind all names."""
     return list(BACKENDS.get(facts.backend, ()))
 
 
 BACKENDS: dict[str, tuple[str, ...]] = {
-    "gloo": ("gloo has no reduce-scatter of its own: it runs an all-reduce, and each rank keeps its part (twice the bytes)",),
-    "nccl": ("nccl may take a tree instead of a ring for small messages: the same bytes in all, other ranks send them",),
+    "nccl": ("nccl may take a tree instead of a ring, for small messages: as many bytes in all, shared out otherwise",),
 }
+"""by backend; what it does behind the name of one collective stands with that"""
