@@ -16,8 +16,9 @@ from scalelab.record.schema import Failure
 
 ECHOES = (
     "connection closed", "connection reset", "connection was likely closed", "broken pipe", "nccl error", "remote process exited",
+    "horovod has been shut down",
 )  # fmt: skip
-"""how gloo, NCCL and the store say, in lower case, that another rank went away"""
+"""how gloo, NCCL, Horovod and the store say, in lower case, that another rank went away"""
 
 
 @dataclass(frozen=True)

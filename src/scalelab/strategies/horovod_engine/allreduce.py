@@ -35,11 +35,14 @@ def begin(value: Tensor, name: str) -> int:
     return handle
 
 
-def wait(handle: int) -> None:
-    """Until the average is there. Raises RunError when a rank is gone or hangs."""
+def wait(handle: int, timeout: float) -> None:
+    """Until the average is there. Raises RunError when a rank is gone, or did not hand in its part for ``timeout`` seconds."""
     if handle == NOTHING_SENT:
         return
+    patience = time.monotonic() + timeout  # Horovod itself only warns, while the silent rank's thread is alive
     while not hvd.poll(handle):
+        if time.monotonic() > patience:
+            raise RunError(f"a worker has not handed in its gradients for {timeout:g} seconds (--timeout)")
         time.sleep(WAIT)
     try:
         hvd.synchronize(handle)

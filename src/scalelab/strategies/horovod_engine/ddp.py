@@ -76,7 +76,7 @@ class DDP(Strategy):
                 self._hand_over(name, parameter.grad)
         self._hand_over("had a gradient", had)
         for handle, value, wire in self.handed.values():
-            allreduce.wait(handle)
+            allreduce.wait(handle, self.spec.timeout)
             if wire.data_ptr() != value.data_ptr():
                 value.copy_(wire)
         self.handed.clear()

@@ -35,7 +35,7 @@ def meet(world: World, timeout: float, traced: bool) -> None:
     if traced:
         os.environ["HOROVOD_TIMELINE"] = "DYNAMIC"
     os.environ.setdefault("HOROVOD_CYCLE_TIME", CYCLE_TIME)
-    os.environ["HOROVOD_STALL_SHUTDOWN_TIME_SECONDS"] = os.environ["HOROVOD_GLOO_TIMEOUT_SECONDS"] = str(max(1, round(timeout)))
+    os.environ["HOROVOD_GLOO_TIMEOUT_SECONDS"] = str(max(1, round(timeout)))
     if hvd.mpi_built() and any(name in os.environ for name in BY_MPI):
         os.environ["HOROVOD_CONTROLLER"] = os.environ["HOROVOD_CPU_OPERATIONS"] = "mpi"
         _init(world)
