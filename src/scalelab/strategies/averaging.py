@@ -15,8 +15,8 @@ BUCKET = 25 * 2**20
 def average_gradients(parameters: Iterable[nn.Parameter], group: dist.ProcessGroup | None) -> None:
     """Replace each gradient by its mean over the ranks of ``group``, which hold the same parameters in the same order.
 
-    One all-reduce a bucket, all under way at once. Each bucket carries a number a parameter besides: on how many ranks it has a gradient. One
-    without counts as zero, and stays without where no rank has any, as in one process.
+    One all-reduce a bucket, all under way at once. Each bucket carries a number a parameter besides: on how many ranks it has a
+    gradient. One without counts as zero, and stays without where no rank has any, as in one process.
     """
     size = dist.get_world_size(group)
     if size == 1:

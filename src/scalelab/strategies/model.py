@@ -43,11 +43,11 @@ class Model(Staged):
             if piece.outgoing is None:
                 loss = self.loss(out, labels)
         if piece.outgoing is None:
-            (loss * scale).backward()  # type: ignore[no-untyped-call]
+            (loss * scale).backward()
         else:
             self.relay.send(piece, out)
             if piece.outgoing.requires_grad:
-                out.backward(self.relay.receive_gradient(piece))  # type: ignore[no-untyped-call]
+                out.backward(self.relay.receive_gradient(piece))
         if piece.incoming is not None and piece.incoming.requires_grad:
             self.relay.send_gradient(piece, arrived)
         return loss.detach()

@@ -32,7 +32,7 @@ GOLDEN = 0x9E3779B97F4A7C15
 class Staged(Strategy):
     """One rank's stages of a model. Rank s of P in its replica has the stages s, s + P, …: ``chunks(spec)`` of them.
 
-    Stages are not wrapped: the gradients are averaged over the replicas when all micro-batches are through. With one stage that is all there is.
+    Stages are not wrapped: gradients are averaged over the replicas when all micro-batches are through. With one stage nothing else is.
     """
 
     options: ClassVar[frozenset[str]] = frozenset({"split"})
@@ -84,10 +84,8 @@ class Staged(Strategy):
             values = cut.example(traces[False], _images(model, 2, self.recipe.shape))
         cuts = cut.with_one_tensor(cut.find(traces), values, False)
         total = self.chunks(self.spec) * self.world.stages
-        if self.spec.split is not None:
-            chosen = cut.at(self.spec.split, cuts, total, model)
-        else:
-            chosen = self._measured(model, traces, cuts, total)
+        split = self.spec.split
+        chosen = self._measured(model, traces, cuts, total) if split is None else cut.at(split, cuts, total, model)
         self.split = [cuts[index].name for index in chosen]
         if self.world.first:
             print(f"{total} stages; a new one begins at {', '.join(self.split)}", file=sys.stderr)
@@ -220,21 +218,26 @@ def _checked(model: nn.Module, traces: Traces, shape: Shape) -> list[Cut]:
     They do where the forward decides by values, or keeps count of its calls.
     """
     cuts, images = cut.find(traces), _images(model, 2, shape)
-    buffers = [buffer.clone() for buffer in model.buffers()]
     shapes = []
     for mode in cut.MODES:
-        with torch.random.fork_rng(), torch.no_grad(), evaluating(model):
-            model.train(mode)
-            torch.manual_seed(0)
+        with _unchanged(model, mode), torch.no_grad():
             expected = model(images)
-            for buffer, before in zip(model.buffers(), buffers, strict=True):
-                buffer.copy_(before)
-            torch.manual_seed(0)
+        with _unchanged(model, mode):
             values = cut.example(traces[mode], images)
         if not torch.equal(expected, values[traces[mode].nodes[-1]]):
             raise tracing.Untraceable("its operations depend on values or on earlier calls")
         cuts = cut.with_one_tensor(cuts, values, mode)
         shapes.append({id(c): values[c.value[mode]].shape for c in cuts})
+    return [c for c in cuts if shapes[0][id(c)] == shapes[1][id(c)]]
+
+
+@contextmanager
+def _unchanged(model: nn.Module, training: bool) -> Iterator[None]:
+    """``model`` in one mode, with always the same random numbers; its buffers are put back."""
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    with torch.random.fork_rng(devices=[]), evaluating(model):
+        torch.manual_seed(0)
+        model.train(training)
+        yield
     for buffer, before in zip(model.buffers(), buffers, strict=True):
         buffer.copy_(before)
-    return [c for c in cuts if shapes[0][id(c)] == shapes[1][id(c)]]
