@@ -18,7 +18,7 @@ def on_one_device(rows: Sequence[Prepared]) -> list[Prepared]:
 
     Decided row by row, a machine with one GPU would compare one process on it with two on the CPU.
     """
-    workers = max(row.spec.workers for row in rows)
+    workers = max((row.spec.workers for row in rows), default=1)
     device = "cuda" if all(row.devices >= workers for row in rows) else "cpu"
     return [_on(row, device) if row.spec.device == "auto" else row for row in rows]
 
