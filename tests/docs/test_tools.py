@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -145,3 +146,28 @@ def test_a_report_has_its_picture(runs: Path, command: Command, tmp_path: Path) 
 
 def test_the_picture_in_the_readme_is_small() -> None:
     assert os.path.getsize(ROOT / "docs" / "images" / "report.png") <= 400_000
+
+
+def test_the_gpu_benchmark_runs_on_a_cpu_too_and_replaces_only_its_results(tmp_path: Path) -> None:
+    page = tmp_path / "gpu.md"
+    page.write_text((ROOT / "docs" / "gpu.md").read_text())
+    words = "--device cpu --rounds 1 --steps 6 --only zero3 --set model=basic_cnn data=digits train_limit=256 batch=32 --write"
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *words.split(), str(page)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| zero3 | " in page.read_text()
+    assert "None yet" not in page.read_text()
+    assert page.read_text().startswith("# On a GPU\n\nWith one CUDA device")
+    assert page.read_text().count("<!-- results: ") == 1
+
+
+def test_the_gpu_benchmark_says_when_there_is_no_gpu() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("here is a GPU")
+    done = subprocess.run([sys.executable, str(ROOT / "benchmarks" / "gpu.py")], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "use --device cpu" in done.stderr
