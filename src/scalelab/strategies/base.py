@@ -289,10 +289,15 @@ def _whole(value: Any) -> Any:
 
 
 def _part(value: Any, parameter: Tensor) -> Any:
-    """This rank's part of a whole slot: cut as the parameter is, where it has the parameter's shape."""
-    if isinstance(parameter, DTensor) and isinstance(value, Tensor) and value.shape == parameter.shape:
+    """This rank's part of a whole slot: cut and laid out in memory as the parameter is, where it has the parameter's shape.
+
+    An optimizer may sum over a slot (LAMB's norms), and a sum's bits depend on the layout.
+    """
+    if not isinstance(value, Tensor) or value.shape != parameter.shape:
+        return value
+    if isinstance(parameter, DTensor):
         return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
-    return value
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value) if value.dim() else value
 
 
 def local_part(value: Tensor) -> Tensor:
