@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+NHWC, NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+"""orders of axes: what travels of a channels-last activation, and back"""
 AXES = 8
 """a header has room for so many axes"""
 
@@ -45,7 +47,7 @@ def of(activation: Tensor) -> Crossing:
     last = (
         activation.dim() == 4 and not activation.is_contiguous() and activation.is_contiguous(memory_format=torch.channels_last)
     )
-    shape = tuple(activation.permute(0, 2, 3, 1).shape if last else activation.shape)
+    shape = tuple(activation.permute(NHWC).shape if last else activation.shape)
     return Crossing(shape, activation.dtype, last, activation.requires_grad)
 
 
@@ -56,27 +58,37 @@ def plain(activation: Tensor) -> Crossing:
 
 def leaving(activation: Tensor, crossing: Crossing) -> Tensor:
     """``activation`` as it travels: contiguous."""
-    return (activation.permute(0, 2, 3, 1) if crossing.channels_last else activation).contiguous()
+    return _Turn.apply(activation, NHWC if crossing.channels_last else None)  # type: ignore[no-any-return]
 
 
 def entering(arrived: Tensor, crossing: Crossing) -> Tensor:
     """The activation that arrived. Its gradient is made contiguous, for it travels too."""
-    return _Enter.apply(arrived, crossing.channels_last)  # type: ignore[no-any-return]
+    return _Turn.apply(arrived, NCHW if crossing.channels_last else None)  # type: ignore[no-any-return]
 
 
-class _Enter(torch.autograd.Function):
-    """In the same memory as its input, but no view of it: the stage may begin with an operation in place (ReLU), which a leaf forbids."""
+class _Turn(torch.autograd.Function):
+    """The axes in another order, in the same memory, and yet no view of the input.
+
+    A stage may begin with an operation in place (ReLU), which autograd forbids on a leaf and its views; torch's zero-bubble schedule
+    detaches a stage's output in place, which is forbidden for any view. Towards the wire, values and gradients are made contiguous.
+    """
 
     @staticmethod
-    def forward(ctx: Any, arrived: Tensor, channels_last: bool) -> Tensor:
-        ctx.channels_last = channels_last
-        values = arrived.detach().permute(0, 3, 1, 2) if channels_last else arrived.detach()
+    def forward(ctx: Any, x: Tensor, order: tuple[int, ...] | None) -> Tensor:
+        ctx.back = NHWC if order == NCHW else NCHW if order == NHWC else None
+        values = _turned(x.detach(), order)
         return values.new_empty(0).set_(values.untyped_storage(), values.storage_offset(), values.shape, values.stride())  # type: ignore[call-overload]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        return (gradient.permute(0, 2, 3, 1) if ctx.channels_last else gradient).contiguous(), None
+        return _turned(gradient, ctx.back), None
+
+
+def _turned(x: Tensor, order: tuple[int, ...] | None) -> Tensor:
+    if order == NCHW:
+        return x.permute(NCHW)  # an activation, channels-last
+    return (x.permute(NHWC) if order == NHWC else x).contiguous()
 
 
 def tell(crossing: Crossing, to: int, group: dist.ProcessGroup, device: torch.device) -> None:

@@ -126,7 +126,8 @@ class Pipeline(Staged):
             )
             for piece in pieces
         ]
-        return kind(stages if order.chunks > 1 else stages[0], count, self._scaled_loss(count), scale_grads=False)
+        held: Any = stages if order.chunks > 1 else stages[0]
+        return kind(held, count, self._scaled_loss(count), scale_grads=False)
 
     def _scaled_loss(self, count: int) -> Callable[[Tensor, Tensor], Tensor]:
         """Of a micro-batch: its part of the step's mean."""
