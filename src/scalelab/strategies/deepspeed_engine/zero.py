@@ -17,14 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from scalelab import data, models
-from scalelab.batch import derive
 from scalelab.comm import batch_norm
-from scalelab.errors import NotApplicable, RunError
+from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
-from scalelab.strategies import degrees
 from scalelab.strategies.base import Batch, Strategy
-from scalelab.strategies.deepspeed_engine import config, masters, runtime
+from scalelab.strategies.deepspeed_engine import masters, runtime, starting
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """of the weights that forward passes compute with, by ``--precision``"""
@@ -48,24 +45,11 @@ class DDP(Strategy):
             raise NotApplicable(
                 f"--offload {spec.offload}: --strategy {spec.strategy} has {', '.join(cls.offloads)}; all needs zero3"
             )
-        if spec.shard not in (None, spec.workers):
-            raise NotApplicable(
-                f"--shard {spec.shard}: --engine deepspeed shards over all workers; leave it out, or use --engine torch"
-            )
-        if spec.compile:
-            raise NotApplicable("--compile: --engine deepspeed is not verified with it; leave it out, or use --engine torch")
-        cuda = spec.device != "cpu" and torch.cuda.device_count() >= spec.workers
-        if spec.precision == "fp16" and not runtime.computes_half("cuda" if cuda else "cpu"):
-            raise NotApplicable("--precision fp16: this CPU does not compute in float16; use fp32, or a GPU")
-        config.config(spec, derive(spec, degrees(spec), 1))
+        starting.check(spec)
 
     @classmethod
-    def check_model(cls, spec: Spec, model: nn.Module) -> None:
-        if unused := models.unused_parameters(model, data.load(spec, lambda _: None).shape):
-            raise NotApplicable(
-                f"parameter '{unused[0]}' has no gradient in some steps, which DeepSpeed takes for zero and still decays and moves it; "
-                "use --engine torch"
-            )
+    def check_shape(cls, spec: Spec, model: nn.Module, shape: tuple[int, int, int]) -> None:
+        starting.check_unused(spec, model, shape)
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return (
@@ -73,12 +57,11 @@ class DDP(Strategy):
         )  # torch's own takes no half weights with wide buffers
 
     def wrap_optimizer(self, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> Optimizer:
-        deepspeed, self.dtype = runtime.start(self.world.device), DTYPES[self.spec.precision]
         optimizer = make([p for p in self.module.parameters() if p.requires_grad])
-        settings = config.config(self.spec, derive(self.spec, degrees(self.spec), 1))
-        self.engine, *_ = deepspeed.initialize(model=self.module, optimizer=optimizer, config=settings, dist_init_required=False)
+        self.dtype = DTYPES[self.spec.precision]
+        self.engine = starting.initialize(self.module, optimizer, self.spec, self.world.device)
         self.parts = masters.parts(self.module, self.engine.optimizer, self.stage)
-        self.reached = _Reached(self.module)
+        self.reached = starting.Reached(self.module)
         return optimizer
 
     def step(self, micro_batches: Sequence[Batch]) -> Tensor:
@@ -213,23 +196,3 @@ class Zero3(Zero1):
 
     def replicated(self) -> list[Tensor]:
         return []
-
-
-class _Reached:
-    """Which parameters had a gradient in this step. DeepSpeed takes a missing one for zero, and would decay and move the parameter."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.names = {name for name, p in module.named_parameters() if p.requires_grad}
-        self.seen: set[str] = set()
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(lambda _, name=name: self.seen.add(name))
-
-    def all_or_raise(self) -> None:
-        """Raises RunError for a parameter without a gradient since the last call."""
-        missing, self.seen = self.names - self.seen, set()
-        if missing:
-            raise RunError(
-                f"parameter '{min(missing)}' had no gradient in this step, which DeepSpeed would take for zero and still decay and move it; "
-                "use --engine torch"
-            )
