@@ -58,8 +58,25 @@ class Communication(msgspec.Struct, frozen=True, kw_only=True):
     hidden: Figure
 
 
+class Tensors(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes of the tensors alive when they are most in a step, of the worker with most; ``per_worker``: each one's sum."""
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    activations: int
+    other: int
+    most_activations: int
+    """of the same worker, when they are most: at the end of a forward pass"""
+    per_worker: list[int] = []
+
+
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes. ``peak`` is over the workers (n workers); the categories are of the largest worker."""
+    """Bytes. ``peak`` is over the workers (n workers); the categories are of the largest worker.
+
+    ``parameters``, ``gradients`` and ``optimizer`` are a worker's own part, as it lies between steps (gradients: while there are any);
+    ``tensors`` is what a step holds at its peak.
+    """
 
     peak: Figure
     baseline: int | None = None
@@ -68,6 +85,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     gradients: int | None = None
     optimizer: int | None = None
     per_worker: list[int] = []
+    tensors: Tensors | None = None
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):

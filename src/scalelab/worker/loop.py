@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from scalelab.comm.batch_norm import average_buffers
 from scalelab.comm.instruments import UnknownCollective
 from scalelab.errors import RunError
+from scalelab.measure import memory
 from scalelab.measure.clock import clock
 from scalelab.optim.schedules import learning_rate
 from scalelab.record.schema import Epoch, Step
@@ -25,21 +26,30 @@ from scalelab.worker.evaluate import evaluate
 from scalelab.worker.job import Job
 from scalelab.worker.journal import Journal
 from scalelab.worker.meter import Measured, Meter, gather
-from scalelab.worker.probe import Readings, measure
+from scalelab.worker.probe import Readings, held, measure
 from scalelab.worker.resuming import own_statistics
 
 EVALUATION_BATCH = 256
 """samples of a forward pass in evaluation, on each rank; training's micro-batch where that is larger"""
 
 
-def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> Readings | None:
-    """Train from ``start`` to the plan's end, or until the spec says enough; what was read of communication.
+@dataclass(frozen=True)
+class Probed:
+    """What probe steps found on this rank: communication; tensor bytes by category; the process's peak memory before they ran."""
+
+    readings: Readings | None = None
+    tensors: dict[str, int] | None = None
+    peak: int | None = None
+
+
+def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> Probed:
+    """Train from ``start`` to the plan's end, or until the spec says enough; what was probed on the way.
 
     ``journal`` is there on the first rank only.
     """
     spec, plan = job.spec, job.plan
-    progress, readings = start, None
-    probing = spec.probe_steps > 0 and job.world.size > 1 and not spec.compile
+    progress, probed = start, Probed()
+    probing = spec.probe_steps > 0 and not spec.compile
     meter = Meter(job.world, job.strategy.loss_weight, lambda measured: write_steps(job, journal, measured))
     while progress.step < plan.total_steps:
         began, first = time.perf_counter(), progress.step
@@ -61,10 +71,10 @@ def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> R
             save_checkpoint(job, folder, progress, own, best)
         if probing:
             probing = False  # once, after the first epoch is safe
-            readings = probe(job, journal, endless(job, first, stop))
+            probed = probe(job, journal, endless(job, first, stop))
         if enough(job, journal, progress):
             break
-    return readings
+    return probed
 
 
 def train_steps(job: Job, meter: Meter, start: int, stop: int) -> None:
@@ -118,8 +128,14 @@ def endless(job: Job, start: int, stop: int) -> Iterator[list[Batch]]:
         yield from job.batches(start, stop)
 
 
-def probe(job: Job, journal: Journal | None, batches: Iterator[list[Batch]]) -> Readings | None:
-    """What communication costs a step; None where the strategy uses a collective that the instruments don't know."""
+def probe(job: Job, journal: Journal | None, batches: Iterator[list[Batch]]) -> Probed:
+    """What a step holds, and what communication costs it; no readings where the strategy uses a collective that is not known."""
+    peak = memory.peak(job.world.device)  # the probes' snapshots are no part of a training
+    tensors = held(job.strategy, batches)
+    return Probed(_readings(job, journal, batches) if job.world.size > 1 else None, tensors, peak)
+
+
+def _readings(job: Job, journal: Journal | None, batches: Iterator[list[Batch]]) -> Readings | None:
     try:
         readings = measure(job.strategy, job.world, batches, job.spec.probe_steps)
     except UnknownCollective as error:  # on all ranks alike: they run the same steps

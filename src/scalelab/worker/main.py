@@ -69,11 +69,11 @@ def run(spec: Spec, derived: Derived, folder: Path) -> None:
     gc.collect()
     gc.freeze()  # what is here stays: the collector need not look at a million objects in the middle of a step
     began = time.perf_counter()
-    readings = train(mine, folder, journal, start)
+    probed = train(mine, folder, journal, start)
     seconds = time.perf_counter() - began
-    facts = summary.of_rank(mine)
+    facts = summary.of_rank(mine, probed)
     if journal is not None:
-        summary.conclude(journal, mine, facts, readings, seconds)
+        summary.conclude(journal, mine, facts, probed.readings, seconds)
     mine.strategy.close()
     leave()
 

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from scalelab.comm.instruments import CommunicationOff, CountBytes
 from scalelab.comm.world import World, subgroup
+from scalelab.measure import tensors
 from scalelab.measure.clock import clock
 from scalelab.strategies.base import Batch, Strategy
 from scalelab.worker.meter import gather
@@ -38,6 +39,15 @@ class _PassThrough(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         return func(*args, **(kwargs or {}))
+
+
+def held(strategy: Strategy, batches: Iterator[Sequence[Batch]]) -> dict[str, int]:
+    """Tensor bytes of this rank at the peak of a step, by category. A collective; nothing is trained."""
+    restore = strategy.snapshot()
+    try:
+        return tensors.largest(strategy.module, strategy.local_optimizer, lambda: strategy.step(next(batches)))
+    finally:
+        restore()
 
 
 def measure(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]], pairs: int) -> Readings:

@@ -9,12 +9,13 @@ import msgspec
 import torch
 
 from scalelab.comm.instruments import METHOD as COMMUNICATION_METHOD
-from scalelab.measure import memory
+from scalelab.measure import memory, tensors
 from scalelab.measure.statistics import absent, blocks, difference, figure
 from scalelab.record.export import steps_parquet
-from scalelab.record.schema import Communication, Figure, Memory
+from scalelab.record.schema import Communication, Figure, Memory, Tensors
 from scalelab.worker.job import Job
 from scalelab.worker.journal import Journal
+from scalelab.worker.loop import Probed
 from scalelab.worker.meter import gather
 from scalelab.worker.probe import Readings
 
@@ -47,19 +48,24 @@ class RankFacts:
     peaks: list[int]
     baselines: list[int]
     categories: dict[str, list[int]]
+    tensors: dict[str, list[int]]
+    """by category at the peak of a probe step; empty when none was probed"""
     drift: float
 
 
-def of_rank(job: Job) -> RankFacts:
+def of_rank(job: Job, probed: Probed) -> RankFacts:
     """Gather what each rank knows. A collective."""
     held = job.strategy.memory()
     checksum = sum(float(v.double().abs().sum()) for v in job.strategy.replicated())
-    numbers = [float(memory.peak(job.world.device) or -1), float(job.baseline), *(float(held[c]) for c in CATEGORIES), checksum]
-    table = gather(torch.tensor(numbers, dtype=torch.float64, device=job.world.device), job.world)
+    known = dict.fromkeys((*tensors.CATEGORIES, tensors.MOST_SAVED), -1) if probed.tensors is None else probed.tensors
+    numbers = [probed.peak or memory.peak(job.world.device) or -1, job.baseline, *(held[c] for c in CATEGORIES), *known.values()]
+    table = gather(torch.tensor([*numbers, checksum], dtype=torch.float64, device=job.world.device), job.world)
     columns = [[int(v) for v in column] for column in table[:, :-1].T.tolist()]
+    split = 2 + len(CATEGORIES)
+    at_peak = {} if probed.tensors is None else dict(zip(known, columns[split:], strict=True))
     sums = table[:, -1].view(job.world.replicas, job.world.stages)  # replicas hold the same, stages do not
     drift = float(((sums - sums[0]).abs() / sums[0].abs().clamp_min(1e-300)).max())
-    return RankFacts(columns[0], columns[1], dict(zip(CATEGORIES, columns[2:], strict=True)), drift)
+    return RankFacts(columns[0], columns[1], dict(zip(CATEGORIES, columns[2:split], strict=True)), at_peak, drift)
 
 
 def conclude(journal: Journal, job: Job, facts: RankFacts, readings: Readings | None, seconds: float) -> None:
@@ -68,7 +74,8 @@ def conclude(journal: Journal, job: Job, facts: RankFacts, readings: Readings | 
     record.memory_bytes = _memory(facts)
     record.communication_seconds, record.bytes_sent = _communication(job, readings)
     record.compute_seconds = _compute(journal, job, readings)
-    record.method = {**METHOD, "memory_bytes": memory.METHOD[job.world.device.type], **job.strategy.method}
+    measured = {"memory_bytes": memory.METHOD[job.world.device.type], "memory_bytes.tensors": tensors.METHOD}
+    record.method = {**METHOD, **measured, **job.strategy.method}
     record.seconds = (record.seconds or 0.0) + seconds
     if facts.drift > 0:
         journal.note(f"the ranks' parameters differ by {facts.drift:.1e} at the end: they should be equal")
@@ -84,8 +91,18 @@ def _memory(facts: RankFacts) -> Memory:
         peak=peak,
         baseline=max(facts.baselines),
         per_worker=facts.peaks if known else [],
+        tensors=_tensors(facts),
         **{c: max(facts.categories[c]) for c in CATEGORIES},
     )
+
+
+def _tensors(facts: RankFacts) -> Tensors | None:
+    """Of the worker with most."""
+    if not facts.tensors:
+        return None
+    totals = [sum(values) for values in zip(*(facts.tensors[name] for name in tensors.CATEGORIES), strict=True)]
+    most = totals.index(max(totals))
+    return Tensors(per_worker=totals, **{name: values[most] for name, values in facts.tensors.items()})
 
 
 def _communication(job: Job, readings: Readings | None) -> tuple[Communication, Figure]:
