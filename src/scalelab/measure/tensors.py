@@ -23,10 +23,13 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 CATEGORIES = ("parameters", "gradients", "optimizer", "activations", "other")
 MOST_SAVED = "most_activations"
+BUFFER = "buffer"
+"""saved for the backward pass too (batch norm's statistics), but no activation: counted as other"""
 METHOD = (
     "bytes of all tensor storages alive when they were most, in a probe step on a snapshot that is restored, by what they are for: "
     "parameters (gathered ones too), gradients (unsharded ones and buckets too), optimizer state, activations (saved for the backward "
-    "pass), other (inputs, buffers, what is on its way); of the worker with most; what kernels take inside is not in it; most_activations: at the moment when those were most"
+    "pass), other (inputs, buffers, what is on its way); of the worker with most; what kernels take inside is not in it; "
+    "most_activations: of that worker, at the moment when they were most"
 )
 
 
@@ -39,17 +42,14 @@ class _Life:
 
 @dataclass
 class Tracker:
-    """Follows storages through steps; ``peak`` is of those since ``begin``."""
+    """Follows storages through steps, and keeps those of the moment at which they were most, while ``weighing``."""
 
     lives: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
     saved: WeakIdKeyDictionary = field(default_factory=WeakIdKeyDictionary)
     total: int = 0
     at_peak: list[tuple[_Life, int]] = field(default_factory=list)
     most_saved: int = 0
-
-    def begin(self) -> None:
-        """Forget the peaks, not the storages."""
-        self.total, self.at_peak, self.most_saved = 0, [], 0
+    weighing: bool = False
 
     def see(self, values: Iterable[Any], purpose: str = "other") -> None:
         """Note the storages of tensors; the first purpose that is said of one stays."""
@@ -77,7 +77,9 @@ class Tracker:
 
     def by_category(self) -> dict[str, int]:
         """Bytes at the peak, and of the activations at theirs."""
-        found = {name: sum(size for life, size in self.at_peak if life.purpose == name) for name in CATEGORIES}
+        found = dict.fromkeys(CATEGORIES, 0)
+        for life, size in self.at_peak:
+            found["other" if life.purpose == BUFFER else life.purpose] += size
         return {**found, MOST_SAVED: self.most_saved}
 
 
@@ -91,7 +93,8 @@ class _Watch(TorchDispatchMode):
             return NotImplemented  # it calls again with what this rank holds
         result = func(*args, **(kwargs or {}))
         self.tracker.see(tree_leaves((args, kwargs, result)))
-        self.tracker.weigh()
+        if self.tracker.weighing:
+            self.tracker.weigh()
         return result
 
 
@@ -102,10 +105,10 @@ def largest(module: nn.Module, optimizer: Optimizer, step: Callable[[], Any]) ->
     """
     tracker = Tracker()
     tracker.see(module.parameters(), "parameters")
-    tracker.see(module.buffers())
+    tracker.see(module.buffers(), BUFFER)
     with _labels(tracker, module, optimizer), _Watch(tracker):
-        for _ in range(2):
-            tracker.begin()
+        for tracker.weighing in (False, True):
+            tracker.most_saved = 0
             step()
             _see_state(tracker, optimizer)
     return tracker.by_category()
