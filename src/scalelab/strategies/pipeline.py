@@ -113,6 +113,9 @@ class Pipeline(Staged):
         assert self.relay is not None, "the model is cut"
         order = ORDERS[self.spec.pipeline_schedule]
         kind = ScheduleGPipe if order.kind is Schedule1F1B and count < self.world.stages else order.kind
+        always = (
+            order.kind is ScheduleInterleavedZeroBubble
+        )  # it finds weights only on the way to an input that requires a gradient
         outputs = torch.empty(len(images), self.recipe.classes, dtype=images.dtype, device="meta", requires_grad=True)
         stages = [
             PipelineStage(
@@ -120,8 +123,8 @@ class Pipeline(Staged):
                 piece.number,
                 self.relay.total,
                 self.world.device,
-                input_args=_meta(piece.incoming) if piece.incoming else images.to("meta"),
-                output_args=_meta(piece.outgoing) if piece.outgoing else outputs,
+                input_args=_meta(piece.incoming, always) if piece.incoming else images.to("meta"),
+                output_args=_meta(piece.outgoing, always) if piece.outgoing else outputs,
                 group=self.world.along,
             )
             for piece in pieces
@@ -153,6 +156,6 @@ class _Travelling(nn.Module):
             return out
 
 
-def _meta(crossing: Crossing) -> Tensor:
-    """A tensor without values like those that travel."""
-    return torch.empty(crossing.shape, dtype=crossing.dtype, device="meta").requires_grad_(crossing.requires_grad)
+def _meta(crossing: Crossing, always: bool) -> Tensor:
+    """A tensor without values like those that travel; gradients come back where layers before are trained, or ``always``."""
+    return torch.empty(crossing.shape, dtype=crossing.dtype, device="meta", requires_grad=always or crossing.requires_grad)
