@@ -36,8 +36,10 @@ def wire_factor(operator: str, backend: str, n: int) -> float:
 
     Ring algorithms (Patarasuk & Yuan 2009; nccl-tests' PERFORMANCE.md): all-reduce 2(n-1)/n, all-gather and reduce-scatter (n-1)/n,
     broadcast and the like 1/n·(n-1): one copy leaves for each rank but the root, the mean over ranks. Gloo's
-    reduce-scatter is an all-reduce (seen in its trace), and is counted as one.
+    reduce-scatter is an all-reduce (seen in its trace), and is counted as one. What is sent point to point leaves once.
     """
+    if operator in ("send", "recv_", "recv_any_source_"):
+        return float(operator == "send")  # between two ranks, however large the group
     ring = (n - 1) / n
     if "allreduce" in operator or "all_reduce" in operator:
         return 2 * ring
