@@ -53,6 +53,8 @@ ELSEWHERE = {
 }
 """sections about what a training here says in another way, and how"""
 
+BUCKET = 6_553_600
+"""elements reduced or gathered at once: 25 MiB of float32, as torch's DDP does; DeepSpeed's default would allocate 2 GB on every rank"""
 ALIASES = {"bfloat16": "bf16"}
 AUTO = "auto"
 """a value that other trainers fill in; here it means what the spec says, or DeepSpeed's default"""
@@ -75,6 +77,8 @@ def generated(spec: Spec, derived: Derived) -> dict[str, Any]:
         "gradient_clipping": 0.0,
         "zero_optimization": {
             "stage": STAGES[spec.strategy],
+            "reduce_bucket_size": BUCKET,
+            "allgather_bucket_size": BUCKET,
             "offload_optimizer": {"device": "cpu" if "optimizer" in offloaded else "none"},
             "offload_param": {"device": "cpu" if "param" in offloaded else "none"},
         },

@@ -1,10 +1,10 @@
 """DeepSpeed's ZeRO (Rajbhandari et al. 2020): stage 0 is ddp, stages 1 to 3 shard optimizer state, gradients and parameters.
 
 moves: gradients; from stage 1 on also the parameters
-when:  ddp and zero1: gradients in one piece after the backward pass of the last micro-batch; zero2, zero3: in buckets during each
-       backward pass. Parameters: after the optimizer step (zero1, zero2), or before each block's forward and backward pass (zero3)
-bytes: each of n ranks sends 2(n-1)/n · P a step for ddp and 3(n-1)/n · P for the others: stages 1 and 2 all-reduce or reduce gradients
-       and gather parameters; stage 3 gathers parameters and reduce-scatters gradients (with gloo an all-reduce), P being their bytes
+when:  gradients of ddp and zero1 after the last micro-batch's backward pass, of zero2 and zero3 in buckets during each; parameters after
+       the optimizer step (zero1, zero2), or before each forward pass, kept until its backward pass ends (zero3, up to 1e9 elements)
+bytes: P being the gradients' bytes, each of n ranks sends 2(n-1)/n · P for the gradients, all-reduced (zero3 reduce-scatters: half of it,
+       but with gloo as much), zero2 and zero3 at each micro-batch; and (n-1)/n · P for the parameters, zero3 at each micro-batch
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from scalelab.comm import batch_norm
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Batch, Strategy
-from scalelab.strategies.deepspeed_engine import masters, runtime, starting
+from scalelab.strategies.deepspeed_engine import formulas, masters, runtime, starting
+from scalelab.strategies.explanation import Explanation, Facts
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """of the weights that forward passes compute with, by ``--precision``"""
@@ -50,6 +51,10 @@ class DDP(Strategy):
     @classmethod
     def check_shape(cls, spec: Spec, model: nn.Module, shape: tuple[int, int, int]) -> None:
         starting.check_unused(spec, model, shape)
+
+    @classmethod
+    def explain(cls, facts: Facts) -> Explanation:
+        return formulas.explain(facts, cls.stage)
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return (
@@ -188,6 +193,11 @@ class Zero3(Zero1):
     def local(self) -> Iterator[tuple[str, Tensor]]:
         for name, parameter in self.module.named_parameters():
             yield name, parameter.ds_tensor.data  # type: ignore[attr-defined]
+
+    def memory(self) -> dict[str, int]:
+        held = super().memory()
+        held["parameters"] += sum(p.data.nbytes for p in self.module.parameters())  # small ones stay whole beside their shards
+        return held
 
     def settle(self) -> None:
         whole = [p for p in self.module.parameters() if p.data.numel()]
