@@ -24,7 +24,8 @@ bench: setup  ## scalelab against its peers; CIFAR10_DIR names the data
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-bench.lock
 	$(BIN)/python benchmarks/trainer.py --data-dir "$(CIFAR10_DIR)" --write docs/benchmarks.md
 
-engines: setup  ## the optional engines: Horovod is built from source once (minutes), its wheel kept in ~/.cache/scalelab
+engines: setup  ## the optional engines: DeepSpeed; Horovod is built from source once (minutes), its wheel kept in ~/.cache/scalelab
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes --no-build-isolation -r requirements-deepspeed.lock
 	UV="$(UV)" $(BIN)/python tools/build-horovod
 
 clean:
