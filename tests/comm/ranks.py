@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
-from functools import wraps
 
 import pytest
 import torch
@@ -14,24 +12,7 @@ from torch import Tensor, nn
 
 from scalelab.comm import batch_norm
 from scalelab.comm.instruments import CommunicationOff, CountBytes, UnknownCollective, collective_seconds
-
-Body = Callable[[int, int], None]
-
-
-def joined(body: Body) -> Callable[[str, str, str], None]:
-    """Join the ranks around ``body(rank, size)``."""
-
-    @wraps(body)
-    def run(store: str, rank: str, size: str) -> None:
-        torch.set_num_threads(1)
-        file = dist.FileStore(store, int(size))
-        dist.init_process_group("gloo", store=file, rank=int(rank), world_size=int(size), timeout=timedelta(seconds=60))
-        body(int(rank), int(size))
-        dist.barrier()
-        dist.destroy_process_group()
-
-    return run
-
+from tests.joined import joined
 
 NORMS: list[Callable[[], tuple[nn.Module, tuple[int, ...]]]] = [
     lambda: (nn.BatchNorm2d(3), (3, 4, 4)),

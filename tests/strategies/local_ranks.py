@@ -18,7 +18,7 @@ from scalelab.comm.world import World, subgroup
 from scalelab.spec import Spec
 from scalelab.strategies.base import Recipe
 from scalelab.strategies.local_sgd import LocalSGD
-from tests.comm.ranks import joined
+from tests.joined import joined
 
 STEPS = 7
 """two synchronisations of H = 3, and one local step more"""
