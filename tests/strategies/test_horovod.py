@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import textwrap
 import time
@@ -13,8 +14,9 @@ import pytest
 from scalelab import strategies
 from scalelab.errors import NotApplicable
 from scalelab.launch.pool import Pool
+from tests.conftest import Command
 from tests.support import missing
-from tests.trainings import completed, final, largest_difference, processes_of, train
+from tests.trainings import VERIFY_FLAGS, completed, final, largest_difference, processes_of, train
 
 SAME: dict[str, Any] = {"precision": "fp64", "batch_norm": "sync", "epochs": 1, "momentum": 0.9, "weight_decay": 0.01}
 HOROVOD: dict[str, Any] = {"strategy": "ddp", "engine": "horovod"}
@@ -187,3 +189,11 @@ def test_nothing_of_it_stays_in_this_process(pool: Pool, tmp_path: Path) -> None
 def test_all_ranks_hold_the_same_weights_at_the_end(pool: Pool, tmp_path: Path) -> None:
     record = completed(pool, tmp_path, **HOROVOD, workers=3, epochs=2)
     assert not [note for note in record.notes if "parameters differ" in note]
+
+
+def test_its_formulas_say_what_is_counted(command: Command) -> None:
+    flags = ["--workers", 3, "--batch-norm", "sync", "--accumulate", 2, "--compress", "fp16", "--count", "--json"]
+    ended = command("explain", "ddp", "--engine", "horovod", *VERIFY_FLAGS, *flags)
+    assert ended.status == 0, ended.err
+    told = json.loads(ended.out)
+    assert told["counted"]["bytes_sent"]["median"] == pytest.approx(told["total_sent"], rel=1e-3)

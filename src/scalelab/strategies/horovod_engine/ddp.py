@@ -20,7 +20,11 @@ from torch import Tensor, nn
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
+from scalelab.strategies.explanation import Explanation, Facts, Held, activations, all_reduce, compressed, statistics, whole
 from scalelab.strategies.horovod_engine import allreduce, meeting, timeline
+
+FUSION = 128 << 20
+"""bytes of Horovod's fusion buffer: what is ready at the same time is copied there and reduced in one piece"""
 
 
 class DDP(Strategy):
@@ -39,6 +43,28 @@ class DDP(Strategy):
                 "--engine horovod: it was built for CPUs; use --device cpu, or build it with `HOROVOD_GPU_OPERATIONS=NCCL make engines`"
             )
 
+    @classmethod
+    def explain(cls, facts: Facts) -> Explanation:
+        when = "each as soon as it is ready everywhere, during the last micro-batch's backward pass"
+        sent, _, notes = compressed(facts, when)
+        width, half = max((p.itemsize for p in facts.trained), default=4), facts.spec.compress == "fp16"
+        wire = sum((2 if half else p.itemsize) * p.numel for p in facts.trained)
+        had = all_reduce(
+            "which parameters had gradients", (2 if half else width) * len(facts.trained), facts.workers,
+            f"{2 if half else width} · parameters", "after the last micro-batch's backward pass",
+        )  # fmt: skip
+        buffer = Held(
+            what="fusion buffer", bytes=min(wire, FUSION), formula="min(bytes on the wire, 128 MiB)",
+            source="Sergeev & Del Balso 2018", note="HOROVOD_FUSION_THRESHOLD",
+        )  # fmt: skip
+        copies = [Held(what="fp16 copies of gradients", bytes=wire, formula="2 bytes · gradients")] if half else []
+        return Explanation(
+            held=[*whole(facts), *copies, buffer, activations(facts)],
+            sent=[*sent, had, *statistics(facts)],
+            symbols=facts.symbols(),
+            notes=notes,
+        )
+
     def wrap(self, model: nn.Module) -> nn.Module:
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.handed: dict[str, tuple[int, Tensor, Tensor]] = {}
@@ -52,7 +78,7 @@ class DDP(Strategy):
     def accumulating(self, last: bool) -> Iterator[None]:
         self.complete = last
         yield
-        if last:
+        if last and self.trained:
             self._finish()
 
     def _ready(self, name: str, parameter: Tensor) -> None:
@@ -68,7 +94,8 @@ class DDP(Strategy):
 
     def _finish(self) -> None:
         """Wait for the averages. A parameter that had a gradient on no rank keeps none, as in one process."""
-        had = torch.tensor([p.grad is not None for p in self.trained.values()], dtype=torch.float32)
+        first = next(iter(self.trained.values()))  # the same kind of number, so that it fits into the same piece
+        had = torch.tensor([float(p.grad is not None) for p in self.trained.values()], dtype=first.dtype, device=first.device)
         for name, parameter in self.trained.items():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
