@@ -12,7 +12,6 @@ from rich.table import Table
 from scalelab import spec as specs
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
 from scalelab.cli.terminal import Observer, console
-from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Cell, VerifyRecord
 from scalelab.report import text
@@ -76,11 +75,10 @@ def run(words: list[str], debug: bool) -> int:
 
 
 def _variants(base: Spec, names: list[str] | None, parsed: argparse.Namespace) -> list[Variant]:
-    """What the flags ask for. Raises ScalelabError where they contradict each other."""
-    if (parsed.all or parsed.grid) and names:
-        raise ScalelabError("--all and --grid try every strategy: leave --strategy out")
+    """What the flags ask for; ``--strategy`` beside ``--all`` or ``--grid`` picks rows of theirs."""
     if parsed.all or parsed.grid:
-        return (everything(base) if parsed.all else []) + (grid(base) if parsed.grid else [])
+        found = (everything(base) if parsed.all else []) + (grid(base) if parsed.grid else [])
+        return [variant for variant in found if not names or variant.values["strategy"] in names]
     return named(names or [n for n, row in STRATEGIES.items() if row.axis is not None and base.engine in row.where], base.engine)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 Shape = tuple[int, int, int]
@@ -57,6 +58,24 @@ class Sometimes(nn.Module):
         return out
 
 
+class Choosy(nn.Module):
+    """A layer is used for dark images only: on a rank that has none it has no gradient, on another, in the same step, it has."""
+
+    def __init__(self, num_classes: int, shape: Shape) -> None:
+        super().__init__()
+        self.stem, self.pool = nn.Sequential(*_stem(shape)), nn.AdaptiveAvgPool2d(1)
+        self.more, self.last = nn.Linear(8, 8), nn.Linear(8, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, classes]."""
+        dark = (x.flatten(1).mean(1) < 0).unsqueeze(1)
+        x = self.pool(self.stem(x)).flatten(1)
+        if dark.any():
+            x = torch.where(dark, x + self.more(x), x)
+        out: Tensor = self.last(x)
+        return out
+
+
 def _stem(shape: Shape) -> list[nn.Module]:
     return [nn.Conv2d(shape[0], 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()]
 
@@ -65,4 +84,10 @@ def _head(channels: int, num_classes: int) -> list[nn.Module]:
     return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)]
 
 
-ODD: dict[str, Callable[[int, Shape], nn.Module]] = {"frozen": frozen, "tied": Tied, "sometimes": Sometimes, "bare": bare}
+ODD: dict[str, Callable[[int, Shape], nn.Module]] = {
+    "frozen": frozen,
+    "tied": Tied,
+    "sometimes": Sometimes,
+    "choosy": Choosy,
+    "bare": bare,
+}

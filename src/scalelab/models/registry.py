@@ -69,14 +69,25 @@ def check_forward(model: nn.Module, shape: Shape, num_classes: int) -> None:
 
 def unused_parameters(model: nn.Module, shape: Shape) -> list[str]:
     """Names of the trainable parameters that the output does not depend on, for one of a few inputs: DDP must be told of them."""
+    return sorted(set.union(*_unused(model, shape)))
+
+
+def choosy_parameters(model: nn.Module, shape: Shape) -> list[str]:
+    """Names of the trainable parameters that the output depends on for some inputs only: ranks may differ in having their gradients."""
+    unused = _unused(model, shape)
+    return sorted(set.union(*unused) - set.intersection(*unused))
+
+
+def _unused(model: nn.Module, shape: Shape) -> list[set[str]]:
+    """For a dark batch and a bright one: the trainable parameters without a gradient."""
     names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
-    unused: set[str] = set()
+    found = []
     with evaluating(model):
-        for images in (torch.zeros(2, *shape), torch.linspace(-2, 2, 2 * math.prod(shape)).view(2, *shape)):
+        for images in (torch.zeros(2, *shape), torch.linspace(-2, 1, 2 * math.prod(shape)).view(2, *shape)):
             output = model(images.to(parameters[0]))
             gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
-            unused |= {name for name, gradient in zip(names, gradients, strict=True) if gradient is None}
-    return [name for name in names if name in unused]
+            found.append({name for name, gradient in zip(names, gradients, strict=True) if gradient is None})
+    return found
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 
+from scalelab import models
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
@@ -54,6 +55,15 @@ class Zero2(Strategy):
     @classmethod
     def explain(cls, facts: Facts) -> Explanation:
         return explain(facts, cls.reshard_after_forward)
+
+    @classmethod
+    def check_shape(cls, spec: Spec, model: nn.Module, shape: tuple[int, int, int]) -> None:
+        super().check_shape(spec, model, shape)
+        if spec.workers > 1 and (choosy := models.choosy_parameters(model, shape)):
+            raise NotApplicable(
+                f"--strategy {spec.strategy}: model '{spec.model}' uses parameter '{choosy[0]}' for some images only; where one worker "
+                "has its gradient and another has not, FSDP's reduce-scatter fails: use ddp or zero1"
+            )
 
     def wrap(self, model: nn.Module) -> nn.Module:
         kind, shards = self.world.device.type, self.world.shards  # the default is CUDA wherever there is a GPU

@@ -9,6 +9,8 @@ from typing import Any
 from scalelab.spec import Spec
 from scalelab.strategies import STRATEGIES
 
+ODD = ("frozen", "tied", "sometimes", "choosy", "bare")
+"""the models of ``--model odd:NAME``"""
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero-bubble")
 COMPRESSIONS = ("fp16", "bf16", "powersgd")
 Values = dict[str, Any]
@@ -49,19 +51,26 @@ def grid(base: Spec) -> list[Variant]:
     found = []
     for shape, common in _shapes(base.workers).items():
         for name, row in STRATEGIES.items():
-            for engine in row.where if name != "single" else ():
+            for engine in row.where if row.axis is not None else ():
                 schedules: Sequence[Values] = (
                     [{"pipeline_schedule": s} for s in SCHEDULES] if (name, engine) == PIPELINE else [{}]
                 )
-                split = {"split": "tail"} if "bare" in shape and row.axis == "pipe" and engine == "torch" else {}
                 for options in schedules:
-                    shown = tuple(options)
-                    stages = {"stages": 2} if row.axis == "pipe" and split else {}
-                    values = {"strategy": name, "engine": engine, **options, **split, **stages}
-                    found.append(Variant(values, shown, shape, common))
+                    stages = _bare_stage(options) if shape == BARE and row.axis == "pipe" and engine == "torch" else {}
+                    found.append(
+                        Variant({"strategy": name, "engine": engine, **options, **stages}, tuple(options), shape, common)
+                    )
     return found
 
 
+def _bare_stage(options: Values) -> Values:
+    """Two workers, the second of which ends with a stage that has no parameters (and begins with one, where each has two stages)."""
+    return {"stages": 2, "split": "2,5,tail" if options.get("pipeline_schedule") in TWO_EACH else "tail"}
+
+
+BARE = "odd:bare"
+TWO_EACH = ("interleaved", "zero-bubble")
+"""schedules that give each worker two stages"""
 PIPELINE = ("pipeline", "torch")
 
 
@@ -72,7 +81,8 @@ def _shapes(workers: int) -> dict[str, Values]:
         "3 workers, 11 samples each": {"workers": 3, "batch": 33, "accumulate": 1, **small},
         "accumulate 2, 5 samples each": {"batch": 2 * 5 * workers, "accumulate": 2, **small},
         "accumulate 3, 3 samples each": {"batch": 3 * 3 * workers, "accumulate": 3, **small},
-        **{f"odd:{name}": {"model": f"odd:{name}", "model_args": {}} for name in ("frozen", "tied", "sometimes", "bare")},
+        **{f"odd:{name}": {"model": f"odd:{name}", "model_args": {}} for name in ODD},
+        "odd:choosy": {"model": "odd:choosy", "model_args": {}, "batch": workers, "accumulate": 1, **small},
     }
 
 
