@@ -10,6 +10,7 @@ import msgspec
 from rich.console import Console
 
 from scalelab import spec as specs
+from scalelab.batch import Derived
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
 from scalelab.cli.summary import summarise, tell_failure
 from scalelab.cli.terminal import Watcher, console
@@ -71,6 +72,21 @@ def spec_of(values: dict[str, Any]) -> Spec:
     return specs.from_mapping({**specs.over(kept, values), "resume": str(folder), "out": str(folder.parent)}, flags=True)
 
 
+def _spread(spec: Spec, derived: Derived) -> str:
+    """The strategy, who carries it out, and its degrees where they are not simply the workers."""
+    engine = f" with {spec.engine}" if spec.engine != "torch" else ""
+    stages = f" ({derived.pipe} stages x {derived.replicas} replicas)" if derived.pipe > 1 and derived.replicas > 1 else ""
+    shards = f" ({derived.data} replicas of {derived.shard} shards)" if derived.shard > 1 and derived.data > 1 else ""
+    return f"{spec.strategy}{engine} on {spec.workers} worker{'s' * (spec.workers > 1)}{stages}{shards}"
+
+
+def _micro_batches(derived: Derived) -> str:
+    if derived.shares:
+        return f"micro-batches of {' + '.join(map(str, derived.shares))} x accumulate {derived.accumulate}"
+    replicas = f"{derived.replicas} replica{'s' * (derived.replicas > 1)}"
+    return f"micro-batch {derived.micro_batch} x accumulate {derived.accumulate} x {replicas}"
+
+
 def explain(err: Console, prepared: Prepared) -> None:
     """The derived numbers, before the start."""
     spec, derived, data, model = prepared.spec, prepared.derived, prepared.data, prepared.model
@@ -80,9 +96,9 @@ def explain(err: Console, prepared: Prepared) -> None:
         markup=False,
     )
     err.print(
-        f"{spec.strategy} on {spec.workers} worker{'s' * (spec.workers > 1)} x {derived.threads} thread{'s' * (derived.threads > 1)}; "
-        f"batch {derived.batch} = micro-batch {derived.micro_batch} x accumulate {derived.accumulate} x {derived.replicas} replica"
-        f"{'s' * (derived.replicas > 1)}; {prepared.plan['total_steps']} steps, {prepared.plan['steps_per_epoch']} an epoch",
+        f"{_spread(spec, derived)} x {derived.threads} thread{'s' * (derived.threads > 1)}; "
+        f"batch {derived.batch} = {_micro_batches(derived)}; "
+        f"{prepared.plan['total_steps']} steps, {prepared.plan['steps_per_epoch']} an epoch",
         markup=False,
     )
     if prepared.plan["dropped"]:

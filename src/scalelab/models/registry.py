@@ -69,16 +69,17 @@ def check_forward(model: nn.Module, shape: Shape, num_classes: int) -> None:
 
 def unused_parameters(model: nn.Module, shape: Shape) -> list[str]:
     """Names of the trainable parameters that the output does not depend on, for one of a few inputs: DDP must be told of them."""
-    return sorted(set.union(*_unused(model, shape)))
+    dark, bright = _unused(model, shape)
+    return sorted(dark | bright)
 
 
 def choosy_parameters(model: nn.Module, shape: Shape) -> list[str]:
     """Names of the trainable parameters that the output depends on for some inputs only: ranks may differ in having their gradients."""
-    unused = _unused(model, shape)
-    return sorted(set.union(*unused) - set.intersection(*unused))
+    dark, bright = _unused(model, shape)
+    return sorted(dark ^ bright)
 
 
-def _unused(model: nn.Module, shape: Shape) -> list[set[str]]:
+def _unused(model: nn.Module, shape: Shape) -> tuple[set[str], set[str]]:
     """For a dark batch and a bright one: the trainable parameters without a gradient."""
     names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
     found = []
@@ -87,7 +88,7 @@ def _unused(model: nn.Module, shape: Shape) -> list[set[str]]:
             output = model(images.to(parameters[0]))
             gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
             found.append({name for name, gradient in zip(names, gradients, strict=True) if gradient is None})
-    return found
+    return found[0], found[1]
 
 
 @contextmanager
