@@ -117,7 +117,7 @@ def show(out: Console, found: Explained) -> None:
             out.print(f"{part.collective} of {part.what}: {part.note}", markup=False)
     for note in found.notes:
         out.print(note, markup=False)
-    sources = dict.fromkeys(part.source for part in (*found.held, *found.sent) if part.source)
+    sources = dict.fromkeys(source for source in (*(h.source for h in found.held), *(s.source for s in found.sent)) if source)
     out.print(f"sources: {'; '.join(sources)}", markup=False, style="dim")
     if found.counted is not None:
         _show_counted(out, found, found.counted)

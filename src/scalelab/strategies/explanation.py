@@ -128,8 +128,8 @@ class Norm:
 class Facts:
     """What formulas need to know, found out with the real model, optimizer and one micro-batch in a process without workers.
 
-    ``activations``: bytes of the storages that one forward of a micro-batch saved for the backward pass. ``calls``: how often a
-    micro-batch's forward pass enters each of ``blocks(model)``.
+    ``activations``: bytes of the storages that one forward of a micro-batch saved for the backward pass; ``inputs``: of its images and
+    labels. ``calls``: how often the forward pass enters each of ``blocks(model)``.
     ``unused``: some trainable parameter may get no gradient. ``model`` and ``images`` (one micro-batch) are torch's.
     """
 
@@ -139,6 +139,7 @@ class Facts:
     parameters: tuple[Parameter, ...]
     norms: tuple[Norm, ...]
     activations: int
+    inputs: int
     calls: tuple[int, ...]
     unused: bool
     model: Any
@@ -167,8 +168,12 @@ SYMBOLS = {
     "G": "bytes of the gradients of all that is trained",
     "S": "bytes of the optimizer's state",
     "s": "workers over which one copy is sharded",
-    "r": "copies of the shards (replicas of HSDP)",
+    "r": "replicas: of the shards (HSDP), of a stage",
     "c": "channels of a batch norm",
+    "p": "workers over which the layers of one replica are cut",
+    "A": "bytes of a micro-batch's activations at all cuts",
+    "H": "steps between two averagings",
+    "g": "GPUs of the process",
 }
 """what the letters of formulas stand for; strategies with letters of their own say so in a note"""
 
@@ -202,11 +207,13 @@ def state_note(facts: Facts) -> str:
     return f"{facts.spec.optimizer} keeps {kept / trained:.3g} G" if trained else ""
 
 
-def activations(facts: Facts, count: int = 1, why: str = "one micro-batch") -> Held:
-    """What a forward pass keeps for the backward pass, measured; ``count`` micro-batches at a time."""
+def activations(facts: Facts, why: str = "one micro-batch") -> Held:
+    """What the forward pass of a micro-batch keeps for its backward pass, measured. All images of a step are fetched before it."""
     how = "measured: storages saved for the backward pass that are not parameters"
     again = "--recompute: of layers only their inputs" if facts.spec.recompute else ""
-    return Held(what="activations", bytes=facts.activations * count, formula=why, source=how, note=again)
+    others = facts.derived.accumulate - 1
+    formula = f"{why} + the others' images" if others else why
+    return Held(what="activations", bytes=facts.activations + others * facts.inputs, formula=formula, source=how, note=again)
 
 
 def shard(shape: Sequence[int], parts: int) -> int:

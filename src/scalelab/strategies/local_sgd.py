@@ -14,13 +14,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from scalelab.comm.world import World
 from scalelab.spec import Spec
 from scalelab.strategies.base import Batch, Recipe, Strategy
+from scalelab.strategies.explanation import (
+    Explanation,
+    Facts,
+    Held,
+    activations,
+    reached,
+    statistics,
+    total,
+    whole,
+)
 from scalelab.strategies.flat import Flat, all_reduce, by_type, unite_slots
+
+LOCAL, DILOCO = "Local SGD: Stich 2019", "DiLoCo: Douillard et al. 2023"
 
 
 class Outer:
@@ -67,6 +80,23 @@ class LocalSGD(Strategy):
         }
         self.outers = [Outer(flat, spec.outer_lr, spec.outer_momentum) for flat in by_type(self.names)]
         self.since, self.probed = 0, False
+
+    @classmethod
+    def explain(cls, facts: Facts) -> Explanation:
+        every, size = facts.spec.sync_every, total(facts.trained)
+        kept = int((facts.spec.outer_lr, facts.spec.outer_momentum) != (1.0, 0.0)) + int(facts.spec.outer_momentum > 0)
+        outer = Held(
+            what="outer optimizer", bytes=kept * size, formula=f"{kept} G", source=DILOCO, note="common parameters, momentum"
+        )
+        sent = all_reduce(
+            "parameters", size / every, facts.workers, "G/H", f"after every H-th step, H = {every}; mean of H steps"
+        )
+        return Explanation(
+            held=[*whole(facts, reached(facts)), *([outer] if kept else []), activations(facts)],
+            sent=[msgspec.structs.replace(sent, source=DILOCO if kept else LOCAL), *statistics(facts)],
+            symbols=facts.symbols(H=every),
+            notes=["at the end of an epoch the optimizer's state is averaged too: 2 (n-1)/n · S once"],
+        )
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return model

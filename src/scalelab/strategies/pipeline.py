@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe, ScheduleInterleaved1F1B
@@ -24,8 +26,10 @@ from scalelab.batch import derive
 from scalelab.comm.world import World
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
+from scalelab.strategies import staged
 from scalelab.strategies.base import Batch, Recipe
 from scalelab.strategies.crossing import Crossing
+from scalelab.strategies.explanation import Explanation, Facts
 from scalelab.strategies.relay import Piece
 from scalelab.strategies.stages import Staged
 
@@ -56,6 +60,19 @@ def bubble(order: str, stages: int, micro_batches: int) -> float:
     """
     waits = (stages - 1) * ORDERS[order].part
     return waits / (micro_batches + waits)
+
+
+def in_flight(order: str, stages: int, micro_batches: int, place: int) -> tuple[int, str]:
+    """(activations of one stage and micro-batch that the rank ``place`` holds at once at most, what that is).
+
+    gpipe: all; 1f1b: P - s (Narayanan et al. 2021, section 2.2); with v stages a rank 2 (P - s - 1) + (v - 1) P + 1: a longer warm-up.
+    """
+    chunks = ORDERS[order].chunks
+    if chunks > 1:
+        most = min(micro_batches * chunks, 2 * (stages - place - 1) + (chunks - 1) * stages + 1)
+        return most, f"{most} stages' micro-batches"
+    most = micro_batches if order == "gpipe" or micro_batches < stages else min(micro_batches, stages - place)
+    return most, f"{most} micro-batches, of its layers"
 
 
 class Pipeline(Staged):
@@ -90,6 +107,14 @@ class Pipeline(Staged):
                 f"--accumulate {count}: --pipeline-schedule {spec.pipeline_schedule} with {stages} stages takes equal rounds of "
                 f"micro-batches; nearest: {below} or {above}; 1f1b and gpipe take any number"
             )
+
+    @classmethod
+    def explain(cls, facts: Facts) -> Explanation:
+        order, p, m = facts.spec.pipeline_schedule, facts.derived.pipe, facts.derived.accumulate
+        always = ORDERS[order].kind is ScheduleInterleavedZeroBubble
+        found = staged.explain(facts, cls.chunks(facts.spec), partial(in_flight, order, p, m), always)
+        note = f"bubble: each worker waits for {bubble(order, p, m):.0%} of a step, at best"
+        return msgspec.structs.replace(found, notes=[*found.notes, note] if p > 1 else found.notes)
 
     def step(self, micro_batches: Sequence[Batch]) -> Tensor:
         if self.relay is None:

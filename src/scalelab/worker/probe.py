@@ -56,15 +56,24 @@ def measure(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]]
     try:
         with strategy.probing():
             exposed = [] if strategy.not_silenced else _exposed(strategy, world, batches, pairs)
-            with CountBytes(world.backend) as counted:
-                strategy.step(next(batches))
+            sent = _sent(strategy, world, batches)
             total = strategy.collective_seconds(lambda: (strategy.step(next(batches)), None)[1], min(PROFILED, pairs))
+        local = (
+            _sent(strategy, world, batches) if strategy.period > 1 else 0.0
+        )  # the steps between two exchanges send too: batch norm
     finally:
         restore()
     totals = gather(torch.tensor(total, dtype=torch.float64, device=world.device), world).amax(0)
-    sent = gather(torch.tensor([counted.sent], dtype=torch.float64, device=world.device), world).mean()
     per = strategy.period
-    return Readings([value / per for value in exposed], [value / per for value in totals.tolist()], float(sent) / per)
+    mean = gather(torch.tensor([(sent + (per - 1) * local) / per], dtype=torch.float64, device=world.device), world).mean()
+    return Readings([value / per for value in exposed], [value / per for value in totals.tolist()], float(mean))
+
+
+def _sent(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]]) -> float:
+    """Bytes that this rank sends in one step."""
+    with CountBytes(world.backend) as counted:
+        strategy.step(next(batches))
+    return counted.sent
 
 
 def _exposed(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]], pairs: int) -> list[float]:
