@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from scalelab.comm.world import World
 from scalelab.spec import Spec
+from scalelab.strategies import explanation
 from scalelab.strategies.base import Batch, Recipe, Strategy
 from scalelab.strategies.explanation import (
     Explanation,
@@ -88,7 +89,7 @@ class LocalSGD(Strategy):
         outer = Held(
             what="outer optimizer", bytes=kept * size, formula=f"{kept} G", source=DILOCO, note="common parameters, momentum"
         )
-        sent = all_reduce(
+        sent = explanation.all_reduce(
             "parameters", size / every, facts.workers, "G/H", f"after every H-th step, H = {every}; mean of H steps"
         )
         return Explanation(
