@@ -66,7 +66,7 @@ class PowerSGD:
     are sent whole, together with the bucket's P.
 
     Not torch's hook: that one starts its second and third collective in a callback, where with gloo the order of several buckets'
-    collectives is left to chance and the instruments don't see them, and it can't view a channels-last weight as a matrix.
+    collectives is left to chance and the instruments don't see them.
     """
 
     def __init__(self, rank: int, parameters: Sequence[nn.Parameter]) -> None:
@@ -79,6 +79,7 @@ class PowerSGD:
         """Two all-reduces: of P and all that is not compressed, then of Q."""
         matrices, whole = list[tuple[int, Tensor, Tensor]](), list[Tensor]()
         for parameter, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True):
+            # As it lies in the bucket: the columns of a channels-last weight come in another order, which is as good.
             matrix = gradient.reshape(len(gradient), -1) if gradient.dim() > 1 else None
             if matrix is None or not self._worth(matrix):
                 whole.append(gradient)
