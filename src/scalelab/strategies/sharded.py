@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 from scalelab.strategies.explanation import (
     ZERO,
@@ -15,9 +16,7 @@ from scalelab.strategies.explanation import (
     all_reduce,
     backend_notes,
     reduce_scatter,
-    shards,
     state_note,
-    state_shards,
     statistics,
     total,
 )
@@ -27,6 +26,39 @@ BEFORE = {
     True: "before each block's forward, and again before its backward; freed after each",
 }
 """when parameters are gathered, by whether they are resharded after the forward pass"""
+
+
+def shard(shape: Sequence[int], parts: int) -> int:
+    """Elements of the largest part of a tensor that is cut along its first dimension into ``parts``, as FSDP2 and DTensor do.
+
+    The first parts get ceil(rows / parts) each; the others are padded to that where they are gathered.
+    """
+    return -(-shape[0] // parts) * math.prod(shape[1:]) if shape else 1
+
+
+def shards(parameters: Iterable[Parameter], parts: int, itemsize: int | None = None) -> int:
+    """Bytes of the largest rank's part of these parameters, each cut by itself."""
+    return sum(shard(p.shape, parts) * (itemsize or p.itemsize) for p in parameters)
+
+
+def state_shards(facts: Facts, parts: int) -> int:
+    """Bytes of the optimizer's state for the largest rank's part: slots of the parameter's shape are cut as it is, others are whole."""
+    return sum(
+        (shard(shape, parts) if shape == p.shape and shape else math.prod(shape)) * itemsize
+        for p in facts.parameters
+        for shape, itemsize in p.slots
+    )
+
+
+def dealt(parameters: Sequence[Parameter], parts: int) -> list[list[Parameter]]:
+    """Whole parameters dealt out as ZeroRedundancyOptimizer does: the largest first, each to the rank with the fewest elements."""
+    hands: list[list[Parameter]] = [[] for _ in range(parts)]
+    sizes = [0] * parts
+    for parameter in sorted(parameters, key=lambda p: -p.numel):
+        rank = sizes.index(min(sizes))
+        hands[rank].append(parameter)
+        sizes[rank] += parameter.numel
+    return hands
 
 
 def units(facts: Facts) -> list[tuple[int, list[Parameter]]]:
