@@ -65,8 +65,8 @@ class PowerSGD:
     M - P·Qᵀ, is added to the next gradient. It begins with the first step. Matrices that would shrink less than twofold, and vectors,
     are sent whole, together with the bucket's P.
 
-    Not torch's hook: that one starts its second and third collective in a callback. With gloo and several buckets the ranks then call them in
-    different orders and gloo aborts (seen with torch 2.15), and the instruments, which see this thread's collectives, miss them.
+    Not torch's hook: that one starts its second and third collective in a callback. With gloo and several buckets the ranks then call them
+    in different orders and gloo aborts (seen with torch 2.15), and the instruments, which see this thread's collectives, miss them.
     """
 
     def __init__(self, rank: int, parameters: Sequence[nn.Parameter]) -> None:
