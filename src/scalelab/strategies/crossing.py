@@ -77,7 +77,8 @@ class _Turn(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, order: tuple[int, ...] | None) -> Tensor:
         ctx.back = NHWC if order == NCHW else NCHW if order == NHWC else None
         values = _turned(x.detach(), order)
-        return values.new_empty(0).set_(values.untyped_storage(), values.storage_offset(), values.shape, values.stride())  # type: ignore[call-overload]
+        strides = values.stride() if order == NCHW else ()  # () is contiguous, of axes of length 1 too
+        return values.new_empty(0).set_(values.untyped_storage(), values.storage_offset(), values.shape, strides)  # type: ignore[call-overload]
 
     @staticmethod
     @once_differentiable
