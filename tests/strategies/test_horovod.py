@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from scalelab import strategies
 from scalelab.errors import NotApplicable
@@ -178,6 +179,23 @@ def test_a_rank_that_hangs_is_given_up_after_the_timeout(pool: Pool, tmp_path: P
     assert record.status == "failed"
     assert time.monotonic() - began < 30
     assert processes_of(str(tmp_path / "runs" / record.run)) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "theirs"),
+    [
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, True),
+        ({"PMI_RANK": "0", "PMI_SIZE": "1"}, False),  # the launcher is a task of Slurm's, the ranks are not
+        ({}, False),
+    ],
+)
+def test_an_mpi_is_used_where_it_started_the_ranks(environment: dict[str, str], theirs: bool) -> None:
+    from scalelab.comm.world import World
+    from scalelab.strategies.horovod_engine.meeting import by_mpi
+
+    world = World(1, 2, 1, torch.device("cpu"), "gloo", 1, 2, "host", 0.5)
+    assert by_mpi(world, environment) == theirs
 
 
 def test_nothing_of_it_stays_in_this_process(pool: Pool, tmp_path: Path) -> None:

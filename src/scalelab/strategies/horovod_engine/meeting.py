@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import horovod.torch as hvd
@@ -21,8 +21,8 @@ from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPSer
 from scalelab.comm.world import World
 from scalelab.errors import RunError
 
-BY_MPI = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
-"""variables of a rank that an MPI started: Open MPI's, and those of MPICH and of Slurm's MPI plugins"""
+BY_MPI = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"))
+"""(rank, size) in the environment of a rank that an MPI started: Open MPI's, and MPICH's and Slurm's"""
 CYCLE_TIME = "0.1"
 """milliseconds between two looks at what is to be reduced; Horovod's own 1 costs each small tensor that much"""
 
@@ -36,7 +36,7 @@ def meet(world: World, timeout: float, traced: bool) -> None:
         os.environ["HOROVOD_TIMELINE"] = "DYNAMIC"
     os.environ.setdefault("HOROVOD_CYCLE_TIME", CYCLE_TIME)
     os.environ["HOROVOD_GLOO_TIMEOUT_SECONDS"] = str(max(1, round(timeout)))
-    if hvd.mpi_built() and any(name in os.environ for name in BY_MPI):
+    if hvd.mpi_built() and by_mpi(world, os.environ):
         os.environ["HOROVOD_CONTROLLER"] = os.environ["HOROVOD_CPU_OPERATIONS"] = "mpi"
         _init(world)
         return
@@ -51,6 +51,11 @@ def part() -> None:
     hvd.shutdown()
 
 
+def by_mpi(world: World, environment: Mapping[str, str]) -> bool:
+    """Whether an MPI started these ranks. A launcher that is itself a task of one leaves its variables to them: those don't agree."""
+    return (str(world.rank), str(world.size)) in [(environment.get(rank), environment.get(size)) for rank, size in BY_MPI]
+
+
 def place(world: World) -> dict[str, str]:
     """This rank's place among all, among those of its host, and among those with its number on other hosts. A collective."""
     locals_ = torch.empty(world.size, dtype=torch.int64, device=world.device)
@@ -58,7 +63,7 @@ def place(world: World) -> dict[str, str]:
     peers = [rank for rank, local in enumerate(locals_.tolist()) if local == world.local_rank]
     numbers = {
         "RANK": world.rank, "SIZE": world.size,
-        "LOCAL_RANK": world.local_rank, "LOCAL_SIZE": int(os.environ.get("LOCAL_WORLD_SIZE", world.size)),
+        "LOCAL_RANK": world.local_rank, "LOCAL_SIZE": local_size(world),
         "CROSS_RANK": peers.index(world.rank), "CROSS_SIZE": len(peers),
     }  # fmt: skip
     words = {"HOSTNAME": world.host, "CONTROLLER": "gloo", "CPU_OPERATIONS": "gloo"}
@@ -67,16 +72,22 @@ def place(world: World) -> dict[str, str]:
     return {f"HOROVOD_{name}": str(value) for name, value in {**numbers, **words}.items()}
 
 
+def local_size(world: World) -> int:
+    """Ranks on this host, as torchrun says it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world.size))
+
+
 @contextmanager
 def served(world: World) -> Iterator[tuple[str, int]]:
     """(address, port) of the key-value server, which the first rank runs until all are through. A collective.
 
-    It listens on this machine alone where the ranks meet there (MASTER_ADDR).
+    Where all ranks are on one host, it listens there alone.
     """
-    address = socket.gethostbyname(os.environ.get("MASTER_ADDR", "127.0.0.1"))
+    inside = local_size(world) == world.size
+    address = "127.0.0.1" if inside else socket.gethostbyname(os.environ["MASTER_ADDR"])
     port, server = torch.zeros(1, dtype=torch.int64, device=world.device), None
     if world.first:
-        server = RendezvousHTTPServer((address if address.startswith("127.") else "", 0), RendezvousHandler, False)
+        server = RendezvousHTTPServer((address if inside else "", 0), RendezvousHandler, False)
         server.daemon_threads = True
         server.init([])
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -96,5 +107,5 @@ def _init(world: World) -> None:
         raise RunError(f"Horovod could not start: {error} (rank {world.rank}'s log has its words)") from None
     if hvd.size() != world.size:
         raise RunError(
-            f"Horovod sees {hvd.size()} of {world.size} ranks: it was built for another MPI than the one that started them"
+            f"Horovod sees {hvd.size()} of {world.size} ranks: it was built with another MPI than the one that started them"
         )
