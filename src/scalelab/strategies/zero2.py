@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from scalelab import models
+from scalelab.comm import batch_norm
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
@@ -76,6 +77,7 @@ class Zero2(Strategy):
         if self.spec.offload == "all":
             policies["offload_policy"] = CPUOffloadPolicy(pin_memory=kind == "cuda")
         if self.spec.param_dtype == "bf16":
+            batch_norm.widen(model)
             policies["mp_policy"] = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         for block in [*blocks(model), model]:
             fully_shard(block, mesh=mesh, reshard_after_forward=self.reshard_after_forward, **policies)  # in place

@@ -1,0 +1,132 @@
+"""What only some strategies have: it computes the same, or it is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from scalelab.errors import NotApplicable
+from scalelab.launch.pool import Pool
+from scalelab.spec import Spec
+from scalelab.strategies import STRATEGIES, degrees, load
+from scalelab.strategies.base import OPTIONS
+from scalelab.strategies.blocks import layers, recomputable, recompute
+from tests.trainings import completed, final, largest_difference, train
+
+EXACT: dict[str, Any] = {"precision": "fp64", "batch_norm": "sync", "epochs": 1, "accumulate": 2}
+SAME: dict[str, dict[str, Any]] = {
+    "HSDP": {"strategy": "zero3", "workers": 4, "shard": 2},
+    "HSDP of zero2": {"strategy": "zero2", "workers": 4, "shard": 2},
+    "replicas only": {"strategy": "zero3", "workers": 2, "shard": 1},
+    "offload of zero2": {"strategy": "zero2", "workers": 2, "offload": "all"},
+    "offload of zero3": {"strategy": "zero3", "workers": 2, "offload": "all"},
+    "offload and HSDP": {"strategy": "zero3", "workers": 4, "shard": 2, "offload": "all"},
+    "recompute, one process": {"recompute": True},
+    "recompute of ddp": {"strategy": "ddp", "workers": 2, "recompute": True},
+    "recompute of zero3": {"strategy": "zero3", "workers": 2, "recompute": True},
+    "recompute of a pipeline": {"strategy": "pipeline", "workers": 2, "recompute": True},
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("model", [{"model": "basic_cnn"}, {"model": "resnet18", "model_args": {}}], ids=["flat", "blocks"])
+def test_an_option_does_not_change_what_is_computed(pool: Pool, tmp_path: Path, name: str, model: dict[str, Any]) -> None:
+    values = {**EXACT, **model, "train_limit": 48}
+    alone = completed(pool, tmp_path, **values)
+    found = completed(pool, tmp_path, **values, **SAME[name])
+    assert found.losses == pytest.approx(alone.losses, rel=1e-10)
+    assert largest_difference(final(tmp_path, found), final(tmp_path, alone)) < 1e-9
+
+
+@pytest.mark.parametrize("batch_norm", ["local", "sync"])
+def test_bf16_parameters_keep_float32_masters(pool: Pool, tmp_path: Path, batch_norm: str) -> None:
+    values = {"epochs": 1, "strategy": "zero3", "workers": 2, "batch_norm": batch_norm}
+    plain = completed(pool, tmp_path, **values)
+    narrow = completed(pool, tmp_path, **values, param_dtype="bf16")
+    assert narrow.losses == pytest.approx(plain.losses, rel=0.05)
+    assert narrow.losses != plain.losses
+    assert {str(value.dtype) for name, value in final(tmp_path, narrow).items() if name.endswith("weight")} == {"float32"}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_is_refused_by_those_that_do_not_have_it(option: str) -> None:
+    value = {"none": "all", "1f1b": "gpipe", "fp32": "bf16"}.get(str(OPTIONS[option]), 7)
+    value = {"compress": "fp16", "split": "x", "deepspeed_config": "x.json"}.get(option, value)
+    spec = Spec(strategy="single", **{option: value})
+    with pytest.raises(NotApplicable, match=f"--{option.replace('_', '-')} .*: --strategy single with torch has no such option"):
+        load("single", "torch").check(spec)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"strategy": "ddp", "shard": 2}, "--shard 2: --strategy ddp has no such degree; zero1, zero2, zero3 have"),
+        ({"strategy": "zero3", "stages": 2}, "--stages 2: --strategy zero3 has no such degree; model, pipeline have"),
+        ({"strategy": "pipeline", "stages": 3}, "--stages 3: does not divide --workers 4; these do: 1, 2, 4"),
+        ({"strategy": "zero3", "shard": 8}, "--shard 8: does not divide --workers 4; these do: 1, 2, 4"),
+    ],
+)
+def test_degrees_that_do_not_multiply_to_the_workers_are_refused(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(Exception, match=told):
+        degrees(Spec(workers=4, **values))
+
+
+def test_hybrids_are_degrees() -> None:
+    assert degrees(Spec(strategy="pipeline", workers=4, stages=2)) == (2, 1, 2)
+    assert degrees(Spec(strategy="zero3", workers=6, shard=2)) == (3, 2, 1)
+    assert degrees(Spec(strategy="model", workers=3)) == (1, 1, 3)
+
+
+@pytest.mark.parametrize("strategy", ["zero2", "zero3"])
+def test_offload_of_the_optimizer_alone_is_deepspeeds(pool: Pool, tmp_path: Path, strategy: str) -> None:
+    with pytest.raises(NotApplicable, match="use --offload all, or --engine deepspeed"):
+        train(pool, tmp_path, strategy=strategy, workers=2, offload="optimizer")
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_dp_needs_two_gpus(pool: Pool, tmp_path: Path, device: str) -> None:
+    if torch.cuda.device_count() > 1:
+        pytest.skip("here are several GPUs")
+    with pytest.raises(NotApplicable, match=r"needs two or more: .*use --strategy ddp --workers N"):
+        train(pool, tmp_path, strategy="dp", device=device)
+
+
+def test_a_parameter_that_only_some_images_use_is_refused_where_ranks_must_agree(pool: Pool, tmp_path: Path) -> None:
+    with pytest.raises(NotApplicable, match=r"uses parameter 'more\.bias' for some images only"):
+        train(pool, tmp_path, model="odd:choosy", model_args={}, strategy="zero3", workers=2)
+
+
+def test_recomputation_saves_activations() -> None:
+    """What autograd saves for the backward pass, with and without."""
+    model = nn.Sequential(*(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.SiLU()) for _ in range(6)))
+    x = torch.randn(4, 8, 16, 16, requires_grad=True)
+    plain = saved(model, x)
+    assert len(layers(model)) == 6
+    assert saved(recompute(model), x) < plain / 3
+
+
+def saved(model: nn.Module, x: torch.Tensor) -> int:
+    sizes: dict[int, int] = {}
+
+    def pack(value: torch.Tensor) -> torch.Tensor:
+        sizes[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        out = model(x)
+    del out
+    return sum(sizes.values())
+
+
+def test_a_model_without_blocks_cannot_be_recomputed(pool: Pool, tmp_path: Path) -> None:
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 3)
+
+    assert not recomputable(Flat())
+    assert {name for name in STRATEGIES if STRATEGIES[name].axis == "pipe"} == {"model", "pipeline"}
