@@ -79,10 +79,18 @@ def test_what_is_missing_is_told_in_one_line_with_the_command_that_brings_it(tmp
 def test_a_build_that_fails_leaves_no_wheel_and_says_where_its_words_are(tmp_path: Path) -> None:
     uv = program(tmp_path / "bin", "uv", "import sys; print('fatal error: no such thing'); sys.exit(1)")
     line = last_line(build(tmp_path / "cache", UV=str(uv)))
-    assert "uv failed: fatal error: no such thing (all of it: " in line
+    assert "the build failed: fatal error: no such thing (all of it: " in line
     wheels = tmp_path / "cache" / "scalelab" / "wheels"
     assert Path(line.partition("all of it: ")[2].removesuffix(")")).parent == wheels
     assert sorted(path.name for path in wheels.iterdir()) == ["build-horovod.log", "lock"]
+
+
+def test_the_words_of_cmake_and_of_a_compiler_are_found(builder: ModuleType) -> None:
+    pip = "  error: subprocess-exited-with-error\n"
+    cmake = "-- Found Python\nCMake Error at CMakeLists.txt:3 (message):\n\n  Could NOT find NCCL\n-- Configuring incomplete, errors!"
+    assert builder.reason(pip + cmake) == "CMake Error at CMakeLists.txt:3 (message): Could NOT find NCCL"
+    assert builder.reason(pip + "a.cc:1:2: error: no such type\nmake: *** [all] Error 2") == "a.cc:1:2: error: no such type"
+    assert builder.reason("a\nKilled\n") == "Killed"
 
 
 def test_what_a_killed_build_left_is_cleared_away(tmp_path: Path) -> None:
