@@ -143,6 +143,13 @@ def slots_that_only_one_rank_has_become_all_ranks(rank: int, size: int) -> None:
         (own,) = (strategy.optimizer.state.get(p, {}) for p in [strategy.module.more.weight])  # type: ignore[union-attr]
         assert bool(own) == (rank == 0)
         strategy.unite()
+        strategy.module.uses = True  # type: ignore[assignment]
+        strategy.step([batch(4, rank)])
+        strategy.module.uses = rank == 0  # type: ignore[assignment]
+        strategy.step([batch(5, rank)])  # now rank 0 has counted one step more
+        strategy.unite()
+        slots = strategy.optimizer.state[strategy.module.more.weight]  # type: ignore[index,union-attr]
+        assert slots.get("step", 6) == 6
         flat = torch.cat([value.double().reshape(-1) for value in everything(strategy)])
         table = flat.new_empty(size, len(flat))
         dist.all_gather_into_tensor(table.view(-1), flat)

@@ -87,6 +87,15 @@ def test_sixteen_bits_change_the_result_a_little(pool: Pool, tmp_path: Path, com
     assert least < abs(rounded.losses[1] / whole.losses[1] - 1) < most
 
 
+def test_sixteen_bits_resume_to_the_bit(pool: Pool, tmp_path: Path) -> None:
+    values = {"strategy": "ddp", "workers": 2, "compress": "bf16", "epochs": 2}
+    whole = completed(pool, tmp_path / "whole", **values)
+    first = completed(pool, tmp_path / "parts", **values, stop_after_epoch=1)
+    second = completed(pool, tmp_path / "parts", resume=tmp_path / "parts" / first.run)
+    assert second.losses == whole.losses
+    assert equal(final(tmp_path / "parts", second), final(tmp_path / "whole", whole))
+
+
 def test_a_parameter_that_nothing_uses_stays_as_it_was(pool: Pool, tmp_path: Path) -> None:
     (tmp_path / "odd.py").write_text(
         textwrap.dedent("""
