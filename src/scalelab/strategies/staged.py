@@ -46,11 +46,14 @@ class Piece:
     outgoing: Crossing | None
 
 
-def explain(facts: Facts, chunks: int, in_flight: InFlight, always: bool) -> Explanation:
-    """``chunks`` stages on each rank. ``always``: a gradient comes back even where nothing before is trained."""
+def explain(facts: Facts, chunks: int, in_flight: InFlight, always: bool, counted: bool = True) -> Explanation:
+    """``chunks`` stages on each rank. ``always``: a gradient comes back even where nothing before is trained.
+
+    ``counted``: with the gradients goes a number for each parameter, on how many replicas there was one.
+    """
     p, r, m = facts.derived.pipe, facts.derived.replicas, facts.derived.accumulate
     if p == 1:
-        averaged = _averaged(facts, 1)
+        averaged = _averaged(facts, 1, counted)
         return Explanation(
             held=[*whole(facts, reached(facts)), activations(facts)],
             sent=[*averaged, *statistics(facts)],
@@ -65,7 +68,6 @@ def explain(facts: Facts, chunks: int, in_flight: InFlight, always: bool) -> Exp
     sent = [
         Sent(
             what=what, collective=between, bytes=m * size / p, formula="m · A/p", when=when, source=POINT,
-            note="A: bytes of a micro-batch's activations at all cuts; p: stages of workers" if what == "activations" else "",
         )
         for what, size, when in (
             ("activations", there, "after a stage's forward, to the next"),
@@ -76,19 +78,19 @@ def explain(facts: Facts, chunks: int, in_flight: InFlight, always: bool) -> Exp
     measured = "" if facts.spec.split else "; equal times measured here, a training measures again"
     return Explanation(
         held=_held(facts, ranks, in_flight),
-        sent=[*sent, *_averaged(facts, p), *statistics(facts, p)],
+        sent=[*sent, *_averaged(facts, p, counted), *statistics(facts, p)],
         symbols=facts.symbols(**letters),
         notes=[f"{len(pieces)} stages; a new one begins at {begins}{measured}"],
     )
 
 
-def _averaged(facts: Facts, stages: int) -> list[Sent]:
-    """Gradients over the replicas, and for each parameter a number: on how many there was one."""
+def _averaged(facts: Facts, stages: int, counted: bool) -> list[Sent]:
+    """Gradients over the replicas."""
     r, trained = facts.derived.replicas, facts.trained
     if r == 1:
         return []
-    size = (total(trained) + sum(p.itemsize for p in trained)) / stages
-    note = "and a number for each parameter: on how many replicas it had a gradient"
+    size = (total(trained) + (sum(p.itemsize for p in trained) if counted else 0)) / stages
+    note = "and a number for each parameter: on how many replicas it had a gradient" if counted else ""
     symbol = "G" if stages == 1 else "G/p"
     return [all_reduce("gradients", size, r, symbol, "when all micro-batches are through, over the replicas", "r", note=note)]
 

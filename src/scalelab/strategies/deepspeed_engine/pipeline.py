@@ -14,14 +14,17 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
+from scalelab.strategies import staged
 from scalelab.strategies.base import Batch
-from scalelab.strategies.deepspeed_engine import runtime, starting
+from scalelab.strategies.deepspeed_engine import config, runtime, starting
+from scalelab.strategies.explanation import Explanation, Facts, all_reduce, broadcast
 from scalelab.strategies.stages import Staged
 
 
@@ -50,6 +53,21 @@ class Pipeline(Staged):
     def check_shape(cls, spec: Spec, model: nn.Module, shape: tuple[int, int, int]) -> None:
         super().check_shape(spec, model, shape)
         starting.check_unused(spec, model, shape)
+
+    @classmethod
+    def explain(cls, facts: Facts) -> Explanation:
+        p, r, m = facts.derived.pipe, facts.derived.replicas, facts.derived.accumulate
+
+        def in_flight(place: int) -> tuple[int, str]:
+            most = min(m, p - place)
+            return most, f"{most} micro-batches, of its layers"
+
+        found = staged.explain(facts, 1, in_flight, always=False, counted=False)
+        when = "at the end of a step"
+        losses = [all_reduce("loss", 4 / p, r, "4 bytes/p", when, "r")] if r > 1 else []
+        losses += [broadcast("losses", 8, p, "8 bytes", f"{when}, to all stages", "p")] if p > 1 else []
+        settings = config.config(facts.spec, facts.derived)
+        return msgspec.structs.replace(found, sent=[*found.sent, *losses], config=settings)
 
     def wrap_optimizer(self, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> Optimizer:
         optimizer = super().wrap_optimizer(make)
