@@ -95,10 +95,11 @@ class Pipeline(Staged):
         stages, count = degrees[2], derive(spec, degrees, 1).accumulate
         if stages == 1:
             return
-        if spec.compile and spec.pipeline_schedule == "zero-bubble":
-            raise NotApplicable(
-                "--pipeline-schedule zero-bubble: a compiled stage's backward can't be put off; use 1f1b or no --compile"
-            )
+        for name in ("compile", "recompute"):
+            if spec.pipeline_schedule == "zero-bubble" and getattr(spec, name):
+                raise NotApplicable(
+                    f"--{name}: --pipeline-schedule zero-bubble goes backward through a stage twice, which such a stage can't; use 1f1b"
+                )
         rounds = max(1, count // stages)
         if cls.chunks(spec) > 1 and count % rounds:
             nearest = [n for n in range(1, count + stages + 1) if n % max(1, n // stages) == 0]
