@@ -243,7 +243,7 @@ class Strategy(ABC):
         }
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
 
-    def load_model(self, model: dict[str, Tensor]) -> None:
+    def load_model(self, model: dict[str, Any]) -> None:
         """Take up the unsharded parameters and buffers, {name: tensor}."""
         set_model_state_dict(self.module, model, options=StateDictOptions(full_state_dict=True))
 

@@ -78,7 +78,7 @@ class _Turn(torch.autograd.Function):
         ctx.back = NHWC if order == NCHW else NCHW if order == NHWC else None
         values = _turned(x.detach(), order)
         strides = values.stride() if order == NCHW else ()  # () is contiguous, of axes of length 1 too
-        return values.new_empty(0).set_(values.untyped_storage(), values.storage_offset(), values.shape, strides)  # type: ignore[call-overload]
+        return values.new_empty(0).set_(values.untyped_storage(), values.storage_offset(), values.shape, strides)
 
     @staticmethod
     @once_differentiable

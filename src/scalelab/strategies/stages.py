@@ -180,7 +180,7 @@ class Staged(Strategy):
         }
         return {"model": merge_stages(model, self.world), "optimizer": merge_stages(slots, self.world)}
 
-    def load_model(self, model: dict[str, Tensor]) -> None:
+    def load_model(self, model: dict[str, Any]) -> None:
         if self.relay is None:
             super().load_model(model)
         for stage in self.stages:
