@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import textwrap
 import time
 from pathlib import Path
@@ -196,6 +198,19 @@ def test_an_mpi_is_used_where_it_started_the_ranks(environment: dict[str, str], 
 
     world = World(1, 2, 1, torch.device("cpu"), "gloo", 1, 2, "host", 0.5)
     assert by_mpi(world, environment) == theirs
+
+
+def test_one_that_was_built_for_another_torch_is_told(tmp_path: Path) -> None:
+    """Horovod's package can be imported then; its compiled part can't."""
+    (tmp_path / "horovod" / "torch").mkdir(parents=True)
+    for package in ("horovod", "horovod/torch"):
+        (tmp_path / package / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", "from scalelab import strategies; strategies.load('ddp', 'horovod')"],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert "NotApplicable: --engine horovod: it was built for another torch (" in done.stderr
+    assert done.stderr.strip().endswith("`make engines` builds it anew")
 
 
 def test_nothing_of_it_stays_in_this_process(pool: Pool, tmp_path: Path) -> None:
