@@ -123,7 +123,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     # how it is learnt
     optimizer: Annotated[str, field("optimization", "sgd, adamw, adafactor, lars or lamb")] = "sgd"
     lr: Annotated[float, field("optimization", "peak learning rate", gt=0)] = 0.05
-    momentum: Annotated[float, field("optimization", "of sgd", ge=0, lt=1)] = 0.9
+    momentum: Annotated[float, field("optimization", "of sgd and lars", ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, field("optimization", "of all parameters", ge=0)] = 0.0
     schedule: Annotated[str, field("optimization", "constant, step, cosine or one-cycle")] = "constant"
     warmup_epochs: Annotated[float, field("optimization", "epochs of linear warm-up before the schedule", ge=0)] = 0.0
