@@ -22,14 +22,16 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 CATEGORIES = ("parameters", "gradients", "optimizer", "activations", "other")
-MOST_SAVED = "most_activations"
+MOST_SAVED, AT_UPDATE = "most_activations", "gradients_at_update"
+KNOWN = (*CATEGORIES, MOST_SAVED, AT_UPDATE)
+"""what ``largest`` tells"""
 BUFFER = "buffer"
 """saved for the backward pass too (batch norm's statistics), but no activation: counted as other"""
 METHOD = (
     "bytes of all tensor storages alive when they were most, in a probe step on a snapshot that is restored, by what they are for: "
     "parameters (gathered ones too), gradients (unsharded ones and buckets too), optimizer state, activations (saved for the backward "
     "pass), other (inputs, buffers, what is on its way); of the worker with most; what kernels take inside is not in it; "
-    "most_activations: of that worker, at the moment when they were most"
+    "most_activations: of that worker, at the moment when they were most; gradients_at_update: when its optimizer took them"
 )
 
 
@@ -49,6 +51,7 @@ class Tracker:
     total: int = 0
     at_peak: list[tuple[_Life, int]] = field(default_factory=list)
     most_saved: int = 0
+    at_update: int = 0
     weighing: bool = False
 
     def see(self, values: Iterable[Any], purpose: str = "other") -> None:
@@ -68,6 +71,10 @@ class Tracker:
             self.saved[storage] = True
             self.most_saved = max(self.most_saved, sum(one.nbytes() for one in list(self.saved)))
 
+    def now(self, purpose: str) -> int:
+        """Bytes of all living storages of this purpose."""
+        return sum(storage.nbytes() for storage, life in list(self.lives.items()) if life.purpose == purpose)
+
     def weigh(self) -> None:
         """Look whether this moment is the peak."""
         found = [(life, storage.nbytes()) for storage, life in list(self.lives.items())]
@@ -76,11 +83,11 @@ class Tracker:
             self.total, self.at_peak = total, found
 
     def by_category(self) -> dict[str, int]:
-        """Bytes at the peak, and of the activations at theirs."""
+        """Bytes at the peak; of the activations at theirs; of the gradients when the optimizer takes them."""
         found = dict.fromkeys(CATEGORIES, 0)
         for life, size in self.at_peak:
             found["other" if life.purpose == BUFFER else life.purpose] += size
-        return {**found, MOST_SAVED: self.most_saved}
+        return {**found, MOST_SAVED: self.most_saved, AT_UPDATE: self.at_update}
 
 
 class _Watch(TorchDispatchMode):
@@ -143,6 +150,7 @@ def _labels(tracker: Tracker, module: nn.Module, optimizer: Optimizer) -> Iterat
         def updating(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             tracker.see([p.grad for p in module.parameters()], "gradients")
             _see_state(tracker, optimizer)
+            tracker.at_update = tracker.now("gradients")
 
         for inner in module.modules():
             hooks.callback(inner.register_forward_pre_hook(entered).remove)

@@ -68,6 +68,8 @@ class Tensors(msgspec.Struct, frozen=True, kw_only=True):
     other: int
     most_activations: int
     """of the same worker, when they are most: at the end of a forward pass"""
+    gradients_at_update: int
+    """of the same worker, when the optimizer takes them"""
     per_worker: list[int] = []
 
 

@@ -57,7 +57,7 @@ def of_rank(job: Job, probed: Probed) -> RankFacts:
     """Gather what each rank knows. A collective."""
     held = job.strategy.memory()
     checksum = sum(float(v.double().abs().sum()) for v in job.strategy.replicated())
-    known = dict.fromkeys((*tensors.CATEGORIES, tensors.MOST_SAVED), -1) if probed.tensors is None else probed.tensors
+    known = dict.fromkeys(tensors.KNOWN, -1) if probed.tensors is None else probed.tensors
     numbers = [probed.peak or memory.peak(job.world.device) or -1, job.baseline, *(held[c] for c in CATEGORIES), *known.values()]
     table = gather(torch.tensor([*numbers, checksum], dtype=torch.float64, device=job.world.device), job.world)
     columns = [[int(v) for v in column] for column in table[:, :-1].T.tolist()]
