@@ -53,7 +53,9 @@ class Model(Staged):
         else:
             self.relay.send(piece, out)
             if piece.outgoing.requires_grad:
-                out.backward(self.relay.receive_gradient(piece))
+                gradient = self.relay.receive_gradient(piece)
+                if out.requires_grad:  # else what is trained here has no part in it
+                    out.backward(gradient)
         if piece.incoming is not None and piece.incoming.requires_grad:
             self.relay.send_gradient(piece, arrived)
         return loss.detach()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
@@ -46,7 +46,7 @@ class Relay:
         The first time, one forward pass goes through all stages, in which neighbours tell each other what will travel: every rank calls it.
         """
         if len(images) not in self.known:
-            with torch.enable_grad():  # what requires a gradient is told too
+            with torch.no_grad():
                 self.known[len(images)] = [self._meet(images, chunk, stage) for chunk, stage in enumerate(self.stages)]
         return self.known[len(images)]
 
@@ -59,7 +59,8 @@ class Relay:
             x = crossing.entering(self.receive(Piece(stage, number, incoming, None)), incoming)
         y = stage(x)
         if number < self.total - 1:
-            outgoing = crossing.of(y)
+            trained = any(p.requires_grad for p in stage.parameters())
+            outgoing = replace(crossing.of(y), requires_grad=trained or (incoming is not None and incoming.requires_grad))
             crossing.tell(outgoing, self._rank(number + 1), self.group, self.world.device)
             self.send(Piece(stage, number, None, outgoing), crossing.leaving(y, outgoing))
         return Piece(stage, number, incoming, outgoing)

@@ -101,8 +101,6 @@ class Staged(Strategy):
             micro_batch = derive(self.spec, (self.world.replicas, 1, self.world.stages), 1).micro_batch
             with evaluating(model), self.autocast():
                 seconds = segment_seconds(traces[False], cuts, _images(model, micro_batch, self.recipe.shape))
-            for parameter in model.parameters():
-                parameter.grad = None
             chosen.copy_(torch.tensor(cut.balanced(seconds, total)))
         dist.broadcast(chosen, 0)
         return [int(index) for index in chosen]
