@@ -119,6 +119,14 @@ def test_bf16_activations_travel(pool: Pool, tmp_path: Path) -> None:
     assert spread.losses == pytest.approx(alone.losses, rel=1e-6)
 
 
+def test_fewer_micro_batches_than_stages_are_allowed_with_the_bubble_stated(pool: Pool, tmp_path: Path) -> None:
+    record = completed(pool, tmp_path, epochs=1, strategy="pipeline", workers=3)
+    (said,) = [
+        note for note in record.notes if note.startswith("1f1b with 1 micro-batches, fewer than the 3 workers of a pipeline")
+    ]
+    assert said.endswith("each worker waits for 67% of a step, at best")
+
+
 def test_rounds_that_do_not_come_out_even_are_refused_with_the_nearest(pool: Pool, tmp_path: Path) -> None:
     values = {"strategy": "pipeline", "workers": 2, "pipeline_schedule": "interleaved", "batch": 35, "accumulate": 5}
     with pytest.raises(

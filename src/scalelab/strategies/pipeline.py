@@ -109,6 +109,15 @@ class Pipeline(Staged):
                 f"micro-batches; nearest: {below} or {above}; 1f1b and gpipe take any number"
             )
 
+    def notes(self) -> list[str]:
+        order, stages = self.spec.pipeline_schedule, self.world.stages
+        if stages == 1:
+            return []
+        count = derive(self.spec, (self.world.replicas, 1, stages), 1).accumulate
+        few = "" if count >= stages else f", fewer than the {stages} workers of a pipeline: more --accumulate leaves less"
+        waiting = f"{order} with {count} micro-batches{few}: each worker waits for {bubble(order, stages, count):.0%} of a step, at best"
+        return [*super().notes(), waiting]
+
     @classmethod
     def explain(cls, facts: Facts) -> Explanation:
         order, p, m = facts.spec.pipeline_schedule, facts.derived.pipe, facts.derived.accumulate

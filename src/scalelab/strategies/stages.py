@@ -88,7 +88,7 @@ class Staged(Strategy):
         chosen = self._measured(model, traces, cuts, total) if split is None else cut.at(split, cuts, total, model)
         self.split = [cuts[index].name for index in chosen]
         if self.world.first:
-            print(f"{total} stages; a new one begins at {', '.join(self.split)}", file=sys.stderr)
+            print(*self.notes(), sep="\n", file=sys.stderr)
         stages = cut.build(model, traces, [cuts[index] for index in chosen])
         mine = nn.ModuleList(stages[self.world.stage :: self.world.stages])
         self.relay = Relay(self.world, [stage for stage in mine if isinstance(stage, Stage)])
@@ -108,6 +108,9 @@ class Staged(Strategy):
     def wrap_optimizer(self, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> Optimizer:
         held = list(self.module.parameters())
         return make(held or [nn.Parameter(torch.empty(0, device=self.world.device))])  # a stage may have none, an optimizer must
+
+    def notes(self) -> list[str]:
+        return [f"{len(self.split) + 1} stages; a new one begins at {', '.join(self.split)}"] if self.split else []
 
     @property
     def stages(self) -> list[Stage]:
