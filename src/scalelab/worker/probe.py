@@ -55,7 +55,7 @@ def measure(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]]
     restore = strategy.snapshot()
     try:
         with strategy.probing():
-            exposed = [] if strategy.not_silenced else _exposed(strategy, world, batches, pairs)
+            exposed = [] if strategy.not_silenced else _exposed(strategy, world, batches, pairs, restore)
             sent = _sent(strategy, world, batches)
             total = strategy.collective_seconds(lambda: (strategy.step(next(batches)), None)[1], min(PROFILED, pairs))
         local = (
@@ -73,11 +73,17 @@ def _sent(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]]) 
     """Bytes that this rank sends in one step."""
     with CountBytes(world.backend) as counted:
         strategy.step(next(batches))
-    return counted.sent
+    return float(counted.sent)
 
 
-def _exposed(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]], pairs: int) -> list[float]:
-    """Seconds that communication adds to a step, of the slowest rank, for each pair."""
+def _exposed(
+    strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]], pairs: int, restore: Callable[[], None]
+) -> list[float]:
+    """Seconds that communication adds to a step, of the slowest rank, for each pair.
+
+    After each step without communication the state is restored: what it leaves grows towards infinity, is another on each rank, and
+    DeepSpeed decides by it whether to update.
+    """
     alone = subgroup([world.rank])
     now = clock(world.device)
 
@@ -95,6 +101,9 @@ def _exposed(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]
         seconds = [0.0, 0.0]
         for which in (0, 1) if pair % 2 else (1, 0):
             seconds[which] = timed(modes[which]())
+            if which == 1:
+                restore()
+                strategy.settle()
         rows.append(seconds)
     dist.destroy_process_group(alone)
     on_off = gather(torch.tensor(rows[1:], dtype=torch.float64, device=world.device), world).amax(0)

@@ -109,7 +109,7 @@ def _sent_by_stage_3(facts: Facts, size: int, zero: dict[str, Any]) -> list[Sent
     return [
         all_gather(
             "parameters", n * cut(large, n) * size * (2 if twice else 1), n, "2 P" if twice else "P", kept, "n", m, "m",
-            f"of more than {threshold:,} elements each",
+            f"of more than {threshold:,} elements each" + ("; at most: some are kept for their next use" if twice else ""),
         ),
         all_gather(
             "small parameters", n * cut(small, n) * size, n, "P", "after the optimizer step; kept", note="the others"

@@ -117,6 +117,10 @@ class DDP(Strategy):
         """Set a parameter that forward passes compute with. A collective."""
         parameter.data.copy_(value)
 
+    def release(self) -> None:
+        """Let go of copies of parameters that other ranks hold the shards of."""
+        return
+
     def local(self) -> Iterator[tuple[str, Tensor]]:
         """What this rank holds of the parameters that forward passes compute with."""
         for name, parameter in self.module.named_parameters():
@@ -134,8 +138,9 @@ class DDP(Strategy):
             with torch.no_grad():
                 for value, copy in zip(values, kept, strict=True):
                     value.detach().copy_(copy)
-            vars(scaler).update(scaling) if scaler is not None else None
-            self.settle()
+            if scaler is not None:
+                vars(scaler).update(scaling)
+            self.release()
 
         return restore
 
@@ -144,19 +149,16 @@ class DDP(Strategy):
 
     def memory(self) -> dict[str, int]:
         flats = {id(part.flat): part.flat for part in self.parts}
-        working = {value.data_ptr() for _, value in self.local()}
-        extra = [flat for flat in flats.values() if flat.data_ptr() not in working]  # float32 masters beside the parameters
-        held = [v for slots in self.optimizer.state.values() for v in slots.values() if isinstance(v, Tensor)]
-        trainable = sum(p.element_size() * part.shape.numel() for p, part in zip(self._trainable(), self.parts, strict=True))
-        gradients = trainable if self.stage < 2 else sum(flat.nbytes for flat in flats.values())
+        local = [value for _, value in self.local()]
+        working = {value.data_ptr() for value in local}
+        masters = [flat for flat in flats.values() if flat.data_ptr() not in working]
+        slots = [v for held in self.optimizer.state.values() for v in held.values() if isinstance(v, Tensor)]
+        reduced = flats.values() if self.stage > 1 else [p for p in self.module.parameters() if p.requires_grad]
         return {
-            "parameters": sum(value.nbytes for _, value in self.local()),
-            "gradients": gradients,
-            "optimizer": sum(value.nbytes for value in (*held, *extra)),
+            "parameters": sum(value.nbytes for value in local),
+            "gradients": sum(value.numel() for value in reduced) * self.dtype.itemsize,
+            "optimizer": sum(value.nbytes for value in (*masters, *slots)),
         }
-
-    def _trainable(self) -> list[nn.Parameter]:
-        return [p for p in self.module.parameters() if p.requires_grad]
 
 
 class Zero1(DDP):
@@ -194,15 +196,15 @@ class Zero3(Zero1):
         for name, parameter in self.module.named_parameters():
             yield name, parameter.ds_tensor.data  # type: ignore[attr-defined]
 
-    def memory(self) -> dict[str, int]:
-        held = super().memory()
-        held["parameters"] += sum(p.data.nbytes for p in self.module.parameters())  # small ones stay whole beside their shards
-        return held
-
-    def settle(self) -> None:
+    def release(self) -> None:
         whole = [p for p in self.module.parameters() if p.data.numel()]
         if whole:
             whole[0].partition(param_list=whole, has_been_updated=False)  # type: ignore[attr-defined]
+
+    def settle(self) -> None:
+        self.release()
+        if small := self.engine.optimizer.persistent_parameters:
+            small[0].all_gather(small)
 
     def replicated(self) -> list[Tensor]:
         return []
