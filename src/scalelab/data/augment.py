@@ -77,6 +77,11 @@ class Batches:
         result = images.permute(0, 3, 1, 2).to(self.dtype, memory_format=layout).mul_(self.scale).add_(self.bias)
         return result, self.labels.index_select(0, indices)
 
+    def fetch_labels(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The same without pixels: images [B, 0]."""
+        indices = indices.to(self.device)
+        return torch.empty(len(indices), 0, dtype=self.dtype, device=self.device), self.labels.index_select(0, indices)
+
     def _augment(self, images: Tensor, bits: Tensor) -> Tensor:
         """uint8 [B, H, W, C] flipped and cropped as the random ``bits`` int64 [B] of each sample say."""
         batch, height, width, channels = images.shape

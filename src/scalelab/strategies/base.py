@@ -88,6 +88,11 @@ class Strategy(ABC):
     options: ClassVar[frozenset[str]] = frozenset()
     """fields of the spec's group "parallel" that the strategy understands, besides its degrees and ``recompute``"""
 
+    @property
+    def takes_images(self) -> bool:
+        """Whether this rank looks at a step's images: a stage in the middle needs only how many there are."""
+        return True
+
     @classmethod
     def check(cls, spec: Spec) -> None:
         """Refuse, before anything starts, what the strategy can't do. Raises NotApplicable."""

@@ -109,6 +109,10 @@ class Staged(Strategy):
         held = list(self.module.parameters())
         return make(held or [nn.Parameter(torch.empty(0, device=self.world.device))])  # a stage may have none, an optimizer must
 
+    @property
+    def takes_images(self) -> bool:
+        return self.world.stage == 0
+
     def notes(self) -> list[str]:
         return [f"{len(self.split) + 1} stages; a new one begins at {', '.join(self.split)}"] if self.split else []
 

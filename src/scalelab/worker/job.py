@@ -48,7 +48,10 @@ class Job:
         """This replica's micro-batches for each step in [start, stop), all of one epoch."""
         epoch = self.plan.epoch_of(start)
         for share in planning.shares(self.plan, self.spec, self.derived, self.strategy.replica, start, stop):
-            yield [self.train.fetch(indices, epoch, train=True) for indices in share]
+            if self.strategy.takes_images:
+                yield [self.train.fetch(indices, epoch, train=True) for indices in share]
+            else:
+                yield [self.train.fetch_labels(indices) for indices in share]
 
 
 def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFacts, DataFacts, Plan]:
