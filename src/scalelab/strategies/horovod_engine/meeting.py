@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import socketserver
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,16 @@ BY_MPI = (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SI
 """(rank, size) in the environment of a rank that an MPI started: Open MPI's, and MPICH's and Slurm's"""
 CYCLE_TIME = "0.1"
 """milliseconds between two looks at what is to be reduced; Horovod's own 1 costs each small tensor that much"""
+
+
+class _Server(RendezvousHTTPServer):  # type: ignore[misc]  # Horovod has no types
+    """Horovod's key-value server, which does not ask the name service what this host is called: that can take seconds."""
+
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
 
 
 def meet(world: World, timeout: float, traced: bool) -> None:
@@ -87,11 +98,10 @@ def served(world: World) -> Iterator[tuple[str, int]]:
     address = "127.0.0.1" if inside else socket.gethostbyname(os.environ["MASTER_ADDR"])
     port, server = torch.zeros(1, dtype=torch.int64, device=world.device), None
     if world.first:
-        server = RendezvousHTTPServer((address if inside else "", 0), RendezvousHandler, False)
-        server.daemon_threads = True
+        server = _Server((address if inside else "", 0), RendezvousHandler, False)
         server.init([])
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        port += server.server_address[1]
+        port += server.server_port
     dist.broadcast(port, 0)
     yield address, int(port)
     dist.barrier()
