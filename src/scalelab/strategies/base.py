@@ -210,6 +210,10 @@ class Strategy(ABC):
         """The buffers that this rank holds, by the model's own names."""
         return self.evaluated.named_buffers()
 
+    def weights(self) -> list[Tensor]:
+        """What this rank holds of the parameters: whole tensors, or its shards of them."""
+        return [local_part(parameter.detach()) for parameter in self.module.parameters()]
+
     def autocast(self) -> AbstractContextManager[None]:
         """bf16 where the spec says so. The weights stay float32."""
         if self.spec.precision != "bf16":

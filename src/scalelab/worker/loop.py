@@ -19,7 +19,7 @@ from scalelab.measure import memory
 from scalelab.measure.clock import clock
 from scalelab.optim.schedules import learning_rate
 from scalelab.record.schema import Epoch, Step
-from scalelab.strategies.base import Batch, local_part
+from scalelab.strategies.base import Batch
 from scalelab.worker import checkpoint
 from scalelab.worker.checkpoint import Progress
 from scalelab.worker.evaluate import evaluate
@@ -148,9 +148,9 @@ def _readings(job: Job, journal: Journal | None, batches: Iterator[list[Batch]])
 
 def refuse_broken_weights(job: Job, step: int) -> None:
     """Raises RunError, on all ranks, where the last update left a weight that is not finite: no checkpoint may hold it."""
-    local = [value.detach() for value in (*job.strategy.module.parameters(), *job.strategy.module.buffers())]
+    local = [*job.strategy.weights(), *(buffer.detach() for buffer in job.strategy.module.buffers())]
     none = torch.zeros((), dtype=torch.bool, device=job.world.device)  # a stage may hold no weights
-    found = [(~torch.isfinite(local_part(value))).any() for value in local if value.is_floating_point()]
+    found = [(~torch.isfinite(value)).any() for value in local if value.is_floating_point()]
     broken = torch.stack([none, *found]).any()
     if gather(broken.double().view(1), job.world).any():
         raise RunError(f"the weights are no longer finite after step {step}: try a lower --lr, or --warmup-epochs 1")

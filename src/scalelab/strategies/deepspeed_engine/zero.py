@@ -144,8 +144,11 @@ class DDP(Strategy):
 
         return restore
 
-    def replicated(self) -> list[Tensor]:
+    def weights(self) -> list[Tensor]:
         return [value for _, value in self.local()]
+
+    def replicated(self) -> list[Tensor]:
+        return self.weights()
 
     def memory(self) -> dict[str, int]:
         flats = {id(part.flat): part.flat for part in self.parts}
