@@ -261,6 +261,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     max_buffer_difference: float | None = None
     reason: str | None = None
 
+    def __post_init__(self) -> None:
+        _require_finite(self, "tolerance")
+
 
 class VerifyRecord(msgspec.Struct, kw_only=True):
     """What ``verify --json`` prints."""
