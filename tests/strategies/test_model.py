@@ -94,7 +94,17 @@ ODD = """
             self.factor += self.training
             return self.inner(x) * self.factor
 
+    class Turned(nn.Module):
+        def forward(self, x):
+            return x.flatten(2).transpose(1, 2)
+
+    class Mean(nn.Module):
+        def forward(self, x):
+            return x.mean(1)
+
     def build(num_classes, kind):
+        if kind == "turned":
+            return nn.Sequential(nn.Conv2d(3, 8, 1), Turned(), nn.Linear(8, num_classes), Mean())
         plain = [nn.Flatten(), nn.Linear(192, 16), nn.Tanh()]
         if kind == "dies":
             return nn.Sequential(*plain, Dies(16, num_classes))
@@ -115,9 +125,13 @@ def odd(tmp_path: Path) -> str:
     return f"{tmp_path}/odd.py:build"
 
 
-@pytest.mark.parametrize(("kind", "split"), [("no parameters first", "2"), ("frozen first", "1,3"), ("frozen first", "2,4")])
-def test_stages_without_parameters_or_gradients(pool: Pool, tmp_path: Path, odd: str, kind: str, split: str) -> None:
-    values = {**EXACT, "model": odd, "model_args": {"kind": kind}}
+@pytest.mark.parametrize(
+    ("kind", "split"), [("no parameters first", "2"), ("frozen first", "1,3"), ("frozen first", "2,4"), ("turned", "2")]
+)
+def test_stages_without_parameters_or_gradients_or_order_in_memory(
+    pool: Pool, tmp_path: Path, odd: str, kind: str, split: str
+) -> None:
+    values = {**EXACT, "model": odd, "model_args": {"kind": kind}, "channels_last": "off"}
     alone = completed(pool, tmp_path, **values)
     spread = completed(pool, tmp_path, **values, strategy="model", workers=1 + len(split.split(",")), split=split)
     assert spread.losses == alone.losses

@@ -148,9 +148,8 @@ class Pipeline(Staged):
         assert self.relay is not None, "the model is cut"
         order = ORDERS[self.spec.pipeline_schedule]
         kind = ScheduleGPipe if order.kind is Schedule1F1B and count < self.world.stages else order.kind
-        always = (
-            order.kind is ScheduleInterleavedZeroBubble
-        )  # it finds weights only on the way to an input that requires a gradient
+        # zero-bubble finds weights only on the way to an input that requires a gradient
+        always = order.kind is ScheduleInterleavedZeroBubble
         outputs = torch.empty(len(images), self.recipe.classes, dtype=images.dtype, device="meta", requires_grad=True)
         stages = [
             PipelineStage(
