@@ -119,8 +119,9 @@ def test_uneven_shares(pool: Pool, tmp_path: Path, reference: Reference) -> None
 
 def test_recomputation(pool: Pool, tmp_path: Path, reference: Reference) -> None:
     values = {**SAME, "model": "odd:tied", "model_args": {}, "lr": 0.01}
-    spread = completed(pool, tmp_path, **values, engine="deepspeed", strategy="zero3", workers=2, recompute=True)
-    assert spread.losses == pytest.approx(reference(**values)[1].losses, rel=1e-5)
+    for strategy in ("zero3", "pipeline"):
+        spread = completed(pool, tmp_path, **values, engine="deepspeed", strategy=strategy, workers=2, recompute=True)
+        assert spread.losses == pytest.approx(reference(**values)[1].losses, rel=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", ["adafactor", "lamb"])
@@ -282,6 +283,16 @@ class Sly(nn.Module):
 def build(num_classes):
     return Sly()
 """
+
+
+def test_weights_that_are_not_finite_are_seen_in_shards(pool: Pool, tmp_path: Path) -> None:
+    """The last update breaks them, so no loss shows it; the shards of zero3 are not the module's own tensors."""
+    values = {"engine": "deepspeed", "workers": 2, "epochs": 1, "steps": 1, "lr": 1e38, "weight_decay": 1e3}
+    own = tmp_path / "own.json"
+    own.write_text('{"zero_optimization": {"stage3_param_persistence_threshold": 0}}')
+    record = train(pool, tmp_path, **values, strategy="zero3", deepspeed_config=str(own))
+    assert record.failure is not None
+    assert "the weights are no longer finite after step 1" in record.failure.error
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "zero2"])
