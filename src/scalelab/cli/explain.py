@@ -16,7 +16,7 @@ from rich.table import Table
 
 from scalelab import spec as specs
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
-from scalelab.cli.summary import tell_failure
+from scalelab.cli.summary import tell_failure, tensors
 from scalelab.cli.terminal import console, shown
 from scalelab.errors import ScalelabError
 from scalelab.launch import local
@@ -140,7 +140,9 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def _show_counted(out: Console, found: Explained, counted: Counted) -> None:
-    sent = counted.bytes_sent
-    out.print(f"counted in a real step: {shown(sent, text.size)} sent", markup=False)
-    if sent.median and found.total_sent:
-        out.print(f"  that is {sent.median / found.total_sent:.4f} of the formula's", markup=False)
+    sent, held = counted.bytes_sent, counted.memory.tensors
+    ratio = f", {sent.median / found.total_sent:.4f} of the formula's" if sent.median and found.total_sent else ""
+    out.print(f"counted in a real step: {shown(sent, text.size)} sent{ratio}", markup=False)
+    if held is not None:
+        out.print(f"held at its peak, by the worker with most: {tensors(held)}", markup=False)
+        out.print(f"activations at theirs: {text.size(held.most_activations)}", markup=False)

@@ -11,7 +11,7 @@ from rich.table import Table
 from scalelab.cli.terminal import console, shown
 from scalelab.launch.local import NOT_YET
 from scalelab.record import folder as records
-from scalelab.record.schema import TrainRecord
+from scalelab.record.schema import Tensors, TrainRecord
 from scalelab.report import text
 
 
@@ -43,6 +43,7 @@ def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
         ("communication, hidden", shown(communication.hidden, text.seconds)),
         ("sent by each worker, a step", shown(record.bytes_sent, text.size)),
         ("peak memory of a worker", text.shown(record.memory_bytes.peak, text.size)),
+        ("  of it tensors of a step", tensors(record.memory_bytes.tensors)),
         ("loss", f"{record.losses[0]:.4f} → {record.losses[-1]:.4f}" if record.losses else text.ABSENT),
         ("accuracy", text.ABSENT if record.accuracy is None else text.percent(record.accuracy)),
         *(("note", note) for note in record.notes),
@@ -52,6 +53,15 @@ def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
         if NOT_YET not in value and value != text.ABSENT:
             table.add_row(name, escape(value))
     out.print(table)
+
+
+def tensors(found: Tensors | None) -> str:
+    """``1.9 GiB: parameters 368 KiB, …``, what is largest first; a dash where it was not measured."""
+    if found is None:
+        return text.ABSENT
+    parts = {name: getattr(found, name) for name in ("parameters", "gradients", "optimizer", "activations", "other")}
+    listed = ", ".join(f"{name} {text.size(size)}" for name, size in sorted(parts.items(), key=lambda part: -part[1]))
+    return f"{text.size(sum(parts.values()))}: {listed}"
 
 
 def tell_failure(err: Console, record: TrainRecord, folder: Path, debug: bool) -> None:

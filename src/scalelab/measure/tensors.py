@@ -31,7 +31,7 @@ METHOD = (
     "bytes of all tensor storages alive when they were most, in a probe step on a snapshot that is restored, by what they are for: "
     "parameters (gathered ones too), gradients (unsharded ones and buckets too), optimizer state, activations (saved for the backward "
     "pass), other (inputs, buffers, what is on its way); of the worker with most; what kernels take inside is not in it; "
-    "most_activations: of that worker, at the moment when they were most; gradients_at_update: when its optimizer took them"
+    "most_activations: when those were most, gradients_at_update: when the optimizer took them, on any worker"
 )
 
 

@@ -67,9 +67,9 @@ class Tensors(msgspec.Struct, frozen=True, kw_only=True):
     activations: int
     other: int
     most_activations: int
-    """of the same worker, when they are most: at the end of a forward pass"""
+    """when those are most, on any worker: at the end of a forward pass"""
     gradients_at_update: int
-    """of the same worker, when the optimizer takes them"""
+    """when the optimizer takes them, on any worker"""
     per_worker: list[int] = []
 
 

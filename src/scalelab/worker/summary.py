@@ -97,12 +97,14 @@ def _memory(facts: RankFacts) -> Memory:
 
 
 def _tensors(facts: RankFacts) -> Tensors | None:
-    """Of the worker with most."""
+    """Of the worker with most; what is most at other moments, of any worker."""
     if not facts.tensors:
         return None
     totals = [sum(values) for values in zip(*(facts.tensors[name] for name in tensors.CATEGORIES), strict=True)]
     most = totals.index(max(totals))
-    return Tensors(per_worker=totals, **{name: values[most] for name, values in facts.tensors.items()})
+    at_peak = {name: facts.tensors[name][most] for name in tensors.CATEGORIES}
+    largest = {name: max(facts.tensors[name]) for name in (tensors.MOST_SAVED, tensors.AT_UPDATE)}
+    return Tensors(per_worker=totals, **at_peak, **largest)
 
 
 def _communication(job: Job, readings: Readings | None) -> tuple[Communication, Figure]:
