@@ -85,6 +85,29 @@ def test_two_stages_on_each_worker_resume(pool: Pool, tmp_path: Path, order: str
     assert equal(final(tmp_path / "parts", second), final(tmp_path / "whole", whole))
 
 
+FAILING = """
+from torch import nn
+
+class Fails(nn.Linear):
+    def forward(self, x):
+        if self.training and len(x) == 12:
+            raise ValueError("no more of this")
+        return super().forward(x)
+
+def build(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.Tanh(), Fails(16, num_classes))
+"""
+
+
+def test_what_goes_wrong_in_a_stage_is_told_in_its_own_words(pool: Pool, tmp_path: Path) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    record = train(
+        pool, tmp_path, model=f"{tmp_path}/failing.py:build", model_args={}, strategy="pipeline", workers=2, accumulate=2
+    )
+    assert record.failure is not None
+    assert record.failure.error == "ValueError: no more of this"
+
+
 BLOCKS = """
 import torch
 from torch import nn

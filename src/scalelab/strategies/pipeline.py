@@ -137,7 +137,10 @@ class Pipeline(Staged):
         losses: list[Tensor] = []
         images = (torch.cat([images for images, _ in micro_batches]),) if self.world.stage == 0 else ()
         labels = torch.cat([labels for _, labels in micro_batches]) if self.world.last_stage else None
-        schedule.step(*images, target=labels, losses=losses, return_outputs=False)
+        try:
+            schedule.step(*images, target=labels, losses=losses, return_outputs=False)
+        except RuntimeError as error:  # torch's own says which stage, and not what went wrong in it
+            raise error.__cause__ or error from None
         self.finish()
         if not losses:
             return torch.zeros((), device=self.world.device)
