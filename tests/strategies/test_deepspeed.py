@@ -267,6 +267,13 @@ def test_what_it_cannot_do_is_refused_before_anything_starts(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_pipeline_with_clipping_is_refused(pool: Pool, tmp_path: Path) -> None:
+    """Seen with DeepSpeed 0.19: gradients were scaled by the norm of the first stage's."""
+    (tmp_path / "own.json").write_text('{"gradient_clipping": 1.0}')
+    with pytest.raises(NotApplicable, match=r"'gradient_clipping' is 1\.0, .* over its first stage only"):
+        train(pool, tmp_path, engine="deepspeed", strategy="pipeline", workers=2, deepspeed_config=str(tmp_path / "own.json"))
+
+
 SLY = """
 from torch import nn
 

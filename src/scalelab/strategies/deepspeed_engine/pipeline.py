@@ -39,6 +39,11 @@ class Pipeline(Staged):
     def check(cls, spec: Spec) -> None:
         super().check(spec)
         starting.check(spec)
+        if (clipping := starting.settings(spec)["gradient_clipping"]) and spec.workers > 1:
+            raise NotApplicable(
+                f"--deepspeed-config {spec.deepspeed_config}: 'gradient_clipping' is {clipping}, and DeepSpeed's pipeline takes the norm over "
+                "its first stage only; leave it out, or use ddp or zero1"
+            )
 
     @classmethod
     def check_model(cls, spec: Spec, model: nn.Module) -> None:
