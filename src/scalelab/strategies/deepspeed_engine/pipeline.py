@@ -41,8 +41,8 @@ class Pipeline(Staged):
         starting.check(spec)
         if (clipping := starting.settings(spec)["gradient_clipping"]) and spec.workers > 1:
             raise NotApplicable(
-                f"--deepspeed-config {spec.deepspeed_config}: 'gradient_clipping' is {clipping}, and DeepSpeed's pipeline takes the norm over "
-                "its first stage only; leave it out, or use ddp or zero1"
+                f"--deepspeed-config {spec.deepspeed_config}: 'gradient_clipping' is {clipping}, and DeepSpeed's pipeline takes "
+                "the norm over its first stage only; leave it out, or use ddp or zero1"
             )
 
     @classmethod
