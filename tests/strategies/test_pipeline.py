@@ -85,6 +85,27 @@ def test_two_stages_on_each_worker_resume(pool: Pool, tmp_path: Path, order: str
     assert equal(final(tmp_path / "parts", second), final(tmp_path / "whole", whole))
 
 
+TWICE = """
+import torch
+from torch import nn
+
+class Twice(nn.Linear):
+    def forward(self, x):
+        return torch.tanh(super().forward(torch.tanh(super().forward(x))))
+
+def build(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 16), Twice(16, 16), nn.Linear(16, 16), Twice(16, 16), nn.Linear(16, num_classes))
+"""
+
+
+def test_a_weight_used_twice_where_its_gradient_is_put_off(pool: Pool, tmp_path: Path) -> None:
+    (tmp_path / "twice.py").write_text(TWICE)
+    values = {**EXACT, "accumulate": 2, "model": f"{tmp_path}/twice.py:build", "model_args": {}}
+    alone = completed(pool, tmp_path, **values)
+    spread = completed(pool, tmp_path, **values, strategy="pipeline", workers=2, pipeline_schedule="zero-bubble", split="2,3,4")
+    assert largest_difference(final(tmp_path, spread), final(tmp_path, alone)) < 1e-12
+
+
 FAILING = """
 from torch import nn
 

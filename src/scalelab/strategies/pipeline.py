@@ -52,6 +52,10 @@ ORDERS: dict[str, Order] = {
 }
 
 
+ZERO_BUBBLE_SINCE = "2.15"
+"""of torch: with 2.11 a weight used twice in a stage got a wrong gradient, and synchronised batch norm failed"""
+
+
 def bubble(order: str, stages: int, micro_batches: int) -> float:
     """The share of a step in which a rank waits, at best: P - 1 waits against M micro-batches, (P-1) / (M + P-1).
 
@@ -95,8 +99,14 @@ class Pipeline(Staged):
         stages, count = degrees[2], derive(spec, degrees, 1).accumulate
         if stages == 1:
             return
+        zero_bubble = spec.pipeline_schedule == "zero-bubble"
+        if zero_bubble and torch.__version__ < ZERO_BUBBLE_SINCE:
+            raise NotApplicable(
+                f"--pipeline-schedule zero-bubble: torch {torch.__version__} counts the gradient of a weight that is used twice too often; "
+                f"{ZERO_BUBBLE_SINCE} does not; use 1f1b"
+            )
         for name in ("compile", "recompute"):
-            if spec.pipeline_schedule == "zero-bubble" and getattr(spec, name):
+            if zero_bubble and getattr(spec, name):
                 raise NotApplicable(
                     f"--{name}: --pipeline-schedule zero-bubble goes backward through a stage twice, which such a stage can't; use 1f1b"
                 )
