@@ -16,6 +16,7 @@ from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError, unknown
 from scalelab.record import export
 from scalelab.record import folder as records
+from scalelab.record.naming import options, spread
 from scalelab.record.schema import TrainRecord
 from scalelab.report import text
 from scalelab.report.compare import FIGURES, compare
@@ -66,7 +67,7 @@ def list_(names: list[str], out: Path, as_json: bool, output: str | None) -> int
                 record.run,
                 _age(record),
                 record.status,
-                record.strategy,
+                spread(record.strategy, record.engine, options(record.spec)),
                 record.workers,
                 record.spec["model"],
                 record.spec["data"],

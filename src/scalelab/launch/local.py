@@ -24,6 +24,7 @@ from scalelab.launch.pool import Pool, Process
 from scalelab.launch.signals import uninterrupted
 from scalelab.measure.environment import environment, usable_cores
 from scalelab.record import folder as records
+from scalelab.record.naming import options, spread
 from scalelab.record.schema import Attempt, Communication, DataFacts, Failure, Figure, Memory, ModelFacts, Status, TrainRecord
 from scalelab.spec import Spec
 
@@ -135,7 +136,8 @@ def begin(folder: Path, prepared: Prepared, command: list[str]) -> None:
         for name, value in facts.items():
             setattr(record, name, value)
     else:
-        name = spec.name or f"{spec.model} {spec.strategy} ×{spec.workers}"
+        said = spread(spec.strategy, spec.engine, options(msgspec.to_builtins(spec)))
+        name = spec.name or f"{spec.model} {said} ×{spec.workers}"
         record = TrainRecord(run=folder.name, name=name, attempts=[attempt], **facts, **_unmeasured())  # type: ignore[arg-type]
     if prepared.derived.oversubscribed:
         record.notes.append(

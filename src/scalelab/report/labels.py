@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from scalelab.record.naming import options, spread
 from scalelab.record.schema import TrainRecord
 from scalelab.report.text import harmless, shorten
 
@@ -33,7 +34,8 @@ def _label(record: TrainRecord) -> str:
     chosen = record.spec.get("name")
     if chosen:
         return shorten(harmless(" ".join(str(chosen).split())), LONGEST)
-    return record.strategy if record.workers == 1 else f"{record.strategy} × {record.workers}"
+    said = shorten(harmless(spread(record.strategy, record.engine, options(record.spec))), LONGEST)
+    return said if record.workers == 1 else f"{said} × {record.workers}"
 
 
 def _by(key: str) -> Callable[[TrainRecord], str]:

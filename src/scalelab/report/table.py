@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from scalelab.measure.statistics import absent
 from scalelab.record.export import cell
+from scalelab.record.naming import options
 from scalelab.record.schema import Cell, Figure, Step, TrainRecord, VerifyRecord
 from scalelab.report.alike import base_of, quotient, share, task_names
 from scalelab.report.labels import names
@@ -177,8 +178,9 @@ def matching_cell(record: TrainRecord, verify: VerifyRecord) -> Cell | None:
     """The cell of ``verify`` with the record's model, data, strategy, engine and workers."""
     if (verify.model, verify.data) != (record.spec.get("model"), record.spec.get("data")):
         return None
-    wanted = (record.strategy, record.engine, record.workers)
-    return next((found for found in verify.cells if (found.strategy, found.engine, found.workers) == wanted), None)
+    wanted = (record.strategy, record.engine, record.workers, options(record.spec), None)
+    cells = ((found, (found.strategy, found.engine, found.workers, found.options, found.shape)) for found in verify.cells)
+    return next((found for found, said in cells if said == wanted), None)
 
 
 FIGURES = (

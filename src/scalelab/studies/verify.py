@@ -21,6 +21,7 @@ from scalelab.launch import local
 from scalelab.launch.local import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.measure.environment import usable_cores
+from scalelab.record.naming import spread
 from scalelab.record.schema import Cell, VerifyRecord
 from scalelab.spec import Spec
 from scalelab.strategies import ENGINES
@@ -222,15 +223,8 @@ def _after_one_step(pool: Pool, serial: Spec, spec: Spec, blank: Cell, tolerance
 
 
 def label(cell: Cell) -> str:
-    """A cell in words: ``pipeline 1f1b stages 2``, ``zero3 on deepspeed``."""
-    engine = f" on {cell.engine}" if cell.engine != "torch" else ""
-    options = "".join(
-        f" {name.replace('pipeline_schedule', '').replace('_', '-')} {value if value is not True else ''}".replace(
-            "  ", " "
-        ).rstrip()
-        for name, value in cell.options.items()
-    )
-    return f"{cell.strategy}{options}{engine}" + (f", {cell.shape}" if cell.shape else "")
+    """A cell in words: ``pipeline gpipe stages 2``, ``zero3 on deepspeed, odd:tied``."""
+    return spread(cell.strategy, cell.engine, cell.options) + (f", {cell.shape}" if cell.shape else "")
 
 
 def _notes(base: Spec, comparisons: Sequence[Comparison], float32: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from scalelab.worker.loop import Probed
 from scalelab.worker.meter import gather
 from scalelab.worker.probe import Readings
 
+IMPOSSIBLE = "more than a whole step, which cannot be: the probes met other load than the training; measure on a quiet machine"
 CATEGORIES = ("parameters", "gradients", "optimizer")
 
 METHOD = {
@@ -72,7 +74,7 @@ def conclude(journal: Journal, job: Job, facts: RankFacts, readings: Readings | 
     """Set the last figures and close the run's files. The launcher sets the status."""
     record = journal.record
     record.memory_bytes = _memory(facts)
-    record.communication_seconds, record.bytes_sent = _communication(job, readings)
+    record.communication_seconds, record.bytes_sent = _communication(job, readings, record.step_seconds)
     record.compute_seconds = _compute(journal, job, readings)
     measured = {"memory_bytes": memory.METHOD[job.world.device.type], "memory_bytes.tensors": tensors.METHOD}
     record.method = {**METHOD, **measured, **job.strategy.method}
@@ -107,7 +109,7 @@ def _tensors(facts: RankFacts) -> Tensors | None:
     return Tensors(per_worker=totals, **at_peak, **largest)
 
 
-def _communication(job: Job, readings: Readings | None) -> tuple[Communication, Figure]:
+def _communication(job: Job, readings: Readings | None, step: Figure) -> tuple[Communication, Figure]:
     if readings is None:
         why = next(text for holds, text in NOT_PROBED if holds(job))
         none = absent("s", why)
@@ -119,6 +121,8 @@ def _communication(job: Job, readings: Readings | None) -> tuple[Communication, 
     exposed = figure(readings.exposed, "s")
     if exposed.ci95 is not None and exposed.ci95[0] <= 0 <= exposed.ci95[1]:
         exposed = figure(readings.exposed, "s", "not distinguishable from zero")
+    elif (exposed.median or 0.0) > (step.median or math.inf):
+        exposed = figure(readings.exposed, "s", IMPOSSIBLE)
     hidden = difference(readings.total, readings.exposed, "s")
     if hidden.ci95 is not None and hidden.ci95[0] <= 0 <= hidden.ci95[1]:
         hidden = msgspec.structs.replace(hidden, reason="not distinguishable from zero")
