@@ -60,7 +60,7 @@ def _row(record: TrainRecord, spec_keys: Sequence[str]) -> dict[str, Any]:
         "strategy": record.strategy,
         "engine": record.engine,
         "workers": record.workers,
-        **msgspec.to_builtins(record.derived),
+        **{**msgspec.to_builtins(record.derived), "shares": ":".join(map(str, record.derived.shares)) or None},
         "parameters": record.model.parameters if record.model else None,
         "train_samples": record.data.train if record.data else None,
         "test_samples": record.data.test if record.data else None,
