@@ -70,7 +70,7 @@ def test_cuda_where_there_is_none(command: Command, tmp_path: Path) -> None:
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.parametrize("command_name", ["verify", "demo", "report", "runs"])
+@pytest.mark.parametrize("command_name", ["verify", "explain", "demo", "report", "runs"])
 def test_unknown_flags_of_every_command(command: Command, command_name: str) -> None:
     ended = command(command_name, "--jsno")
     assert ended.status == 2

@@ -160,7 +160,7 @@ def help_of(command: str) -> str:
     return HELP[command]
 
 
-@pytest.mark.parametrize("name", ["train", "verify", "demo", "runs", "report"])
+@pytest.mark.parametrize("name", ["train", "verify", "explain", "demo", "runs", "report"])
 def test_every_commands_help_has_an_example_and_the_common_flags(name: str) -> None:
     text = help_of(name)
     assert f"scalelab {name}" in text.split("examples:")[1]
