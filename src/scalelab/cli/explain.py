@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -43,7 +44,8 @@ def run(words: list[str], debug: bool) -> int:
         "What each worker holds, what travels in a step, how many bytes, when: formulas with their sources, for this model and batch.",
         EXAMPLE,
     )
-    parser.add_argument("strategy", nargs="?", metavar="STRATEGY", help=", ".join(STRATEGIES) + " or path/to/file.py:Class")
+    strategies = ", ".join(STRATEGIES) + " or path/to/file.py:Class"
+    parser.add_argument("strategy", nargs="?", metavar="STRATEGY", default=argparse.SUPPRESS, help=strategies)
     add_spec(parser, leave_out=FIXED)
     parser.add_argument(
         "--count", action="store_true", help="train a few steps on real workers, and show what they sent and held"
