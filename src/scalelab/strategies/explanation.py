@@ -183,9 +183,6 @@ def total(parameters: Iterable[Parameter]) -> int:
     return sum(p.bytes for p in parameters)
 
 
-# --- what is held -----------------------------------------------------------------------------------------------------
-
-
 def whole(facts: Facts, gradients: int | None = None) -> list[Held]:
     """Parameters, gradients (all that is trained, where not given) and state, on every rank."""
     state = sum(p.state for p in facts.parameters)
@@ -214,9 +211,6 @@ def activations(facts: Facts, why: str = "one micro-batch") -> Held:
     others = facts.derived.accumulate - 1
     formula = f"{why} + the others' images" if others else why
     return Held(what="activations", bytes=facts.activations + others * facts.inputs, formula=formula, source=how, note=again)
-
-
-# --- what is sent -----------------------------------------------------------------------------------------------------
 
 
 def _ring(
