@@ -274,6 +274,24 @@ def test_a_pipeline_with_clipping_is_refused(pool: Pool, tmp_path: Path) -> None
         train(pool, tmp_path, engine="deepspeed", strategy="pipeline", workers=2, deepspeed_config=str(tmp_path / "own.json"))
 
 
+PADDED = """
+import torch
+from torch import nn
+
+def build(num_classes):
+    torch.use_deterministic_algorithms(True)  # uninitialised memory is filled with NaN
+    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.SiLU(), nn.Flatten(), nn.Linear(180, num_classes))
+"""
+
+
+@pytest.mark.parametrize("strategy", ["zero1", "zero3"])
+def test_what_pads_a_shard_is_no_weight(pool: Pool, tmp_path: Path, reference: Reference, strategy: str) -> None:
+    (tmp_path / "padded.py").write_text(PADDED)
+    values = {**SAME, "model": f"{tmp_path}/padded.py:build", "model_args": {}}
+    spread = completed(pool, tmp_path, **values, engine="deepspeed", strategy=strategy, workers=3)
+    assert apart(tmp_path, spread, reference(**values)) < CLOSE
+
+
 SLY = """
 from torch import nn
 

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -199,6 +200,9 @@ class Zero3(Zero1):
         for name, parameter in self.module.named_parameters():
             yield name, parameter.ds_tensor.data  # type: ignore[attr-defined]
 
+    def weights(self) -> list[Tensor]:
+        return [shard.view(-1)[: max(0, _left(p))] for (_, shard), p in zip(self.local(), self.module.parameters(), strict=True)]
+
     def release(self) -> None:
         whole = [p for p in self.module.parameters() if p.data.numel()]
         if whole:
@@ -211,3 +215,9 @@ class Zero3(Zero1):
 
     def replicated(self) -> list[Tensor]:
         return []
+
+
+def _left(parameter: Any) -> int:
+    """Elements of a parameter from this rank's shard on. Where the shard has more, the rest of it is uninitialised memory."""
+    size: int = parameter.ds_tensor.numel()
+    return int(parameter.ds_numel) - size * dist.get_rank(parameter.ds_process_group)
