@@ -9,7 +9,7 @@ import pytest
 
 from scalelab.errors import NotApplicable
 from scalelab.launch.pool import Pool
-from scalelab.spec import Spec
+from scalelab.spec import from_mapping
 from scalelab.strategies.pipeline import ORDERS, Pipeline, bubble
 from tests.trainings import completed, equal, final, largest_difference, scores, train
 
@@ -182,7 +182,7 @@ def test_rounds_that_do_not_come_out_even_are_refused_with_the_nearest(pool: Poo
 @pytest.mark.parametrize("name", ["compile", "recompute"])
 def test_a_backward_in_two_parts_is_refused_where_it_cannot_be(name: str) -> None:
     with pytest.raises(NotApplicable, match=f"--{name}: .* goes backward through a stage twice"):
-        Pipeline.check(Spec(strategy="pipeline", workers=2, pipeline_schedule="zero-bubble", **{name: True}))
+        Pipeline.check(from_mapping({"strategy": "pipeline", "workers": 2, "pipeline_schedule": "zero-bubble", name: True}))
 
 
 def test_twice_as_many_stages_are_needed_where_each_worker_has_two(pool: Pool, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from scalelab.strategies import crossing
 from scalelab.strategies.cut import Cut
 from scalelab.strategies.tracing import Trace, run
 
-BUDGET = 0.3
+BUDGET = 1.0
 """seconds after which no further repetition begins"""
 REPEATS = 5
 
