@@ -149,12 +149,13 @@ def seeded_model(spec: Spec, dataset: Dataset) -> nn.Module:
 
 
 def _without_dropout(model: nn.Module) -> None:
-    """Set dropout and stochastic depth to 0: modules of torch, torchvision and timm keep their rate as ``p`` or ``drop_prob``."""
+    """Set dropout and stochastic depth to 0: modules of torch, torchvision and timm keep their rate as ``p``, ``drop_prob`` or ``drop_rate``."""
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ == "StochasticDepth":
             module.p = 0.0  # type: ignore[assignment]
-        if hasattr(module, "drop_prob"):
-            module.drop_prob = 0.0  # type: ignore[assignment]
+        for rate in ("drop_prob", "drop_rate"):
+            if hasattr(module, rate):
+                setattr(module, rate, 0.0)
         if isinstance(module, nn.MultiheadAttention):
             module.dropout = 0.0
 
