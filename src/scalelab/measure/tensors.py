@@ -170,4 +170,7 @@ def _see_state(tracker: Tracker, optimizer: Optimizer) -> None:
 
 def _local(value: Tensor) -> Tensor:
     """What this rank holds of a tensor."""
-    return value._local_tensor if isinstance(value, DTensor) else value
+    if not isinstance(value, DTensor):
+        return value
+    with torch.no_grad():  # else it would be a step of autograd's graph
+        return value.to_local()
