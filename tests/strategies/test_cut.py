@@ -12,8 +12,8 @@ import torchvision
 from torch import Tensor, nn
 
 from scalelab.errors import NotApplicable
-from scalelab.strategies import cut, tracing
-from scalelab.strategies.cut import Cut, Stage
+from scalelab.strategies.stages import cut, tracing
+from scalelab.strategies.stages.cut import Cut, Stage
 
 FAMILIES: dict[str, dict[str, object]] = {
     "alexnet": {}, "convnext_tiny": {}, "densenet121": {}, "efficientnet_b0": {}, "mnasnet0_5": {}, "mobilenet_v2": {},

@@ -87,7 +87,9 @@ def test_a_build_that_fails_leaves_no_wheel_and_says_where_its_words_are(tmp_pat
 
 def test_the_words_of_cmake_and_of_a_compiler_are_found(builder: ModuleType) -> None:
     pip = "  error: subprocess-exited-with-error\n"
-    cmake = "-- Found Python\nCMake Error at CMakeLists.txt:3 (message):\n\n  Could NOT find NCCL\n-- Configuring incomplete, errors!"
+    cmake = (
+        "-- Found Python\nCMake Error at CMakeLists.txt:3 (message):\n\n  Could NOT find NCCL\n-- Configuring incomplete, errors!"
+    )
     assert builder.reason(pip + cmake) == "CMake Error at CMakeLists.txt:3 (message): Could NOT find NCCL"
     assert builder.reason(pip + "a.cc:1:2: error: no such type\nmake: *** [all] Error 2") == "a.cc:1:2: error: no such type"
     assert builder.reason("a\nKilled\n") == "Killed"

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scalelab.strategies import staged
 from scalelab.strategies.base import Batch
 from scalelab.strategies.explanation import Explanation, Facts
-from scalelab.strategies.relay import Piece
-from scalelab.strategies.stages import Staged
+from scalelab.strategies.stages import formulas
+from scalelab.strategies.stages.relay import Piece
+from scalelab.strategies.stages.staged import Staged
 
 
 class Model(Staged):
@@ -26,7 +26,7 @@ class Model(Staged):
 
     @classmethod
     def explain(cls, facts: Facts) -> Explanation:
-        return staged.explain(facts, 1, lambda place: (1, "one micro-batch, of its layers"), always=False)
+        return formulas.explain(facts, 1, lambda place: (1, "one micro-batch, of its layers"), always=False)
 
     def step(self, micro_batches: Sequence[Batch]) -> Tensor:
         if self.relay is None:

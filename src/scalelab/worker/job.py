@@ -149,7 +149,7 @@ def seeded_model(spec: Spec, dataset: Dataset) -> nn.Module:
 
 
 def _without_dropout(model: nn.Module) -> None:
-    """Set dropout and stochastic depth to 0: modules of torch, torchvision and timm keep their rate as ``p``, ``drop_prob`` or ``drop_rate``."""
+    """Set dropout and stochastic depth to 0: their rate is ``p`` in torch's modules, ``drop_prob`` or ``drop_rate`` in timm's."""
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ == "StochasticDepth":
             module.p = 0.0  # type: ignore[assignment]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, fx
 
 from scalelab.measure.clock import clock
-from scalelab.strategies import crossing
-from scalelab.strategies.cut import Cut
-from scalelab.strategies.tracing import Trace, run
+from scalelab.strategies.stages import crossing
+from scalelab.strategies.stages.cut import Cut
+from scalelab.strategies.stages.tracing import Trace, run
 
 BUDGET = 1.0
 """seconds after which no further repetition begins"""

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from scalelab.comm.world import World
-from scalelab.strategies import crossing
-from scalelab.strategies.crossing import Crossing
-from scalelab.strategies.cut import Stage
+from scalelab.strategies.stages import crossing
+from scalelab.strategies.stages.crossing import Crossing
+from scalelab.strategies.stages.cut import Stage
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from scalelab.errors import NotApplicable, nearest
-from scalelab.strategies.tracing import PATH, Trace, places, run
+from scalelab.strategies.stages.tracing import PATH, Trace, places, run
 
 Traces = dict[bool, Trace]
 """while training (True) and in evaluation (False)"""

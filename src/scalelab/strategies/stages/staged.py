@@ -17,13 +17,13 @@ from scalelab.batch import derive
 from scalelab.comm.world import World, merge_stages
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
-from scalelab.strategies import cut, tracing
 from scalelab.strategies.averaging import average_gradients
 from scalelab.strategies.base import Recipe, Strategy
 from scalelab.strategies.blocks import layers
-from scalelab.strategies.cut import Cut, Stage, Traces
-from scalelab.strategies.relay import Piece, Relay
-from scalelab.strategies.timing import segment_seconds
+from scalelab.strategies.stages import cut, tracing
+from scalelab.strategies.stages.cut import Cut, Stage, Traces
+from scalelab.strategies.stages.relay import Piece, Relay
+from scalelab.strategies.stages.timing import segment_seconds
 
 Shape = tuple[int, int, int]
 GOLDEN = 0x9E3779B97F4A7C15

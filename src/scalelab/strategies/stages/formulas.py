@@ -13,8 +13,6 @@ from typing import Any
 import torch
 
 from scalelab.measure.saved import saved_bytes
-from scalelab.strategies import crossing, cut, tracing
-from scalelab.strategies.crossing import Crossing
 from scalelab.strategies.explanation import (
     Explanation,
     Facts,
@@ -29,7 +27,9 @@ from scalelab.strategies.explanation import (
     total,
     whole,
 )
-from scalelab.strategies.timing import segment_seconds
+from scalelab.strategies.stages import crossing, cut, tracing
+from scalelab.strategies.stages.crossing import Crossing
+from scalelab.strategies.stages.timing import segment_seconds
 
 POINT = "Huang et al. 2019; Narayanan et al. 2021"
 InFlight = Callable[[int], tuple[int, str]]
