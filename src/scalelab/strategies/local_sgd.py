@@ -18,6 +18,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from scalelab.comm.flat import Flat, all_reduce, by_type, unite_slots
 from scalelab.comm.world import World
 from scalelab.spec import Spec
 from scalelab.strategies import explanation
@@ -32,7 +33,6 @@ from scalelab.strategies.explanation import (
     total,
     whole,
 )
-from scalelab.strategies.flat import Flat, all_reduce, by_type, unite_slots
 
 LOCAL, DILOCO = "Local SGD: Stich 2019", "DiLoCo: Douillard et al. 2023"
 

@@ -14,10 +14,10 @@ from torch.optim import Optimizer
 
 from scalelab import strategies
 from scalelab.batch import derive
+from scalelab.comm.averaging import average_gradients
 from scalelab.comm.world import World, merge_stages
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
-from scalelab.strategies.averaging import average_gradients
 from scalelab.strategies.base import Recipe, Strategy
 from scalelab.strategies.blocks import layers
 from scalelab.strategies.stages import cut, tracing
