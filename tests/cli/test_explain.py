@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from scalelab import strategies
-from scalelab.strategies.explanation import Explained
+from scalelab.strategies.formulas.explanation import Explained
 from tests.conftest import Command
 from tests.docs.test_tools import valid
 from tests.trainings import VERIFY_FLAGS

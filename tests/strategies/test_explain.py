@@ -16,7 +16,7 @@ from scalelab import strategies
 from scalelab.launch.asking import ask
 from scalelab.launch.pool import Pool
 from scalelab.strategies import STRATEGIES
-from scalelab.strategies.explanation import Explained
+from scalelab.strategies.formulas.explanation import Explained
 from tests import support
 from tests.trainings import completed, tiny
 

@@ -19,7 +19,7 @@ from scalelab.measure.tensors import AT_UPDATE, CATEGORIES, MOST_SAVED
 from scalelab.record.schema import Memory, Tensors
 from scalelab.strategies import STRATEGIES
 from scalelab.strategies.blocks import blocks
-from scalelab.strategies.explanation import Explained
+from scalelab.strategies.formulas.explanation import Explained
 from tests.trainings import SPREAD, completed, equal, final, tiny
 
 WORKERS = 4

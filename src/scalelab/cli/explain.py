@@ -26,7 +26,7 @@ from scalelab.launch.pool import Pool
 from scalelab.report import text
 from scalelab.spec import Spec
 from scalelab.strategies import STRATEGIES, entry
-from scalelab.strategies.explanation import SYMBOLS, Counted, Explained
+from scalelab.strategies.formulas.explanation import SYMBOLS, Counted, Explained
 
 EXAMPLE = """  scalelab explain zero3 --model resnet18 --data digits --workers 64 --batch 1024
   scalelab explain ddp --model resnet18 --data digits --workers 2 --count

@@ -24,7 +24,7 @@ from scalelab.errors import NotApplicable
 from scalelab.optim import OPTIMIZERS
 from scalelab.spec import GROUPS, HELP, Spec, defaults
 from scalelab.strategies.blocks import recompute
-from scalelab.strategies.explanation import Explanation, Facts
+from scalelab.strategies.formulas.explanation import Explanation, Facts
 
 OPTIONS: dict[str, Any] = {
     name: default

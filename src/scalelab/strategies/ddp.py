@@ -19,7 +19,7 @@ from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import OPTIONS, Strategy
 from scalelab.strategies.compress import COMPRESSORS, Compressor
-from scalelab.strategies.explanation import (
+from scalelab.strategies.formulas.explanation import (
     Explanation,
     Facts,
     activations,

@@ -13,7 +13,7 @@ from torch import nn
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
-from scalelab.strategies.explanation import Explanation, Facts, Sent, activations, reached, total, whole
+from scalelab.strategies.formulas.explanation import Explanation, Facts, Sent, activations, reached, total, whole
 
 
 class DP(Strategy):

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from scalelab.comm.flat import Flat, all_reduce, by_type, unite_slots
 from scalelab.comm.world import World
 from scalelab.spec import Spec
-from scalelab.strategies import explanation
 from scalelab.strategies.base import Batch, Recipe, Strategy
-from scalelab.strategies.explanation import (
+from scalelab.strategies.formulas import explanation
+from scalelab.strategies.formulas.explanation import (
     Explanation,
     Facts,
     Held,

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from scalelab.strategies.base import Batch
-from scalelab.strategies.explanation import Explanation, Facts
-from scalelab.strategies.stages import formulas
+from scalelab.strategies.formulas import staged
+from scalelab.strategies.formulas.explanation import Explanation, Facts
 from scalelab.strategies.stages.relay import Piece
 from scalelab.strategies.stages.staged import Staged
 
@@ -26,7 +26,7 @@ class Model(Staged):
 
     @classmethod
     def explain(cls, facts: Facts) -> Explanation:
-        return formulas.explain(facts, 1, lambda place: (1, "one micro-batch, of its layers"), always=False)
+        return staged.explain(facts, 1, lambda place: (1, "one micro-batch, of its layers"), always=False)
 
     def step(self, micro_batches: Sequence[Batch]) -> Tensor:
         if self.relay is None:

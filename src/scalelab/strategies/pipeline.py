@@ -27,8 +27,8 @@ from scalelab.comm.world import World
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Batch, Recipe
-from scalelab.strategies.explanation import Explanation, Facts
-from scalelab.strategies.stages import formulas
+from scalelab.strategies.formulas import staged
+from scalelab.strategies.formulas.explanation import Explanation, Facts
 from scalelab.strategies.stages.crossing import Crossing
 from scalelab.strategies.stages.relay import Piece
 from scalelab.strategies.stages.staged import Staged
@@ -132,7 +132,7 @@ class Pipeline(Staged):
     def explain(cls, facts: Facts) -> Explanation:
         order, p, m = facts.spec.pipeline_schedule, facts.derived.pipe, facts.derived.accumulate
         always = ORDERS[order].kind is ScheduleInterleavedZeroBubble
-        found = formulas.explain(facts, cls.chunks(facts.spec), partial(in_flight, order, p, m), always)
+        found = staged.explain(facts, cls.chunks(facts.spec), partial(in_flight, order, p, m), always)
         note = f"bubble: each worker waits for {bubble(order, p, m):.0%} of a step, at best"
         return msgspec.structs.replace(found, notes=[*found.notes, note] if p > 1 else found.notes)
 

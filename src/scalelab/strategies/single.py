@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import nn
 
 from scalelab.strategies.base import Strategy
-from scalelab.strategies.explanation import Explanation, Facts, activations, reached, whole
+from scalelab.strategies.formulas.explanation import Explanation, Facts, activations, reached, whole
 
 
 class Single(Strategy):

@@ -15,8 +15,8 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 
 from scalelab.strategies.ddp import DDP
-from scalelab.strategies.explanation import ZERO, Explanation, Facts, Held, broadcast, state_note, total
-from scalelab.strategies.sharded import dealt
+from scalelab.strategies.formulas.explanation import ZERO, Explanation, Facts, Held, broadcast, state_note, total
+from scalelab.strategies.formulas.sharded import dealt
 
 
 class Zero1(DDP):

@@ -22,8 +22,8 @@ from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
 from scalelab.strategies.blocks import blocks
-from scalelab.strategies.explanation import Explanation, Facts
-from scalelab.strategies.sharded import explain
+from scalelab.strategies.formulas.explanation import Explanation, Facts
+from scalelab.strategies.formulas.sharded import explain
 
 
 class Zero2(Strategy):

@@ -17,7 +17,7 @@ from scalelab.batch import derive
 from scalelab.comm import batch_norm
 from scalelab.measure.environment import usable_cores
 from scalelab.spec import Spec
-from scalelab.strategies.explanation import Explained
+from scalelab.strategies.formulas.explanation import Explained
 from scalelab.worker import facts, job
 from scalelab.worker.asked import answering
 

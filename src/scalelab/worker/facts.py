@@ -18,7 +18,7 @@ from scalelab.data import Batches, Dataset
 from scalelab.measure.saved import saved_bytes
 from scalelab.spec import Spec
 from scalelab.strategies.blocks import blocks, recompute
-from scalelab.strategies.explanation import Facts, Norm, Parameter
+from scalelab.strategies.formulas.explanation import Facts, Norm, Parameter
 from scalelab.worker.job import DTYPES
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -23,8 +23,8 @@ from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Batch
 from scalelab.strategies.deepspeed_engine import config, runtime, starting
-from scalelab.strategies.explanation import Explanation, Facts, all_reduce, broadcast
-from scalelab.strategies.stages import formulas
+from scalelab.strategies.formulas import staged
+from scalelab.strategies.formulas.explanation import Explanation, Facts, all_reduce, broadcast
 from scalelab.strategies.stages.staged import Staged
 
 
@@ -67,7 +67,7 @@ class Pipeline(Staged):
             most = min(m, p - place)
             return most, f"{most} micro-batches, of its layers"
 
-        found = formulas.explain(facts, 1, in_flight, always=False, counted=False)
+        found = staged.explain(facts, 1, in_flight, always=False, counted=False)
         when = "at the end of a step"
         losses = [all_reduce("loss", 4 / p, r, "4 bytes/p", when, "r")] if r > 1 else []
         losses += [broadcast("losses", 8, p, "8 bytes", f"{when}, to all stages", "p")] if p > 1 else []

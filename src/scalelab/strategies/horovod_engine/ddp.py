@@ -20,7 +20,16 @@ from torch import Tensor, nn
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
-from scalelab.strategies.explanation import Explanation, Facts, Held, activations, all_reduce, compressed, statistics, whole
+from scalelab.strategies.formulas.explanation import (
+    Explanation,
+    Facts,
+    Held,
+    activations,
+    all_reduce,
+    compressed,
+    statistics,
+    whole,
+)
 from scalelab.strategies.horovod_engine import allreduce, meeting, timeline
 
 FUSION = 128 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from scalelab.strategies.explanation import (
+from scalelab.strategies.formulas.explanation import (
     ZERO,
     Explanation,
     Facts,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from scalelab.strategies.deepspeed_engine import config
-from scalelab.strategies.explanation import (
+from scalelab.strategies.formulas.explanation import (
     ZERO,
     Explanation,
     Facts,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from scalelab.measure.saved import saved_bytes
-from scalelab.strategies.explanation import (
+from scalelab.strategies.formulas.explanation import (
     Explanation,
     Facts,
     Held,

@@ -1,0 +1,1 @@
+"""What each strategy holds and sends, as formulas: what `scalelab explain` shows.."""
