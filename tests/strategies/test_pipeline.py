@@ -46,6 +46,32 @@ def test_statistics_of_each_replicas_share(pool: Pool, tmp_path: Path) -> None:
     assert largest_difference(final(tmp_path, spread), final(tmp_path, alone)) < 1e-9
 
 
+DROPPING = """
+from torch import nn
+
+class Dropping(nn.Module):
+    def forward(self, x):
+        return x[:, : x.shape[1] // 2] if self.training else x
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean(1)
+
+def build(num_classes):
+    wide = [layer for _ in range(4) for layer in (nn.Linear(8, 8), nn.Tanh())]
+    return nn.Sequential(nn.Flatten(2), nn.Linear(64, 8), Dropping(), *wide, nn.Linear(8, num_classes), Mean())
+"""
+
+
+def test_no_cut_where_training_changes_the_shape(pool: Pool, tmp_path: Path) -> None:
+    """Neighbours introduce each other in evaluation: what is shorter in training (timm's PatchDropout) must not travel."""
+    (tmp_path / "dropping.py").write_text(DROPPING)
+    values = {**EXACT, "accumulate": 2, "model": f"{tmp_path}/dropping.py:build", "model_args": {}, "batch": 32}
+    alone = completed(pool, tmp_path, **values)
+    spread = completed(pool, tmp_path, **values, strategy="pipeline", workers=2)
+    assert spread.losses == pytest.approx(alone.losses, rel=1e-12)
+
+
 def test_one_stage_is_data_parallelism(pool: Pool, tmp_path: Path) -> None:
     values = {**EXACT, "accumulate": 2}
     alone = completed(pool, tmp_path, **values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scalelab.models.registry import MODELS, build, check_forward, choosy_parameters, unused_parameters
+from scalelab.models.registry import MODELS, build, check_forward, choosy_parameters, evaluating, unused_parameters
 from scalelab.models.smooth import smooth
 
-__all__ = ["MODELS", "build", "check_forward", "choosy_parameters", "smooth", "unused_parameters"]
+__all__ = ["MODELS", "build", "check_forward", "choosy_parameters", "evaluating", "smooth", "unused_parameters"]

@@ -69,18 +69,18 @@ def check_forward(model: nn.Module, shape: Shape, num_classes: int) -> None:
 
 def unused_parameters(model: nn.Module, shape: Shape) -> list[str]:
     """Names of the trainable parameters that the output does not depend on, for one of a few inputs: DDP must be told of them."""
-    dark, bright = _unused(model, shape)
-    return sorted(dark | bright)
+    zeros, various = _unused(model, shape)
+    return sorted(zeros | various)
 
 
 def choosy_parameters(model: nn.Module, shape: Shape) -> list[str]:
     """Names of the trainable parameters that the output depends on for some inputs only: ranks may differ in having their gradients."""
-    dark, bright = _unused(model, shape)
-    return sorted(dark ^ bright)
+    zeros, various = _unused(model, shape)
+    return sorted(zeros ^ various)
 
 
 def _unused(model: nn.Module, shape: Shape) -> tuple[set[str], set[str]]:
-    """For a dark batch and a bright one: the trainable parameters without a gradient."""
+    """For a batch of zeros and one of a dark and a bright image: the trainable parameters without a gradient."""
     names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
     found = []
     with evaluating(model):

@@ -17,6 +17,7 @@ from scalelab.batch import derive
 from scalelab.comm.averaging import average_gradients
 from scalelab.comm.world import World, merge_stages
 from scalelab.errors import NotApplicable
+from scalelab.models import evaluating
 from scalelab.spec import Spec
 from scalelab.strategies.base import Recipe, Strategy
 from scalelab.strategies.blocks import layers
@@ -60,6 +61,10 @@ class Staged(Strategy):
         if workers == 1:
             return
         name = f"--strategy {spec.strategy}: model '{spec.model}'"
+        if spec.recompute and not layers(model):
+            raise NotApplicable(
+                f"--recompute: {name} has no module made of others: only such ones are computed again within a stage; leave it out"
+            )
         try:
             cuts = _checked(model, tracing.trace(model, closed=layers(model) if spec.recompute else ()), shape)
         except tracing.Untraceable as error:
@@ -80,9 +85,7 @@ class Staged(Strategy):
         if self.world.stages == 1:
             return model
         traces = tracing.trace(model)
-        with evaluating(model):
-            values = cut.example(traces[False], _images(model, 2, self.recipe.shape))
-        cuts = cut.with_one_tensor(cut.find(traces), values, False)
+        cuts, _ = passing(model, traces, _images(model, 2, self.recipe.shape))
         total = self.chunks(self.spec) * self.world.stages
         split = self.spec.split
         chosen = self._measured(model, traces, cuts, total) if split is None else cut.at(split, cuts, total, model)
@@ -124,6 +127,8 @@ class Staged(Strategy):
     def pieces(self, images: Tensor) -> list[Piece]:
         """This rank's stages for batches of this size. Every rank calls it, for the first time together."""
         assert self.relay is not None, "the model is whole"
+        if (known := self.relay.known.get(len(images))) is not None:  # no walk over all modules in a step
+            return known
         with evaluating(self.module), self.autocast():
             return self.relay.pieces(images)
 
@@ -198,17 +203,6 @@ class Staged(Strategy):
             self.load_model(state["model"])
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """``model`` in evaluation mode, and back in training mode where it was."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
 def _images(model: nn.Module, count: int, shape: Shape) -> Tensor:
     """Random images [count, C, H, W] as ``model`` takes them, always the same."""
     parameter = next(model.parameters(), torch.empty(0))
@@ -217,23 +211,34 @@ def _images(model: nn.Module, count: int, shape: Shape) -> Tensor:
     return images.to(parameter.device, parameter.dtype, memory_format=layout)
 
 
+def passing(model: nn.Module, traces: Traces, images: Tensor) -> tuple[list[Cut], dict[bool, Tensor]]:
+    """The places where one tensor passes on, of the same shape in both modes; and what the trace makes of ``images``, by mode.
+
+    Neighbours introduce each other in evaluation: a shape that training changes (timm's PatchDropout) would be received wrongly.
+    """
+    cuts, shapes, outputs = cut.find(traces), list[dict[int, torch.Size]](), dict[bool, Tensor]()
+    for mode in cut.MODES:
+        with _unchanged(model, mode):
+            values = cut.example(traces[mode], images)
+        cuts = cut.with_one_tensor(cuts, values, mode)
+        shapes.append({id(c): values[c.value[mode]].shape for c in cuts})
+        outputs[mode] = values[traces[mode].nodes[-1]]
+    return [c for c in cuts if shapes[0][id(c)] == shapes[1][id(c)]], outputs
+
+
 def _checked(model: nn.Module, traces: Traces, shape: Shape) -> list[Cut]:
     """The places to cut, the trace held against the model itself in both modes. Raises Untraceable where they differ.
 
     They do where the forward decides by values, or keeps count of its calls.
     """
-    cuts, images = cut.find(traces), _images(model, 2, shape)
-    shapes = []
+    images = _images(model, 2, shape)
+    cuts, outputs = passing(model, traces, images)
     for mode in cut.MODES:
         with _unchanged(model, mode), torch.no_grad():
             expected = model(images)
-        with _unchanged(model, mode):
-            values = cut.example(traces[mode], images)
-        if not torch.equal(expected, values[traces[mode].nodes[-1]]):
+        if not torch.equal(expected, outputs[mode]):
             raise tracing.Untraceable("its operations depend on values or on earlier calls")
-        cuts = cut.with_one_tensor(cuts, values, mode)
-        shapes.append({id(c): values[c.value[mode]].shape for c in cuts})
-    return [c for c in cuts if shapes[0][id(c)] == shapes[1][id(c)]]
+    return cuts
 
 
 @contextmanager
