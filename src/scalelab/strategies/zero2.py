@@ -9,6 +9,7 @@ bytes: all-gather and reduce-scatter of P: each of n ranks sends (n-1)/n · P + 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -79,8 +80,11 @@ class Zero2(Strategy):
         if self.spec.param_dtype == "bf16":
             batch_norm.widen(model)
             policies["mp_policy"] = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-        for block in [*blocks(model), model]:
+        for block in blocks(model):
             fully_shard(block, mesh=mesh, reshard_after_forward=self.reshard_after_forward, **policies)  # in place
+        if "mp_policy" in policies:  # the loss of bf16 outputs would be bf16 too: three digits
+            policies["mp_policy"] = replace(policies["mp_policy"], output_dtype=torch.float32)
+        fully_shard(model, mesh=mesh, reshard_after_forward=self.reshard_after_forward, **policies)
         return model
 
     def settle(self) -> None:
