@@ -260,24 +260,13 @@ class Strategy(ABC):
         """Copy this rank's training state; the returned function restores it bit for bit."""
         values = [*self.module.parameters(), *self.module.buffers()]
         kept = [local_part(value).detach().clone() for value in values]
-        slots = self.local_optimizer.state
-        memory = {
-            p: {k: local_part(v).clone() if isinstance(v, Tensor) else v for k, v in slot.items()} for p, slot in slots.items()
-        }
+        restore_slots = keep_slots(self.local_optimizer)
 
         def restore() -> None:
             with torch.no_grad():
                 for value, copy in zip(values, kept, strict=True):
                     local_part(value).copy_(copy)
-                for parameter in list(slots):
-                    if parameter not in memory:
-                        del slots[parameter]
-                for parameter, slot in memory.items():
-                    for key, copy in slot.items():
-                        if isinstance(copy, Tensor):
-                            local_part(slots[parameter][key]).copy_(copy)
-                        else:
-                            slots[parameter][key] = copy
+            restore_slots()
 
         return restore
 
@@ -291,6 +280,25 @@ class Strategy(ABC):
         held = sum(_bytes(p) for p in parameters)
         state = sum(_bytes(v) for slot in self.local_optimizer.state.values() for v in slot.values() if isinstance(v, Tensor))
         return {"parameters": held, "gradients": sum(_bytes(p) for p in parameters if p.requires_grad), "optimizer": state}
+
+
+def keep_slots(optimizer: Optimizer) -> Callable[[], None]:
+    """Copy what an optimizer holds on this rank; the returned function restores it, in the same tensors."""
+    slots = optimizer.state
+    kept = {p: {k: local_part(v).clone() if isinstance(v, Tensor) else v for k, v in slot.items()} for p, slot in slots.items()}
+
+    @torch.no_grad()
+    def restore() -> None:
+        for parameter in [p for p in slots if p not in kept]:
+            del slots[parameter]
+        for parameter, slot in kept.items():
+            for key, copy in slot.items():
+                if isinstance(copy, Tensor):
+                    local_part(slots[parameter][key]).copy_(copy)
+                else:
+                    slots[parameter][key] = copy
+
+    return restore
 
 
 def _whole(value: Any) -> Any:

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from scalelab.comm import batch_norm
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
-from scalelab.strategies.base import Batch, Strategy
+from scalelab.strategies.base import Batch, Strategy, keep_slots
 from scalelab.strategies.deepspeed_engine import masters, runtime, starting
 from scalelab.strategies.formulas import deepspeed as formulas
 from scalelab.strategies.formulas.explanation import Explanation, Facts
@@ -131,8 +131,8 @@ class DDP(Strategy):
     def snapshot(self) -> Callable[[], None]:
         flats = {id(part.flat): part.flat for part in self.parts}
         values = [*(value for _, value in self.local()), *self.module.buffers(), *flats.values()]
-        values += [v for slots in self.optimizer.state.values() for v in slots.values() if isinstance(v, Tensor)]
         kept = [value.detach().clone() for value in values]
+        restore_slots = keep_slots(self.optimizer)
         scaler = getattr(self.engine.optimizer, "loss_scaler", None)
         scaling = dict(vars(scaler)) if scaler is not None else {}
 
@@ -140,6 +140,7 @@ class DDP(Strategy):
             with torch.no_grad():
                 for value, copy in zip(values, kept, strict=True):
                     value.detach().copy_(copy)
+            restore_slots()
             if scaler is not None:
                 vars(scaler).update(scaling)
             self.release()
