@@ -13,6 +13,7 @@ from torch import nn
 from scalelab import optim
 from scalelab.errors import ScalelabError
 from scalelab.spec import Spec
+from scalelab.strategies import STRATEGIES
 
 SHAPE = (6, 4)
 
@@ -108,7 +109,7 @@ def trajectory(name, starts, gradients, **settings):
 
 
 @pytest.mark.parametrize("name", optim.OPTIMIZERS)
-def test_linear_says_whether_the_mean_of_updates_is_the_update_by_the_mean(name):
+def test_local_sgd_is_exact_where_the_mean_of_updates_is_the_update_by_the_mean(name):
     """Two ranks on gradients of their own, averaged after each step, their states left apart; against one on the mean gradients."""
     generator = torch.Generator().manual_seed(0)
     spec = Spec(optimizer=name, lr=0.1, weight_decay=0.01)
@@ -123,7 +124,7 @@ def test_linear_says_whether_the_mean_of_updates_is_the_update_by_the_mean(name)
         mean = (params[0].detach() + params[1].detach()) / 2
         for param in params[:2]:
             param.data.copy_(mean)
-    assert torch.allclose(params[0], params[2], rtol=1e-12) == optim.OPTIMIZERS[name].linear
+    assert torch.allclose(params[0], params[2], rtol=1e-12) == (name in STRATEGIES["local-sgd"].exact_for)
 
 
 def test_lars_is_the_papers_without_weight_decay_too():

@@ -19,14 +19,11 @@ class Optimizer:
 
     elementwise: an element's update looks at nothing but that element's own gradient and state, so that
     parameters may be cut anywhere between ranks; otherwise the optimizer needs whole tensors.
-    linear: the update is linear in gradient, parameter and state, so that the mean of several ranks' updates is the update by the mean
-    of their gradients.
     """
 
     kind: Callable[..., torch.optim.Optimizer]
     settings: Callable[[Spec], dict[str, Any]]
     elementwise: bool
-    linear: bool = False
 
     def make(self, params: Iterable[Any], spec: Spec) -> torch.optim.Optimizer:
         """The optimizer of ``params`` (tensors or groups of them)."""
@@ -63,7 +60,7 @@ def _layerwise(name: str) -> Callable[..., torch.optim.Optimizer]:
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": Optimizer(torch.optim.SGD, _sgd, elementwise=True, linear=True),
+    "sgd": Optimizer(torch.optim.SGD, _sgd, elementwise=True),
     "adamw": Optimizer(torch.optim.AdamW, _adam, elementwise=True),
     # Factors its second moment over a tensor's rows and columns, and clips by a tensor's root mean square.
     "adafactor": Optimizer(torch.optim.Adafactor, _adam, elementwise=False),

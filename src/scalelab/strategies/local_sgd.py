@@ -108,7 +108,10 @@ class LocalSGD(Strategy):
 
     @contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
-        """Uneven shares weigh in the mean of the parameters, so the local gradient is that of the local mean loss again."""
+        """Uneven shares weigh in the mean of the parameters, so the local gradient is that of the local mean loss again.
+
+        Not earlier: synchronised batch norm adds up gradients of all ranks in the backward pass, where the shares must weigh.
+        """
         yield
         if last and self.loss_scale != 1:
             for gradient in [parameter.grad for parameter in self.names if parameter.grad is not None]:
