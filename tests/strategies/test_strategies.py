@@ -48,7 +48,7 @@ def test_an_unknown_name_is_told_with_the_nearest_and_the_list() -> None:
     with pytest.raises(ScalelabError) as caught:
         strategies.entry("zero5")
     assert "unknown strategy 'zero5' (did you mean 'zero" in str(caught.value)
-    assert "single, ddp, zero1, zero2, zero3 or path/to/file.py:Class" in str(caught.value)
+    assert f"{', '.join(STRATEGIES)} or path/to/file.py:Class" in str(caught.value)
 
 
 def test_single_is_one_process() -> None:
@@ -56,7 +56,7 @@ def test_single_is_one_process() -> None:
         strategies.degrees(Spec(strategy="single", workers=2))
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "dp"])  # it needs GPUs: test_options
 def test_every_strategy_trains_on_one_worker(pool: Pool, tmp_path: Path, name: str) -> None:
     alone = completed(pool, tmp_path, precision="fp64")
     assert completed(pool, tmp_path, precision="fp64", strategy=name).losses == pytest.approx(alone.losses, rel=1e-11)
