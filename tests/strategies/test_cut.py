@@ -64,10 +64,7 @@ def made(name: str, arguments: dict[str, object]) -> nn.Module:
 def places_of(model: nn.Module, images: Tensor) -> tuple[cut.Traces, list[Cut]]:
     """The trace, and the places at which a tensor passes on."""
     traces = tracing.trace(model)
-    model.eval()
-    values = cut.example(traces[False], images)
-    model.train()
-    return traces, cut.with_one_tensor(cut.find(traces), values, False)
+    return traces, cut.passing(model, traces, images)[0]
 
 
 def through(stages: Sequence[nn.Module], x: Tensor) -> Tensor:

@@ -122,8 +122,8 @@ def _pieces(facts: Facts, count: int) -> list[Piece]:
 
     model, images = facts.model, facts.images
     traces = tracing.trace(model)
+    cuts, _ = cut.passing(model, traces, images)
     model.eval()
-    cuts = cut.with_one_tensor(cut.find(traces), cut.example(traces[False], images), False)
     if facts.spec.split is not None:
         chosen = cut.at(facts.spec.split, cuts, count, model)
     else:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from scalelab.errors import NotApplicable, nearest
+from scalelab.models import evaluating
 from scalelab.strategies.stages.tracing import PATH, Trace, places, run
 
 Traces = dict[bool, Trace]
@@ -96,9 +98,24 @@ def _not_parting_tensors(cuts: list[Cut], traces: Traces) -> list[Cut]:
     return [cut for number, cut in enumerate(cuts) if not any(a <= number < b for a, b in spans)]
 
 
-def with_one_tensor(cuts: list[Cut], values: dict[fx.Node, Any], mode: bool) -> list[Cut]:
+def _with_one_tensor(cuts: list[Cut], values: dict[fx.Node, Any], mode: bool) -> list[Cut]:
     """Those behind which a floating-point tensor passes on, and no tuple or number, by an example's ``values``."""
     return [cut for cut in cuts if isinstance(v := values[cut.value[mode]], Tensor) and v.is_floating_point()]
+
+
+def passing(model: nn.Module, traces: Traces, images: Tensor) -> tuple[list[Cut], dict[bool, Tensor]]:
+    """The places where one tensor passes on, of the same shape in both modes; and what the trace makes of ``images``, by mode.
+
+    Neighbours introduce each other in evaluation: a shape that training changes (timm's PatchDropout) would be received wrongly.
+    """
+    cuts, shapes, outputs = find(traces), list[dict[int, torch.Size]](), dict[bool, Tensor]()
+    for mode in MODES:
+        with unchanged(model, mode):
+            values = example(traces[mode], images)
+        cuts = _with_one_tensor(cuts, values, mode)
+        shapes.append({id(c): values[c.value[mode]].shape for c in cuts})
+        outputs[mode] = values[traces[mode].nodes[-1]]
+    return [c for c in cuts if shapes[0][id(c)] == shapes[1][id(c)]], outputs
 
 
 def example(traced: Trace, images: Tensor) -> dict[fx.Node, Any]:
@@ -108,6 +125,18 @@ def example(traced: Trace, images: Tensor) -> dict[fx.Node, Any]:
         for node in traced.nodes:
             values[node] = run(node, traced, values, images)
     return values
+
+
+@contextmanager
+def unchanged(model: nn.Module, training: bool) -> Iterator[None]:
+    """``model`` in one mode, with always the same random numbers; its buffers are put back."""
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    with torch.random.fork_rng(devices=[]), evaluating(model):
+        torch.manual_seed(0)
+        model.train(training)
+        yield
+    for buffer, before in zip(model.buffers(), buffers, strict=True):
+        buffer.copy_(before)
 
 
 def balanced(seconds: Sequence[float], stages: int) -> list[int]:

@@ -85,7 +85,7 @@ class Staged(Strategy):
         if self.world.stages == 1:
             return model
         traces = tracing.trace(model)
-        cuts, _ = passing(model, traces, _images(model, 2, self.recipe.shape))
+        cuts, _ = cut.passing(model, traces, _images(model, 2, self.recipe.shape))
         total = self.chunks(self.spec) * self.world.stages
         split = self.spec.split
         chosen = self._measured(model, traces, cuts, total) if split is None else cut.at(split, cuts, total, model)
@@ -211,43 +211,16 @@ def _images(model: nn.Module, count: int, shape: Shape) -> Tensor:
     return images.to(parameter.device, parameter.dtype, memory_format=layout)
 
 
-def passing(model: nn.Module, traces: Traces, images: Tensor) -> tuple[list[Cut], dict[bool, Tensor]]:
-    """The places where one tensor passes on, of the same shape in both modes; and what the trace makes of ``images``, by mode.
-
-    Neighbours introduce each other in evaluation: a shape that training changes (timm's PatchDropout) would be received wrongly.
-    """
-    cuts, shapes, outputs = cut.find(traces), list[dict[int, torch.Size]](), dict[bool, Tensor]()
-    for mode in cut.MODES:
-        with _unchanged(model, mode):
-            values = cut.example(traces[mode], images)
-        cuts = cut.with_one_tensor(cuts, values, mode)
-        shapes.append({id(c): values[c.value[mode]].shape for c in cuts})
-        outputs[mode] = values[traces[mode].nodes[-1]]
-    return [c for c in cuts if shapes[0][id(c)] == shapes[1][id(c)]], outputs
-
-
 def _checked(model: nn.Module, traces: Traces, shape: Shape) -> list[Cut]:
     """The places to cut, the trace held against the model itself in both modes. Raises Untraceable where they differ.
 
     They do where the forward decides by values, or keeps count of its calls.
     """
     images = _images(model, 2, shape)
-    cuts, outputs = passing(model, traces, images)
+    cuts, outputs = cut.passing(model, traces, images)
     for mode in cut.MODES:
-        with _unchanged(model, mode), torch.no_grad():
+        with cut.unchanged(model, mode), torch.no_grad():
             expected = model(images)
         if not torch.equal(expected, outputs[mode]):
             raise tracing.Untraceable("its operations depend on values or on earlier calls")
     return cuts
-
-
-@contextmanager
-def _unchanged(model: nn.Module, training: bool) -> Iterator[None]:
-    """``model`` in one mode, with always the same random numbers; its buffers are put back."""
-    buffers = [buffer.clone() for buffer in model.buffers()]
-    with torch.random.fork_rng(devices=[]), evaluating(model):
-        torch.manual_seed(0)
-        model.train(training)
-        yield
-    for buffer, before in zip(model.buffers(), buffers, strict=True):
-        buffer.copy_(before)
