@@ -75,7 +75,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     # what only some strategies have
     stages: Annotated[
-        Positive | None, field("parallel", "model, pipeline: cut the layers into N stages (default: workers); the rest is data")
+        Positive | None,
+        field("parallel", "model, pipeline: cut the layers into N stages (default: workers), with workers / N replicas"),
     ] = None
     split: Annotated[
         str | None, field("parallel", "model, pipeline: modules at which a stage begins: layer2,layer3 (default: equal times)")
@@ -153,7 +154,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     checkpoint: Annotated[bool, field("record", "keep the best and the last checkpoint")] = True
     evaluate: Annotated[bool, field("record", "evaluate on the test set after each epoch")] = True
     dropout: Annotated[bool, field("record", "false: dropout and stochastic depth are set to 0 (verify does)")] = True
-    smooth: Annotated[bool, field("record", "ReLU is replaced by SiLU, max by average pooling (verify in float32 does)")] = False
+    smooth: Annotated[
+        bool, field("record", "ReLU is replaced by SiLU, max by average pooling (verify does for float32 weights)")
+    ] = False
     warmup_steps: Annotated[int, field("record", "first steps that train but are left out of the timing", ge=0)] = 5
     probe_steps: Annotated[
         int, field("record", "pairs of steps, with and without communication, that measure it; 0: none", ge=0)

@@ -26,6 +26,9 @@ EXAMPLE = """  scalelab train --model basic_cnn --data digits --epochs 5
   scalelab train --model timm:mobilenetv3_small_050 --data my_data.py:load --strategy ddp --workers 2 --json
   scalelab train --resume runs/20260101T120000Z-basic_cnn-ddp-1a2b3c --epochs 10"""
 
+OF_THE_WORKERS = {"stages", "split", "shard", "shares"}
+"""fields that say how so many workers are laid out"""
+
 
 def run(words: list[str], debug: bool) -> int:
     """The command; its exit status."""
@@ -62,14 +65,20 @@ def spec_of(values: dict[str, Any]) -> Spec:
     kept = msgspec.to_builtins(specs.load(folder / "spec.yaml"))
     if record.status == "completed":  # what ended the run once must not end it at once again
         kept.update(dict.fromkeys(("stop_after_epoch", "target_accuracy", "steps", "early_stop")))
-    if any(
-        values.get(name, kept[name]) != kept[name] for name in ("strategy", "engine", "workers")
-    ):  # its own options go with it
-        kept.update(
-            {name: default for name, default in specs.defaults().items() if specs.GROUPS[name] == "parallel"}, shares=None
-        )
     kept.update(batch=record.derived.batch, batch_per_worker=None)  # the steps stay what they were, on any number of workers
+    kept = _without_outgrown(kept, values)
     return specs.from_mapping({**specs.over(kept, values), "resume": str(folder), "out": str(folder.parent)}, flags=True)
+
+
+def _without_outgrown(kept: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """``kept`` with the defaults of those options that were another strategy's, engine's, or number of workers'."""
+    now = msgspec.to_builtins(specs.from_mapping(specs.over(kept, values), flags=True))  # flags are text: 2 is no change of 2
+    gone: set[str] = set()
+    if now["workers"] != kept["workers"]:
+        gone |= OF_THE_WORKERS
+    if (now["strategy"], now["engine"]) != (kept["strategy"], kept["engine"]):
+        gone |= OF_THE_WORKERS | {name for name in specs.FIELDS if specs.GROUPS[name] == "parallel"}
+    return {**kept, **{name: default for name, default in specs.defaults().items() if name in gone}}
 
 
 def _spread(spec: Spec, derived: Derived) -> str:

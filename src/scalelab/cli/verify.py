@@ -57,10 +57,10 @@ def run(words: list[str], debug: bool) -> int:
     add_common(parser)
     parsed = parser.parse(words)
     values = values_of(parsed, DEFAULTS)
-    names = values.pop("strategy", None)
+    names, engine = values.pop("strategy", None), values.get("engine")
     base = specs.from_mapping(values, flags=True)
     err = console(to_stderr=True)
-    wanted = _variants(base, [names] if isinstance(names, str) else names, parsed)
+    wanted = _variants(base, [names] if isinstance(names, str) else names, None if engine is None else base.engine, parsed)
     with Pool() as pool, Observer(err, base.steps or 0) as observer:
         pool.warm()
         result = study.verify(pool, base, wanted, parsed.float32, lambda cell: _tell(err, cell), observer)
@@ -74,12 +74,16 @@ def run(words: list[str], debug: bool) -> int:
     return 1 if any(cell.status == "failed" for cell in result.cells) else 0
 
 
-def _variants(base: Spec, names: list[str] | None, parsed: argparse.Namespace) -> list[Variant]:
-    """What the flags ask for; ``--strategy`` beside ``--all`` or ``--grid`` picks rows of theirs."""
-    if parsed.all or parsed.grid:
-        found = (everything(base) if parsed.all else []) + (grid(base) if parsed.grid else [])
-        return [variant for variant in found if not names or variant.values["strategy"] in names]
-    return named(names or [n for n, row in STRATEGIES.items() if row.axis is not None and base.engine in row.where], base.engine)
+def _variants(base: Spec, names: list[str] | None, engine: str | None, parsed: argparse.Namespace) -> list[Variant]:
+    """What the flags ask for; ``--strategy`` and ``--engine`` beside ``--all`` or ``--grid`` pick cells of theirs."""
+    if not (parsed.all or parsed.grid):
+        return named(
+            names or [n for n, row in STRATEGIES.items() if row.axis is not None and base.engine in row.where], base.engine
+        )
+    found = (everything(base) if parsed.all else []) + (grid(base) if parsed.grid else [])
+    picked = [v for v in found if (not names or v.values["strategy"] in names) and engine in (None, v.values["engine"])]
+    there = {v.values["strategy"] for v in picked}
+    return picked + named([name for name in names or () if name not in there], base.engine)  # one's own; or to be refused by name
 
 
 def _tell(err: Console, cell: Cell) -> None:

@@ -11,7 +11,7 @@ OPTIONS = {name: default for name, default in defaults().items() if GROUPS[name]
 
 
 def options(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What a spec, as a record keeps it, says beyond strategy and engine."""
+    """What a spec, as a record keeps it, says beyond strategy and engine: what is not the default."""
     return {name: spec[name] for name, default in OPTIONS.items() if spec.get(name, default) != default}
 
 

@@ -250,7 +250,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = "torch"
     workers: int
     options: dict[str, Any] = {}
-    """the spec's fields that this cell sets besides: a schedule, a degree, an option"""
+    """what it was compared with besides: a schedule, a degree, options that only some strategies have"""
     shape: str | None = None
     """what is odd about this cell's training (``--grid``)"""
     precision: str = "fp64"

@@ -179,7 +179,9 @@ def matching_cell(record: TrainRecord, verify: VerifyRecord) -> Cell | None:
     if (verify.model, verify.data) != (record.spec.get("model"), record.spec.get("data")):
         return None
     wanted = (record.strategy, record.engine, record.workers, options(record.spec), None)
-    cells = ((found, (found.strategy, found.engine, found.workers, found.options, found.shape)) for found in verify.cells)
+    cells = (
+        (found, (found.strategy, found.engine, found.workers, options(found.options), found.shape)) for found in verify.cells
+    )
     return next((found for found, said in cells if said == wanted), None)
 
 

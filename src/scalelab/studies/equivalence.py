@@ -32,15 +32,25 @@ def compare(blank: Cell, reference: Outcome, outcome: Outcome, tolerance: float,
     unlike = _unlike(outcome.tensors, reference.tensors)
     if unlike is not None:
         return msgspec.structs.replace(blank, status="failed", reason=unlike)
-    losses = [abs(a - b) / max(abs(b), 1e-300) for a, b in zip(outcome.record.losses, reference.record.losses, strict=True)]
+    losses = loss_differences(reference, outcome)
     apart = {name: value for name, value in differences(outcome.tensors, reference.tensors).items() if name not in left_out}
     worst = [largest(value for name, value in apart.items() if is_buffer(name) is buffer) for buffer in (False, True)]
-    drift = [note for note in outcome.record.notes if "ranks' parameters differ" in note]
+    drift = drifted(outcome)
     passed = all(value <= tolerance for value in (*losses, *apart.values())) and not drift  # a NaN is not <= anything
     return msgspec.structs.replace(
         blank, status="passed" if passed else "failed", max_loss_difference=largest(losses), max_parameter_difference=worst[0],
         max_buffer_difference=worst[1], reason=None if passed else diagnosis(losses, apart, drift, tolerance),
     )  # fmt: skip
+
+
+def loss_differences(reference: Outcome, outcome: Outcome) -> list[float]:
+    """For each step's loss, |a - b| / |b|."""
+    return [abs(a - b) / max(abs(b), 1e-300) for a, b in zip(outcome.record.losses, reference.record.losses, strict=True)]
+
+
+def drifted(outcome: Outcome) -> list[str]:
+    """What the record notes of ranks whose parameters should be equal and are not."""
+    return [note for note in outcome.record.notes if "ranks' parameters differ" in note]
 
 
 def largest(values: Iterable[float]) -> float:
