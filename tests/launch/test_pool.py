@@ -42,6 +42,25 @@ def test_a_signal_is_told_by_name(pool: Pool) -> None:
     assert "SIGSEGV" in describe(pool.wait(process))
 
 
+def test_what_is_preloaded_is_imported_once_by_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't be imported is left to the fork; what would end an interpreter does not end the server."""
+    monkeypatch.setattr("scalelab.launch.pool.PRELOAD", ())
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "seen.py").write_text(
+        "import os\nprint('imported by', os.getpid())\ndef main(file): open(file, 'w').write('ran')\n"
+    )
+    (tmp_path / "broken.py").write_text("raise ImportError\n")
+    (tmp_path / "ending.py").write_text("raise SystemExit(3)\n")
+    with Pool() as own:
+        for place in ("a", "b"):
+            process = own.start(
+                "seen:main", [str(tmp_path / place)], log=tmp_path / f"{place}.txt", preload=("broken", "ending", "seen")
+            )
+            assert own.wait(process) == 0
+            assert (tmp_path / place).read_text() == "ran"
+            assert (tmp_path / f"{place}.txt").read_text() == ""  # no fork imported it again
+
+
 def test_end_ends_only_its_own(pool: Pool) -> None:
     mine, other = (pool.start("time:sleep", [60]) for _ in range(2))  # type: ignore[list-item]
     while mine.pid is None or other.pid is None:

@@ -127,7 +127,7 @@ def _import(modules: list[str]) -> None:
     """What a fork would import by itself; where that fails, the fork says so when it tries."""
     new = [module for module in modules if module not in sys.modules]
     for module in new:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, SystemExit):
             importlib.import_module(module)
     if new:
         gc.freeze()
