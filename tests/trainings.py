@@ -19,6 +19,7 @@ from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 from scalelab.spec import Spec
+from scalelab.strategies import STRATEGIES
 
 TINY: dict[str, Any] = {
     "data": "synthetic", "image_size": 8, "classes": 4, "train_limit": 96, "test_limit": 30, "batch": 24, "model_args": {"width": 4},
@@ -35,6 +36,8 @@ FLAGS = [*VERIFY_FLAGS, "--probe-steps", "0", "--warmup-steps", "0"]
 """the same as flags: without the model's argument, as ``verify`` takes them, as ``train`` does"""
 
 SPREAD = ("ddp", "zero1", "zero2", "zero3")
+EVERY = tuple(name for name in STRATEGIES if name != "dp")
+"""all strategies but the one that needs two GPUs"""
 
 
 def tiny(out: Path, **values: Any) -> Spec:

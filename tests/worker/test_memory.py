@@ -20,7 +20,7 @@ from scalelab.record.schema import Memory, Tensors
 from scalelab.strategies import STRATEGIES
 from scalelab.strategies.blocks import blocks
 from scalelab.strategies.formulas.explanation import Explained
-from tests.trainings import SPREAD, completed, equal, final, tiny
+from tests.trainings import EVERY, SPREAD, completed, equal, final, tiny
 
 WORKERS = 4
 RESNET: dict[str, Any] = {
@@ -146,7 +146,7 @@ def look(pool: Pool, out: Path, **values: Any) -> tuple[Memory, Tensors, dict[st
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "dp"])  # that one needs two GPUs
+@pytest.mark.parametrize("strategy", EVERY)
 def test_activations_by_formula_are_those_of_a_step(pool: Pool, tmp_path: Path, strategy: str, accumulate: int) -> None:
     pipe = STRATEGIES[strategy].axis == "pipe"
     values = {

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from scalelab.launch.pool import Pool
-from scalelab.strategies import STRATEGIES
+from scalelab.studies.variants import named
 from scalelab.studies.verify import verify
-from tests.trainings import completed, tiny
+from tests.trainings import EVERY, completed, tiny
 
-SPREAD = [name for name in STRATEGIES if name != "single"]
+SPREAD = [name for name in EVERY if name != "single"]
 
 ODD = """
     import torch
@@ -51,13 +51,13 @@ def odd(tmp_path: Path) -> str:
 def test_every_strategy_equals_single_or_is_refused(pool: Pool, tmp_path: Path, odd: str, kind: str) -> None:
     base = tiny(tmp_path, model=odd, model_args={"kind": kind}, workers=2, steps=3, accumulate=2, batch_norm="sync")
     refused = {"zero2", "zero3"} if kind == "scalar" else set()
-    for cell in verify(pool, base, SPREAD, False, lambda _: None).cells:
+    for cell in verify(pool, base, named(SPREAD, base.engine), False, lambda _: None).cells:
         assert cell.status == ("not_applicable" if cell.strategy in refused else "passed"), cell
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("kind", ["tied", "unused", "frozen"])
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", EVERY)
 def test_they_resume(pool: Pool, tmp_path: Path, odd: str, strategy: str, kind: str, momentum: float) -> None:
     """momentum 0 is an optimizer without any state; an unused or frozen parameter has none either."""
     values = {"model": odd, "model_args": {"kind": kind}, "strategy": strategy, "momentum": momentum}

@@ -12,15 +12,14 @@ from safetensors import safe_open
 
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
-from scalelab.strategies import STRATEGIES
 from tests.conftest import Command
-from tests.trainings import completed, equal, final, largest_difference, only_run, scores, train
+from tests.trainings import EVERY, completed, equal, final, largest_difference, only_run, scores, train
 
 RECIPE: dict[str, Any] = {"schedule": "cosine", "warmup_epochs": 1, "augment": "crop+flip", "weight_decay": 0.01}
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", EVERY)
 def test_resume_is_exact_to_the_bit(pool: Pool, tmp_path: Path, strategy: str, optimizer: str) -> None:
     values = {
         **RECIPE,
