@@ -60,7 +60,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         with Pool() as pool, tempfile.TemporaryDirectory() as scratch:
             common = {"model": "resnet18", "data": "synthetic", "train_limit": 4096, "test_limit": 64, "batch": 128}
-            common |= dict(pair.split("=", 1) for pair in given.set)
+            common |= dict(pair(text) for text in given.set)
             base = {**common, "device": given.device, "out": scratch, "evaluate": False, "checkpoint": False, "probe_steps": 0}
             rows = {name: row for name, row in ROWS.items() if name == "single" or not given.only or name in given.only}
             rates, memory, absent = measure(pool, base, rows, given)
@@ -72,11 +72,20 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"benchmarks/gpu.py: {error}", file=sys.stderr)
         return error.exit_status
     text = page(rates, memory, absent, proof.cells, given)
+    broken = any(isinstance(why, RunError) for why in absent.values())
     print(text)
     if given.write:
         before, _, rest = given.write.read_text(encoding="utf-8").partition(BEGIN)
         given.write.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
-    return 1 if any(cell.status == "failed" for cell in proof.cells) else 0
+    return 1 if broken or any(cell.status == "failed" for cell in proof.cells) else 0
+
+
+def pair(text: str) -> tuple[str, str]:
+    """KEY and VALUE. Raises ScalelabError."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ScalelabError(f"--set '{text}': must be KEY=VALUE, such as batch=256")
+    return key, value
 
 
 def tell(cell: Cell) -> None:
@@ -85,11 +94,11 @@ def tell(cell: Cell) -> None:
 
 def measure(
     pool: Pool, base: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], given: argparse.Namespace
-) -> tuple[dict[str, list[float]], dict[str, float], dict[str, str]]:
-    """Images/s of each row by round, the peak bytes of its last, and why rows are absent."""
+) -> tuple[dict[str, list[float]], dict[str, float], dict[str, ScalelabError]]:
+    """Images/s of each row by round, the peak bytes of its last, and why rows are absent. Raises ScalelabError without `single`."""
     rates: dict[str, list[float]] = {}
     memory: dict[str, float] = {}
-    absent: dict[str, str] = {}
+    absent: dict[str, ScalelabError] = {}
     order = random.Random(given.seed)
     for _ in range(given.rounds):
         for name in order.sample(list(rows), len(rows)):
@@ -97,13 +106,24 @@ def measure(
                 continue
             try:
                 record = train(pool, specs.from_mapping({**base, **rows[name], "steps": given.steps}))
+                rate, peak = known(record.images_per_second), known(record.memory_bytes.peak)
             except (NotApplicable, RunError) as error:
-                absent[name] = str(error)
+                if name == "single":
+                    raise
+                absent[name] = error
+                rates.pop(name, None)
                 continue
-            rates.setdefault(name, []).append(record.images_per_second.median or 0.0)
-            memory[name] = record.memory_bytes.peak.median or 0.0
+            rates.setdefault(name, []).append(rate)
+            memory[name] = peak
             print(f"{name}: {rates[name][-1]:,.0f} images/s", file=sys.stderr)
     return rates, memory, absent
+
+
+def known(figure: Figure) -> float:
+    """Its median. Raises RunError with the reason where it was not measured."""
+    if figure.median is None:
+        raise RunError(f"not measured: {figure.reason}")
+    return figure.median
 
 
 def train(pool: Pool, spec: specs.Spec) -> TrainRecord:
@@ -115,7 +135,7 @@ def train(pool: Pool, spec: specs.Spec) -> TrainRecord:
 
 
 def page(
-    rates: Mapping[str, list[float]], memory: Mapping[str, float], absent: Mapping[str, str], cells: Sequence[Cell],
+    rates: Mapping[str, list[float]], memory: Mapping[str, float], absent: Mapping[str, ScalelabError], cells: Sequence[Cell],
     given: argparse.Namespace,
 ) -> str:  # fmt: skip
     """The results as Markdown."""
