@@ -123,6 +123,17 @@ def test_a_failed_cell_is_told() -> None:
     assert "gradients are not averaged" in by_label(samples.demo()[0], found)["ddp × 2"].difference.reason
 
 
+@pytest.mark.parametrize(("spec", "difference"), [({}, 0.1), ({"recompute": True}, 0.2), ({"sync_every": 3}, None)])
+def test_a_run_is_shown_the_cell_with_its_own_options(spec, difference) -> None:
+    cells = [
+        Cell(strategy="ddp", workers=2, status="passed", max_loss_difference=0.1, options={"pipeline_schedule": "1f1b"}),
+        Cell(strategy="ddp", workers=2, status="passed", max_loss_difference=0.2, options={"recompute": True}),
+    ]  # 1f1b is the default: saying it is no option
+    record, _ = samples.record("ddp", spec=spec)
+    found = table.matching_cell(record, msgspec.structs.replace(samples.verify(), cells=cells))
+    assert (found.max_loss_difference if found else None) == difference
+
+
 def test_verify_of_another_model_is_not_used() -> None:
     found = msgspec.structs.replace(samples.verify(), model="resnet18")
     row = by_label(samples.demo()[0], found)["ddp × 2"]

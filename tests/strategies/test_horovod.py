@@ -170,7 +170,7 @@ def test_a_failing_rank_ends_the_job_with_its_own_words(pool: Pool, tmp_path: Pa
     assert record.status == "failed"
     assert record.failure is not None
     assert (record.failure.rank, told in record.failure.error) == (1, True), record.failure
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60  # seconds; its --timeout is 600
     assert processes_of(str(tmp_path / "runs" / record.run)) == []
 
 
@@ -179,7 +179,7 @@ def test_a_rank_that_hangs_is_given_up_after_the_timeout(pool: Pool, tmp_path: P
     began = time.monotonic()
     record = train(pool, tmp_path / "runs", **HOROVOD, workers=3, model=f"{tmp_path}/breaks.py:build", model_args={}, timeout=3)
     assert record.status == "failed"
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     assert processes_of(str(tmp_path / "runs" / record.run)) == []
 
 

@@ -164,6 +164,6 @@ def test_a_killed_stage_ends_the_job(pool: Pool, tmp_path: Path, odd: str) -> No
         pool, tmp_path, model=odd, model_args={"kind": "dies"}, strategy="model", workers=2, split="3", epochs=2, timeout=60
     )
     assert record.status == "failed"
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     assert record.failure is not None
     assert record.failure.rank == 1

@@ -175,7 +175,7 @@ def _difference(record: TrainRecord, verify: VerifyRecord | None) -> Figure:
 
 
 def matching_cell(record: TrainRecord, verify: VerifyRecord) -> Cell | None:
-    """The cell of ``verify`` with the record's model, data, strategy, engine and workers."""
+    """The cell of ``verify`` with the record's model, data, strategy, engine, workers and options."""
     if (verify.model, verify.data) != (record.spec.get("model"), record.spec.get("data")):
         return None
     wanted = (record.strategy, record.engine, record.workers, options(record.spec), None)
