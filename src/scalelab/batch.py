@@ -48,6 +48,10 @@ def derive(spec: Spec, degrees: tuple[int, int, int], cores: int) -> Derived:
     if data * shard * pipe != spec.workers:
         raise ScalelabError(f"data {data} x shard {shard} x pipe {pipe} is {data * shard * pipe}, not --workers {spec.workers}")
     batch = _batch(spec, data * shard)
+    if spec.shares is not None and data * shard == 1 and spec.norm_slices == 1:
+        raise ScalelabError(
+            f"--shares {spec.shares}: --strategy {spec.strategy} has one replica here, which takes the whole batch; leave it out"
+        )
     uneven = spec.shares is not None and data * shard > 1
     accumulate, shares = _uneven(spec, batch, data * shard) if uneven else (_accumulate(spec, batch, data * shard), ())
     threads = spec.threads_per_worker or max(1, cores // spec.workers)

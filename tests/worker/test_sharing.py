@@ -48,7 +48,10 @@ def test_what_cannot_be_shared_is_refused(values: dict[str, Any], told: str) -> 
 
 
 def test_one_replica_has_nothing_to_share() -> None:
-    assert derive(specs.from_mapping({"shares": "3:1"}), (1, 1, 1), 2).shares == ()
+    """Refused, not ignored; but one process stands for several workers where it is what they are compared with."""
+    with pytest.raises(ScalelabError, match="--shares 3:1: --strategy single has one replica here"):
+        derive(specs.from_mapping({"shares": "3:1"}), (1, 1, 1), 2)
+    assert derive(specs.from_mapping({"shares": "3:1", "norm_slices": 2}), (1, 1, 1), 2).shares == ()
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "zero1", "zero2", "zero3", "model", "pipeline"])

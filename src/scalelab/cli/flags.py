@@ -26,6 +26,10 @@ TITLES = {
 }
 
 
+METAVARS = {
+    "out": "FOLDER", "data_dir": "FOLDER", "resume": "RUN", "shares": "A:B", "split": "MODULES", "deepspeed_config": "FILE",
+}  # fmt: skip
+"""what a flag's value is called, where it is no name"""
 BARE: dict[str, dict[str, Any]] = {"offload": {"nargs": "?", "const": "all"}}
 """flags that mean something without a value"""
 
@@ -127,4 +131,4 @@ def _metavar(name: str, hint: Any) -> str:
     for kind, shown in ((int, "N"), (float, "X")):
         if kind in kinds:
             return shown
-    return {"out": "FOLDER", "data_dir": "FOLDER", "resume": "RUN"}.get(name, "NAME")
+    return METAVARS.get(name, "NAME")
