@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
-BUCKET = 25 * 2**20
-"""bytes of a bucket, as DDP's: small enough that copying one overlaps with sending another, large enough that latency does not count"""
+from scalelab.comm.flat import CHUNK
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], group: dist.ProcessGroup | None) -> None:
@@ -31,26 +30,24 @@ def average_gradients(parameters: Iterable[nn.Parameter], group: dist.ProcessGro
         work.wait()
         flat /= size
         *means, present = flat.split([*(p.numel() for p in bucket), len(bucket)])
-        for parameter, mean, somewhere in zip(bucket, means, present.tolist(), strict=True):
+        lacking = any(p.grad is None for p in bucket)
+        somewhere = present.tolist() if lacking else [1.0] * len(bucket)  # to read it is to wait for the device
+        for parameter, mean, having in zip(bucket, means, somewhere, strict=True):
             if parameter.grad is not None:
                 parameter.grad.copy_(mean.view_as(parameter.grad))
-            elif somewhere:
+            elif having:
                 parameter.grad = mean.view_as(parameter).clone(memory_format=torch.preserve_format)
 
 
 def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
-    """Runs of parameters of one type with at most ``BUCKET`` bytes, or one that is larger."""
+    """Runs of parameters of one type with at most ``CHUNK`` bytes, or one that is larger."""
     bucket: list[nn.Parameter] = []
     held = 0
     for parameter in parameters:
-        if bucket and (held + _bytes(parameter) > BUCKET or parameter.dtype != bucket[0].dtype):
+        if bucket and (held + parameter.nbytes > CHUNK or parameter.dtype != bucket[0].dtype):
             yield bucket
             bucket, held = [], 0
         bucket.append(parameter)
-        held += _bytes(parameter)
+        held += parameter.nbytes
     if bucket:
         yield bucket
-
-
-def _bytes(value: Tensor) -> int:
-    return value.numel() * value.element_size()

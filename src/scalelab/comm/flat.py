@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 CHUNK = 25 * 2**20
-"""bytes of one all-reduce, as of DDP's buckets: several are under way at once"""
+"""bytes of one all-reduce, as DDP's buckets: copying one overlaps with sending another, and latency does not count"""
 COUNT = "step"
 """the slot in which torch's optimizers count, by their convention"""
 

@@ -60,7 +60,7 @@ class CountBytes(TorchDispatchMode):
             name = func.__name__.split(".")[0]
             self.calls[name] = self.calls.get(name, 0) + 1
             groups = _tensor_groups(args)
-            largest = max((sum(t.numel() * t.element_size() for t in g) for g in groups), default=0)
+            largest = max((sum(t.nbytes for t in g) for g in groups), default=0)
             self.sent += largest * wire_factor(name, self.backend, _group_size(args))
         return func(*args, **(kwargs or {}))
 

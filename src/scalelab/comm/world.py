@@ -61,6 +61,13 @@ class World:
         return self.stage == self.stages - 1
 
 
+def seed(device: torch.device, value: int) -> None:
+    """Random numbers of this rank, on the host and on its device, follow from ``value`` in [0, 2^63)."""
+    torch.default_generator.manual_seed(value)  # torch.manual_seed asks every kind of device: 70 µs against 1
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index].manual_seed(value)
+
+
 def join(spec: Spec, derived: Derived) -> World:
     """Meet the other ranks, by torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT).
 

@@ -55,6 +55,8 @@ class Recipe:
 class Strategy(ABC):
     """One rank's part of a training. Subclasses say how the model and the optimizer are wrapped."""
 
+    options: ClassVar[frozenset[str]] = frozenset()
+    """fields of the spec's group "parallel" that the strategy understands, besides its degrees and ``recompute``"""
     shards_tensors: ClassVar[bool] = False
     """whether an optimizer sees slices of tensors: those that look at whole ones are refused then"""
     channels_last: ClassVar[bool] = True
@@ -62,7 +64,6 @@ class Strategy(ABC):
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp64")
     not_silenced: ClassVar[str] = ""
     """why a step with local copies in place of collectives (it measures exposed communication) would be other work; empty: it is not"""
-
     method: ClassVar[Mapping[str, str]] = {}
     """figures that are measured otherwise than for other strategies, and how"""
 
@@ -84,9 +85,6 @@ class Strategy(ABC):
     def replica(self) -> int:
         """Which share of each global batch this rank trains on."""
         return self.world.replica
-
-    options: ClassVar[frozenset[str]] = frozenset()
-    """fields of the spec's group "parallel" that the strategy understands, besides its degrees and ``recompute``"""
 
     @property
     def takes_images(self) -> bool:
@@ -117,14 +115,14 @@ class Strategy(ABC):
         return
 
     @classmethod
-    def explain(cls, facts: Facts) -> Explanation:
-        """What each rank holds and sends, by formula. Raises NotApplicable where the strategy does not say."""
-        raise NotApplicable(f"--strategy {facts.spec.strategy} has no formulas: give its class a classmethod explain(facts)")
-
-    @classmethod
     def check_shape(cls, spec: Spec, model: nn.Module, shape: tuple[int, int, int]) -> None:
         """The same, where images of ``shape`` (C, H, W) are needed to tell. Raises NotApplicable."""
         return
+
+    @classmethod
+    def explain(cls, facts: Facts) -> Explanation:
+        """What each rank holds and sends, by formula. Raises NotApplicable where the strategy does not say."""
+        raise NotApplicable(f"--strategy {facts.spec.strategy} has no formulas: give its class a classmethod explain(facts)")
 
     @abstractmethod
     def wrap(self, model: nn.Module) -> nn.Module:
@@ -323,5 +321,4 @@ def local_part(value: Tensor) -> Tensor:
 
 
 def _bytes(value: Tensor) -> int:
-    local = local_part(value)
-    return local.numel() * local.element_size()
+    return local_part(value).nbytes

@@ -95,5 +95,5 @@ class DDP(Strategy):
     def memory(self) -> dict[str, int]:
         held = super().memory()
         if self.compressor is not None:
-            held["gradients"] += sum(tensor.numel() * tensor.element_size() for tensor in self.compressor.held())
+            held["gradients"] += sum(tensor.nbytes for tensor in self.compressor.held())
         return held

@@ -187,5 +187,5 @@ class LocalSGD(Strategy):
 
     def memory(self) -> dict[str, int]:
         held = super().memory()
-        held["optimizer"] += sum(tensor.numel() * tensor.element_size() for one in self.outers for tensor in one.held())
+        held["optimizer"] += sum(tensor.nbytes for one in self.outers for tensor in one.held())
         return held

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from scalelab import strategies
 from scalelab.batch import derive
 from scalelab.comm.averaging import average_gradients
-from scalelab.comm.world import World, merge_stages
+from scalelab.comm.world import World, merge_stages, seed
 from scalelab.errors import NotApplicable
 from scalelab.models import evaluating
 from scalelab.spec import Spec
@@ -166,7 +166,7 @@ class Staged(Strategy):
     def draw_apart(self) -> None:
         """Give each stage random numbers of its own in this step: or dropout of equal shape would drop the same elements in all."""
         if self.world.stage:
-            torch.manual_seed((torch.initial_seed() + GOLDEN * self.world.stage) % 2**63)
+            seed(self.world.device, (torch.initial_seed() + GOLDEN * self.world.stage) % 2**63)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         if self.relay is None:
