@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from scalelab.launch.asking import ask
 from scalelab.launch.pool import Pool
 from scalelab.strategies import STRATEGIES
 from scalelab.strategies.formulas.explanation import Explained
-from tests import support
+from tests import loopback
 from tests.trainings import completed, tiny
 
 WITHIN = 0.02
@@ -147,16 +145,14 @@ def test_other_engines(pool: Pool, tmp_path: Path, engine: str, strategy: str) -
     agree(pool, tmp_path, **values, batch_norm="sync")
 
 
-OWN_NETWORK = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-"""runs a command in a network namespace of its own, where nothing else travels"""
 ON_THE_WIRE = ("ddp", "zero1", "zero2", "zero3", "pipeline")
 FEW, MORE = 4, 14
 
 
 def test_bytes_by_formula_are_those_of_the_network_interface(pool: Pool, tmp_path: Path) -> None:
     """Of 3 workers; what 10 more steps add is the steps' alone. Headers and acknowledgements are the few per cent above."""
-    if subprocess.run([*OWN_NETWORK, "true"], capture_output=True).returncode != 0:
-        support.missing("a network namespace of its own (root, or a kernel that lets users make one)")
+    if not loopback.apart():
+        pytest.skip("missing: a network namespace of its own (root, or a kernel that lets users make one)")
     said, files = [], []
     for strategy in ON_THE_WIRE:
         values: dict[str, Any] = {"strategy": strategy, "workers": 3, "model_args": {"width": 96}, "batch": 6, "accumulate": 2}
@@ -165,10 +161,7 @@ def test_bytes_by_formula_are_those_of_the_network_interface(pool: Pool, tmp_pat
         for steps in (FEW, MORE):
             files.append(tmp_path / f"{strategy}-{steps}.yaml")
             files[-1].write_text(specs.dump(tiny(tmp_path, **values, steps=steps)))
-    line = [*OWN_NETWORK, sys.executable, "-m", "tests.strategies.loopback", *map(str, files)]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    sent = [int(line) for line in done.stdout.splitlines()]
+    sent = loopback.counted(files, own=True)
     measured = [(more - few) / (MORE - FEW) / 3 for few, more in zip(sent[::2], sent[1::2], strict=True)]
     ratios = {name: there / here for name, there, here in zip(ON_THE_WIRE, measured, said, strict=True)}
     assert all(1.0 < ratio < 1.06 for ratio in ratios.values()), ratios

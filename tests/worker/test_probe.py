@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from scalelab import spec as specs
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Figure
+from tests import loopback
 from tests.trainings import SPREAD, completed, equal, final, scores, tiny
 
 
@@ -65,37 +64,21 @@ def test_bytes_sent_are_those_the_strategy_states(pool: Pool, tmp_path: Path, st
     assert record.bytes_sent.median == pytest.approx(expected, rel=0.03)  # FSDP pads what does not divide
 
 
-OWN_NETWORK = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && "$@" && cat /proc/net/dev', "sh"]
-"""runs a command in a network namespace of its own, where nobody else sends; then prints the interfaces' counters"""
-SHARED_NETWORK = ["sh", "-c", 'cat /proc/net/dev && "$@" && cat /proc/net/dev', "sh"]
-
-
-def loopback_bytes(command: list[str]) -> int:
-    """Bytes sent over the loopback interface while ``command`` ran: its own, or with whatever else this machine sent meanwhile."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    sent = [int(line.split(":")[1].split()[8]) for line in done.stdout.splitlines() if line.strip().startswith("lo:")]
-    return sent[-1] - (sent[0] if len(sent) == 2 else 0)
-
-
 def test_bytes_sent_are_those_of_the_network_interface(pool: Pool, tmp_path: Path) -> None:
     """What 90 more steps add to the loopback interface's counter."""
     values = {"strategy": "ddp", "workers": 2, "model_args": {"width": 40}, "batch": 8, "train_limit": 800}
     values |= {"evaluate": False, "checkpoint": False}
     sent = completed(pool, tmp_path, **values, steps=2, probe_steps=1).bytes_sent.median
     assert sent is not None
-    alone = subprocess.run([*OWN_NETWORK, "true"], capture_output=True).returncode == 0  # containers may forbid it
-
-    def counted(steps: int) -> int:
-        spec = tmp_path / f"{steps}.yaml"
-        spec.write_text(specs.dump(tiny(tmp_path, **values, steps=steps)))
-        line = [sys.executable, "-m", "scalelab", "train", "--spec", str(spec)]
-        # On a shared interface others' traffic only adds: the least of several readings comes nearest.
-        return loopback_bytes([*OWN_NETWORK, *line]) if alone else min(loopback_bytes([*SHARED_NETWORK, *line]) for _ in range(3))
-
-    measured = (counted(95) - counted(5)) / 90 / 2
+    own, few, more = loopback.apart(), 5, 95
+    files = [tmp_path / f"{steps}.yaml" for steps in (few, more)]
+    for file, steps in zip(files, (few, more), strict=True):
+        file.write_text(specs.dump(tiny(tmp_path, **values, steps=steps)))
+    # On a shared interface others' traffic only adds: the least of several readings comes nearest.
+    less, whole = (min(column) for column in zip(*(loopback.counted(files, own) for _ in range(1 if own else 3)), strict=True))
+    measured = (whole - less) / (more - few) / 2
     assert measured > 0.95 * sent
-    assert measured < (1.15 if alone else 1.5) * sent  # headers; and others', where there are others
+    assert measured < (1.15 if own else 1.5) * sent  # headers; and others', where there are others
 
 
 def figures(record: Any) -> list[Figure]:

@@ -93,7 +93,7 @@ def _tell(err: Console, cell: Cell) -> None:
 def show(out: Console, result: VerifyRecord) -> None:
     """The table of cells, what was compared, and the reasons."""
     table = Table(
-        title=f"{escape(result.model)} on {escape(result.data)}, {result.steps} steps of batch {result.batch}: "
+        title=f"{escape(result.model)} on {escape(result.data)}, {result.steps} step{'s' * (result.steps > 1)} of batch {result.batch}: "
         "relative differences from single",
         title_justify="left",
     )
