@@ -10,7 +10,7 @@ import torch.distributed as dist
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from scalelab.comm import batch_norm
+from scalelab.comm import averaging, batch_norm
 from scalelab.comm.instruments import CommunicationOff, CountBytes, UnknownCollective, collective_seconds
 from tests.joined import joined
 
@@ -70,6 +70,35 @@ def buffers_are_averaged(rank: int, size: int) -> None:
     batch_norm.average_buffers(model)
     for buffer in model.buffers():
         assert buffer.unique().tolist() == [(size - 1) / 2 if buffer.is_floating_point() else rank]
+
+
+@joined
+def gradients_are_averaged(rank: int, size: int) -> None:
+    """Two types of number, several buckets; one that only the first rank has, one that none has, one that lies channels-last."""
+    averaging.CHUNK = 100  # several buckets
+    shapes, kinds = (
+        [(5, 3), (7,), (4,), (2, 3, 2, 2), (40,)],
+        [torch.float64, torch.float64, torch.float64, torch.float32, torch.float32],
+    )
+    parameters = [nn.Parameter(torch.zeros(s, dtype=d)) for s, d in zip(shapes, kinds, strict=True)]
+    frozen = nn.Parameter(torch.zeros(3), requires_grad=False)
+
+    def gradient(place: int, of: int) -> Tensor:
+        drawn = torch.randn(shapes[place], generator=torch.Generator().manual_seed(10 * place + of), dtype=kinds[place])
+        return drawn.to(memory_format=torch.channels_last) if drawn.dim() == 4 else drawn
+
+    lacking = {1: set(range(1, size)), 2: set(range(size))}
+    for place, parameter in enumerate(parameters):
+        if rank not in lacking.get(place, ()):
+            parameter.grad = gradient(place, rank)
+    averaging.average_gradients([*parameters, frozen], None)
+    for place, parameter in enumerate(parameters):
+        there = [gradient(place, of) for of in range(size) if of not in lacking.get(place, ())]
+        if there:
+            torch.testing.assert_close(parameter.grad, torch.stack(there).sum(0) / size)
+        else:
+            assert parameter.grad is None
+    assert frozen.grad is None
 
 
 @joined
