@@ -97,6 +97,31 @@ def test_offload_of_the_optimizer_alone_is_deepspeeds(pool: Pool, tmp_path: Path
         train(pool, tmp_path, strategy=strategy, workers=2, offload="optimizer")
 
 
+ATTENTIVE = """
+from torch import nn
+
+class Attentive(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.proj, self.head = nn.Linear(8, 16), nn.Linear(16, num_classes)
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x):
+        rows = self.proj(x.mean(1))
+        return self.head((rows + self.attention(rows, rows, rows)[0]).mean(1))
+"""
+
+
+@pytest.mark.parametrize("strategy", ["zero2", "zero3"])
+def test_attention_larger_than_a_block_is_gathered_as_one(pool: Pool, tmp_path: Path, strategy: str) -> None:
+    """It takes its projection's weight without calling the projection, which therefore can't be a block."""
+    (tmp_path / "attentive.py").write_text(ATTENTIVE)
+    values = {**EXACT, "model": f"{tmp_path}/attentive.py:Attentive", "model_args": {}, "train_limit": 48}
+    alone = completed(pool, tmp_path, **values)
+    found = completed(pool, tmp_path, **values, strategy=strategy, workers=2)
+    assert found.losses == pytest.approx(alone.losses, rel=1e-10)
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_dp_needs_two_gpus(pool: Pool, tmp_path: Path, device: str) -> None:
     if torch.cuda.device_count() > 1:

@@ -15,8 +15,9 @@ from torch.utils.checkpoint import checkpoint
 def blocks(model: nn.Module, share: float = 0.05) -> list[nn.Module]:
     """The modules gathered as one: the outermost that hold at most a quarter of the parameters and at least ``share``.
 
-    Smaller ones stay with their parent: each gather costs a latency. A module that is too large is opened; leaves are never. One that
-    shares a parameter with a module outside (tied weights) stays with the root, which holds them all.
+    Smaller ones stay with their parent: each gather costs a latency. A module that is too large is opened; leaves are never, nor is torch's
+    attention, which takes its projection's weight without calling it. One that shares a parameter with a module outside (tied weights)
+    stays with the root, which holds them all.
     """
     total = sum(p.numel() for p in model.parameters()) or 1
     owners = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
@@ -27,7 +28,7 @@ def blocks(model: nn.Module, share: float = 0.05) -> list[nn.Module]:
             part = sum(p.numel() for p in child.parameters()) / total
             if part < share:
                 continue
-            if part > 0.25 and any(True for _ in child.children()):
+            if part > 0.25 and not isinstance(child, nn.MultiheadAttention) and any(True for _ in child.children()):
                 visit(child)
                 continue
             inside = Counter(p for inner in child.modules() for p in inner.parameters(recurse=False))
