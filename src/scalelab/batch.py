@@ -54,9 +54,11 @@ def derive(spec: Spec, degrees: tuple[int, int, int], cores: int) -> Derived:
         )
     uneven = spec.shares is not None and data * shard > 1
     accumulate, shares = _uneven(spec, batch, data * shard) if uneven else (_accumulate(spec, batch, data * shard), ())
+    micro_batch = max(shares, default=batch // (data * shard * accumulate))
+    _check_slices(spec, micro_batch)
     threads = spec.threads_per_worker or max(1, cores // spec.workers)
     return Derived(
-        batch=batch, micro_batch=max(shares, default=batch // (data * shard * accumulate)), accumulate=accumulate, data=data,
+        batch=batch, micro_batch=micro_batch, accumulate=accumulate, data=data,
         shard=shard, pipe=pipe, threads=threads, shares=shares,
         oversubscribed=spec.device != "cuda" and threads * spec.workers > cores,
     )  # fmt: skip
@@ -78,6 +80,16 @@ def norm_slices(spec: Spec, micro_batch: int) -> tuple[int, ...]:
     """Samples of each slice of a micro-batch that batch norm sees apart, where one process stands for several workers."""
     even = spec.shares is None or spec.shares == MEASURED
     return divided(micro_batch, (1.0,) * spec.norm_slices if even else _weights(spec.shares or ""))
+
+
+def _check_slices(spec: Spec, micro_batch: int) -> None:
+    """Raises ScalelabError for slices that batch norm can't see."""
+    if spec.norm_slices > 1 and spec.batch_norm == "sync":
+        raise ScalelabError(f"--norm-slices {spec.norm_slices}: synchronised batch norm sees no slices; use --batch-norm local")
+    if spec.norm_slices > micro_batch:
+        raise ScalelabError(
+            f"--norm-slices {spec.norm_slices}: a micro-batch has {micro_batch} samples; use at most {micro_batch}"
+        )
 
 
 def _batch(spec: Spec, replicas: int) -> int:

@@ -40,6 +40,8 @@ def test_samples_are_dealt_out_in_proportion_and_none_goes_empty(
         ({"shares": "3:1", "micro_batch": 8}, "give --accumulate instead"),
         ({"shares": "3:1", "batch": 9, "accumulate": 2}, "does not divide --batch 9; nearest: 1 or 3"),
         ({"shares": "3:1", "batch": 4, "accumulate": 4}, "less than one sample"),
+        ({"norm_slices": 2, "batch_norm": "sync"}, "use --batch-norm local"),
+        ({"norm_slices": 9, "batch": 16}, "a micro-batch has 8 samples; use at most 8"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(values: dict[str, Any], told: str) -> None:
