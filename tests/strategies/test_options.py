@@ -122,6 +122,26 @@ def test_attention_larger_than_a_block_is_gathered_as_one(pool: Pool, tmp_path: 
     assert found.losses == pytest.approx(alone.losses, rel=1e-10)
 
 
+TURNED = """
+import torch
+from torch import nn
+
+def build(num_classes):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Conv2d(8, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(128, num_classes))
+    model[5].weight = nn.Parameter(torch.randn(128, num_classes).t() / 11)
+    return model.to(memory_format=torch.channels_last)
+"""
+
+
+@pytest.mark.parametrize("strategy", ["zero2", "zero3"])
+def test_parameters_that_a_users_model_laid_out_otherwise_are_sharded_too(pool: Pool, tmp_path: Path, strategy: str) -> None:
+    (tmp_path / "turned.py").write_text(TURNED)
+    values = {**EXACT, "model": f"{tmp_path}/turned.py:build", "model_args": {}, "train_limit": 48}
+    alone = completed(pool, tmp_path, **values)
+    found = completed(pool, tmp_path, **values, strategy=strategy, workers=2)
+    assert found.losses == pytest.approx(alone.losses, rel=1e-10)
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_dp_needs_two_gpus(pool: Pool, tmp_path: Path, device: str) -> None:
     if torch.cuda.device_count() > 1:

@@ -120,6 +120,9 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
         made = seeded_model(spec, dataset).to(world.device, dtype)
         if weights_last:
             made = made.to(memory_format=torch.channels_last)
+        elif not kind.channels_last:
+            for parameter in made.parameters():  # a user's model may have laid them out so, or otherwise
+                parameter.data = parameter.data.contiguous()
         if spec.batch_norm == "sync" and world.replicas > 1:
             batch_norm.synchronise(made, subgroup(world.across_ranks))
         if spec.norm_slices > 1:
