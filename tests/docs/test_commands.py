@@ -21,6 +21,7 @@ COVERED = {
     "it is how one gets here": "installing: make test does it first; and `scalelab demo`, which docs/demo.md runs with fewer steps",
     "it takes minutes on all of CIFAR-10": "the figures on the page were made by it",
     "it needs a GPU": "tests/docs/test_tools.py tries the script on the CPU",
+    "it builds Horovod": ".ci/run runs it before every test; tests/tools/test_build_horovod.py covers what goes wrong",
     "Chromium": "tests/docs/test_tools.py takes a picture where there is a browser",
 }
 """why a block may be skipped, and what covers it instead"""
