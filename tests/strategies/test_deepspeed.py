@@ -219,6 +219,7 @@ def test_the_users_clipping_is_used(pool: Pool, tmp_path: Path) -> None:
     ("text", "says"),
     [
         ('{"train_batch_size": 48}', "'train_batch_size' is 48, but the spec makes it 24: leave it out, or change the spec with --batch"),
+        ('{"zero_optimization": {"zero_hpz_partition_size": 2}}', "zero_hpz_partition_size' is 2, but here that is said with --strategy"),
         ('{"gradient_accumulation_steps": 4}', "is 4, but the spec makes it 1.*--accumulate"),
         ('{"zero_optimization": {"stage": 3}}', "'zero_optimization.stage' is 3, but the spec makes it 2.*--strategy ddp, zero1"),
         ('{"zero_optimization": {"offload_param": {"device": "cpu"}}}', 'device\' is "cpu", but the spec makes it "none".*--offload all'),

@@ -192,7 +192,7 @@ def test_bf16_activations_travel(pool: Pool, tmp_path: Path) -> None:
 def test_fewer_micro_batches_than_stages_are_allowed_with_the_bubble_stated(pool: Pool, tmp_path: Path) -> None:
     record = completed(pool, tmp_path, epochs=1, strategy="pipeline", workers=3)
     (said,) = [
-        note for note in record.notes if note.startswith("1f1b with 1 micro-batches, fewer than the 3 workers of a pipeline")
+        note for note in record.notes if note.startswith("1f1b with 1 micro-batch, fewer than the 3 workers of a pipeline")
     ]
     assert said.endswith("each worker waits for 67% of a step, at best")
 

@@ -86,3 +86,28 @@ def test_a_shard_is_half_of_the_model_on_two_workers(pool: Pool, tmp_path: Path,
     for category in ("parameters", "gradients", "optimizer"):
         ratio = getattr(shard.memory_bytes, category) / getattr(whole.memory_bytes, category)
         assert 0.5 <= ratio < 0.6, (category, ratio)
+
+
+ONLY_EVALUATED = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.first, self.more, self.last = nn.Linear(192, 8), nn.Linear(192, 8), nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.last(self.first(x) if self.training else self.first(x) + self.more(x))
+
+def build(num_classes):
+    return Net(num_classes)
+"""
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "zero1"])
+def test_a_parameter_that_only_evaluation_uses_is_no_error(pool: Pool, tmp_path: Path, strategy: str) -> None:
+    (tmp_path / "net.py").write_text(ONLY_EVALUATED)
+    values = {"model": f"{tmp_path}/net.py:build", "model_args": {}, "precision": "fp64", "epochs": 1}
+    alone = completed(pool, tmp_path, **values)
+    assert completed(pool, tmp_path, **values, strategy=strategy, workers=2).losses == pytest.approx(alone.losses, rel=1e-11)

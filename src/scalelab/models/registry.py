@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scalelab import userfile
 from scalelab.errors import ScalelabError, nearest
@@ -68,27 +68,37 @@ def check_forward(model: nn.Module, shape: Shape, num_classes: int) -> None:
 
 
 def unused_parameters(model: nn.Module, shape: Shape) -> list[str]:
-    """Names of the trainable parameters that the output does not depend on, for one of a few inputs: DDP must be told of them."""
-    zeros, various = _unused(model, shape)
-    return sorted(zeros | various)
+    """Names of the trainable parameters that the output does not depend on, for one of a few inputs, in evaluation or in training.
+
+    The model is not the same afterwards (batch norm's statistics, what it counts): give one that nobody trains.
+    """
+    zeros, various = _two_batches(model, shape)
+    with evaluating(model):
+        unused = _without_gradient(model, zeros) | _without_gradient(model, various)
+    model.train()
+    return sorted(unused | _without_gradient(model, various))
 
 
 def choosy_parameters(model: nn.Module, shape: Shape) -> list[str]:
-    """Names of the trainable parameters that the output depends on for some inputs only: ranks may differ in having their gradients."""
-    zeros, various = _unused(model, shape)
-    return sorted(zeros ^ various)
-
-
-def _unused(model: nn.Module, shape: Shape) -> tuple[set[str], set[str]]:
-    """For a batch of zeros and one of a dark and a bright image: the trainable parameters without a gradient."""
-    names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
-    found = []
+    """Names of the trainable parameters that the output depends on for one of two inputs: ranks may differ in having their gradients."""
+    zeros, various = _two_batches(model, shape)
     with evaluating(model):
-        for images in (torch.zeros(2, *shape), torch.linspace(-2, 1, 2 * math.prod(shape)).view(2, *shape)):
-            output = model(images.to(parameters[0]))
-            gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
-            found.append({name for name, gradient in zip(names, gradients, strict=True) if gradient is None})
-    return found[0], found[1]
+        return sorted(_without_gradient(model, zeros) ^ _without_gradient(model, various))
+
+
+def _two_batches(model: nn.Module, shape: Shape) -> tuple[Tensor, Tensor]:
+    """Zeros, and a dark and a bright image."""
+    like = next(model.parameters())
+    return torch.zeros(2, *shape).to(like), torch.linspace(-2, 1, 2 * math.prod(shape)).view(2, *shape).to(like)
+
+
+def _without_gradient(model: nn.Module, images: Tensor) -> set[str]:
+    names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
+    output = model(images)
+    if not isinstance(output, Tensor):  # several outputs while training: the training's own words tell that
+        return set()
+    gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
+    return {name for name, gradient in zip(names, gradients, strict=True) if gradient is None}
 
 
 @contextmanager

@@ -45,8 +45,8 @@ class Recipe:
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     loss: Callable[[Tensor, Tensor], Tensor]
     """(outputs [B, classes], labels [B]) → mean over the batch"""
-    unused: Callable[[nn.Module], bool]
-    """whether some trainable parameters of the model never get a gradient"""
+    unused: Callable[[], bool]
+    """whether some trainable parameters of the model get no gradient, now and then or always"""
     shape: tuple[int, int, int]
     """of an image: (C, H, W)"""
     classes: int

@@ -68,7 +68,7 @@ class DDP(Strategy):
                 device_ids=[self.world.local_rank] if cuda else None,
                 broadcast_buffers=False,
                 gradient_as_bucket_view=True,
-                find_unused_parameters=self.recipe.unused(model),
+                find_unused_parameters=self.recipe.unused(),
             )
         if self.spec.compress != "none":
             self.compressor = compressor = COMPRESSORS[self.spec.compress](self.spec, model)

@@ -125,7 +125,8 @@ class Pipeline(Staged):
             return []
         count = derive(self.spec, (self.world.replicas, 1, stages), 1).accumulate
         few = "" if count >= stages else f", fewer than the {stages} workers of a pipeline: more --accumulate leaves less"
-        waiting = f"{order} with {count} micro-batches{few}: each worker waits for {bubble(order, stages, count):.0%} of a step, at best"
+        many = f"{count} micro-batch{'es' * (count > 1)}"
+        waiting = f"{order} with {many}{few}: each worker waits for {bubble(order, stages, count):.0%} of a step, at best"
         return [*super().notes(), waiting]
 
     @classmethod

@@ -132,8 +132,8 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
         return nn.functional.cross_entropy(outputs, labels, label_smoothing=spec.label_smoothing)
 
-    def unused(built: nn.Module) -> bool:
-        return bool(models.unused_parameters(built, dataset.shape))
+    def unused() -> bool:
+        return bool(models.unused_parameters(seeded_model(spec, dataset), dataset.shape))
 
     recipe = Recipe(model, lambda params: optim.build(spec, params), loss, unused, dataset.shape, dataset.num_classes)
     strategy = kind(recipe, world, spec)

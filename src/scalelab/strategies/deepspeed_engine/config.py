@@ -49,6 +49,10 @@ ELSEWHERE = {
     "data_efficiency": "--data",
     "compression_training": "--model",
     "progressive_layer_drop": "--model",
+    "zero_optimization.zero_hpz_partition_size": "--strategy",
+    "zero_optimization.mics_shard_size": "--strategy",
+    "zero_optimization.zero_quantized_weights": "--compress",
+    "zero_optimization.zero_quantized_gradients": "--compress",
     "activation_checkpointing": "--recompute",
 }
 """sections about what a training here says in another way, and how"""
@@ -106,11 +110,6 @@ def read(path: Path) -> dict[str, Any]:
 def merged(made: dict[str, Any], theirs: Mapping[str, Any], source: str) -> dict[str, Any]:
     """``made`` with the user's keys over it. Raises ScalelabError for one that contradicts the spec, naming key, values and flag."""
     named = {ALIASES.get(key, key): value for key, value in theirs.items()}
-    for section, flags in ELSEWHERE.items():
-        if named.get(section) not in (None, AUTO):
-            raise ScalelabError(
-                f"--deepspeed-config {source}: '{section}' is {_shown(named[section])}, but here that is said with {flags}: leave it out"
-            )
     return _over(made, _without_auto(named), source, "")
 
 
@@ -118,6 +117,10 @@ def _over(made: dict[str, Any], theirs: Mapping[str, Any], source: str, prefix: 
     result = dict(made)
     for name, value in theirs.items():
         key, ours = prefix + name, made.get(name)
+        if key in ELSEWHERE and value not in (None, AUTO):
+            raise ScalelabError(
+                f"--deepspeed-config {source}: '{key}' is {_shown(value)}, but here that is said with {ELSEWHERE[key]}: leave it out"
+            )
         if isinstance(ours, dict) and (value is None or isinstance(value, bool) or not isinstance(value, Mapping)):
             raise ScalelabError(
                 f"--deepspeed-config {source}: '{key}' is {_shown(value)}; expected an object, such as {_shown(ours)}"
