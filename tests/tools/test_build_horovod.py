@@ -130,11 +130,16 @@ def test_only_one_at_a_time(builder: ModuleType, tmp_path: Path, capfd: pytest.C
     with builder.alone(tmp_path):
         other = threading.Thread(target=second)
         other.start()
-        time.sleep(0.3)
+        said = ""
+        for _ in range(300):  # until it has come to the lock, however busy the machine is
+            said += capfd.readouterr().err
+            if "waits for another one to finish" in said:
+                break
+            time.sleep(0.1)
         order.append("first")
-    other.join(10)
+    other.join(30)
     assert order == ["first", "second"]
-    assert "waits for another one to finish" in capfd.readouterr().err
+    assert "waits for another one to finish" in said
 
 
 def test_a_wheel_in_the_cache_is_taken(builder: ModuleType, tmp_path: Path) -> None:
