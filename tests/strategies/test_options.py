@@ -197,3 +197,47 @@ def test_a_model_without_blocks_cannot_be_recomputed(pool: Pool, tmp_path: Path)
     (tmp_path / "bare.py").write_text(BARE)
     with pytest.raises(ScalelabError, match=r"--recompute: model '.*bare\.py:build' has no module made of others"):
         train(pool, tmp_path / "runs", model=f"{tmp_path}/bare.py:build", model_args={}, recompute=True)
+
+
+AROUND = """
+from torch import nn
+from torch.nn.functional import linear, relu
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(192, 8), nn.Linear(8, 64), nn.Linear(64, num_classes)
+
+    def forward(self, x):
+        return self.c(linear(relu(self.a(x.flatten(1))), self.b.weight, self.b.bias))
+
+class InPlace(Net):
+    def forward(self, x):
+        h = relu(self.a(x.flatten(1)))
+        h.mul_(2)
+        return self.c(self.b(h))
+
+def build(num_classes):
+    return Net(num_classes)
+
+def in_place(num_classes):
+    return InPlace(num_classes)
+"""
+
+
+@pytest.mark.parametrize("strategy", ["zero2", "zero3"])
+def test_a_weight_used_without_its_module_is_refused_where_modules_are_gathered(
+    pool: Pool, tmp_path: Path, strategy: str
+) -> None:
+    (tmp_path / "net.py").write_text(AROUND)
+    values = {"model": f"{tmp_path}/net.py:build", "model_args": {}, "workers": 2, "epochs": 1}
+    with pytest.raises(NotApplicable, match="uses parameters of its module 'b' without calling it"):
+        train(pool, tmp_path / "runs", **values, strategy=strategy)
+    completed(pool, tmp_path / "runs", **values, strategy="ddp")
+
+
+def test_a_backward_pass_that_fails_is_told_before_anything_starts(pool: Pool, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(AROUND)
+    with pytest.raises(ScalelabError, match=r"its backward pass fails: .*modified by an inplace operation"):
+        train(pool, tmp_path / "runs", model=f"{tmp_path}/net.py:in_place", model_args={})
+    assert not (tmp_path / "runs").exists()

@@ -220,3 +220,12 @@ def test_a_checkpoint_of_another_model_is_refused_by_its_first_differing_tensor(
     ended = command("train", "--resume", tmp_path / "runs" / record.run, "--epochs", 2)
     assert ended.status == 2
     assert "of another model: '1.weight' is of shape [8, 192] there and of shape [9, 192] in the model of now" in ended.error
+
+
+def test_the_notes_of_how_an_attempt_was_spread_go_with_it(pool: Pool, tmp_path: Path) -> None:
+    first = completed(pool, tmp_path, epochs=2, stop_after_epoch=1, strategy="pipeline", workers=2)
+    assert any(note.startswith("1f1b with ") for note in first.notes)
+    second = completed(pool, tmp_path, resume=tmp_path / first.run, strategy="ddp", workers=2)
+    assert not [note for note in second.notes if "stage" in note or note.startswith("1f1b")]
+    assert second.attempts[0].notes
+    assert not second.attempts[1].notes

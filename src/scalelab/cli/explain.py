@@ -7,7 +7,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -85,7 +84,7 @@ def _count(pool: Pool, spec: Spec, err: Console, debug: bool) -> Counted | None:
             pool, local.prepare(pool, short), [sys.executable, "-m", "scalelab", *sys.argv[1:]], lambda folder: None
         )
         if record.failure is not None:
-            tell_failure(err, record, Path(scratch, record.run), debug)
+            tell_failure(err, record, None, debug)
             return None
     return Counted(bytes_sent=record.bytes_sent, memory=record.memory_bytes)
 

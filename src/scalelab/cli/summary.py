@@ -64,14 +64,14 @@ def tensors(found: Tensors | None) -> str:
     return f"{text.size(sum(parts.values()))}: {listed}"
 
 
-def tell_failure(err: Console, record: TrainRecord, folder: Path, debug: bool) -> None:
-    """The first failing rank's own words: its traceback where the failure was not foreseen, else one line."""
+def tell_failure(err: Console, record: TrainRecord, folder: Path | None, debug: bool) -> None:
+    """The first failing rank's own words: its traceback where the failure was not foreseen, else one line. ``folder``: where it stays."""
     failure = record.failure
     assert failure is not None
     where = f"rank {failure.rank} on {failure.host}" if failure.rank is not None else "the run"
     if debug or not failure.expected:
         err.print(failure.traceback.rstrip(), markup=False, style="dim")
-    log = folder / "logs" / f"rank-{failure.rank or 0}.txt"
-    err.print(f"scalelab: {where} failed: {failure.error}; its log: {log}", markup=False, soft_wrap=True)
-    if (folder / "checkpoints" / "last.json").exists():
+    log = f"; its log: {folder / 'logs' / f'rank-{failure.rank or 0}.txt'}" if folder else ""
+    err.print(f"scalelab: {where} failed: {failure.error}{log}", markup=False, soft_wrap=True)
+    if folder and (folder / "checkpoints" / "last.json").exists():
         err.print(f"its last checkpoint is kept: scalelab train --resume {folder}", markup=False, soft_wrap=True)

@@ -14,6 +14,8 @@ import msgspec
 from scalelab.launch.pool import Process
 from scalelab.record.schema import Failure
 
+NOISE = "ActivityProfilerHandler.cpp"
+"""in torch.profiler's own lines, which it writes whatever its log level"""
 ECHOES = (
     "connection closed", "connection reset", "connection was likely closed", "broken pipe", "nccl error", "remote process exited",
     "horovod has been shut down",
@@ -90,6 +92,7 @@ def describe(status: int) -> str:
 def tail(log: Path, lines: int = 40) -> str:
     """The last lines of a log."""
     try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+        said = [line for line in log.read_text(errors="replace").splitlines() if NOISE not in line]
+        return "\n".join(said[-lines:])
     except OSError:
         return ""

@@ -132,7 +132,8 @@ def begin(folder: Path, prepared: Prepared, command: list[str]) -> None:
     if spec.resume:
         record = records.load(folder)
         record.status, record.failure, record.attempts = "running", None, [*record.attempts, attempt]
-        record.notes = [note for note in record.notes if not _of_one_attempt(note)]
+        spread_so = {note for earlier in record.attempts for note in earlier.notes}
+        record.notes = [note for note in record.notes if not _of_one_attempt(note) and note not in spread_so]
         for name, value in facts.items():
             setattr(record, name, value)
     else:

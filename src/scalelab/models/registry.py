@@ -65,6 +65,8 @@ def check_forward(model: nn.Module, shape: Shape, num_classes: int) -> None:
         raise ScalelabError(f"the model gives {found} for 2 images of {size}; it must give [2, {num_classes}]: a score a class")
     if not output.requires_grad:
         raise ScalelabError("nothing in the model can be trained: no parameter that its output depends on has requires_grad")
+    with userfile.blame("the model has an output, but its backward pass fails"):
+        torch.autograd.grad(output.sum(), [p for p in model.parameters() if p.requires_grad], allow_unused=True)
 
 
 def unused_parameters(model: nn.Module, shape: Shape) -> list[str]:

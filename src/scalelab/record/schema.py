@@ -153,6 +153,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     first_step: int = 0
     start_seconds: float | None = None
     """from the launch to the first training step"""
+    notes: list[str] = []
+    """those of the record's notes that say how this attempt was spread: the next has its own"""
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 
@@ -38,6 +40,33 @@ def blocks(model: nn.Module, share: float = 0.05) -> list[nn.Module]:
 
     visit(model)
     return chosen
+
+
+def reached_around(model: nn.Module, chosen: Sequence[nn.Module], images: Tensor) -> str | None:
+    """The name of a module of ``chosen`` whose parameters a forward uses without calling it (``F.linear(x, self.b.weight)``); None: none.
+
+    Nobody would gather them then. The model's statistics change: give one that nobody trains.
+    """
+    owners = {id(p): module for module in chosen for p in module.parameters()}
+    names = {module: name for name, module in model.named_modules()}
+    running: list[nn.Module] = []
+    found: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            used = {owners[id(leaf)] for leaf in tree_leaves((args, kwargs)) if id(leaf) in owners}
+            found.extend(names[module] for module in used if module not in running)
+            return func(*args, **(kwargs or {}))
+
+    hooks = [m.register_forward_pre_hook(lambda module, args: running.append(module)) for m in chosen]
+    hooks += [m.register_forward_hook(lambda module, args, out: running.remove(module)) for m in chosen]
+    try:
+        with Watch():  # type: ignore[no-untyped-call]
+            model.train()(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else None
 
 
 def layers(model: nn.Module) -> list[nn.Module]:

@@ -22,7 +22,7 @@ from scalelab.comm import batch_norm
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
-from scalelab.strategies.blocks import blocks
+from scalelab.strategies.blocks import blocks, reached_around
 from scalelab.strategies.formulas.explanation import Explanation, Facts
 from scalelab.strategies.formulas.sharded import explain
 
@@ -65,6 +65,11 @@ class Zero2(Strategy):
             raise NotApplicable(
                 f"--strategy {spec.strategy}: model '{spec.model}' uses parameter '{choosy[0]}' for some images only; where one worker "
                 "has its gradient and another has not, FSDP's reduce-scatter fails: use ddp or zero1"
+            )
+        if around := reached_around(model, blocks(model), torch.zeros(2, *shape).to(next(model.parameters()))):
+            raise NotApplicable(
+                f"--strategy {spec.strategy}: the forward of model '{spec.model}' uses parameters of its module '{around}' without calling "
+                "it, and FSDP gathers what is called: call it, or use ddp or zero1"
             )
 
     def wrap(self, model: nn.Module) -> nn.Module:

@@ -94,7 +94,10 @@ def diagnosis(losses: Sequence[float], apart: dict[str, float], drift: Sequence[
     lost = [name.removeprefix("model/") for name, value in apart.items() if not math.isfinite(value)]
     parameters = [name for name in apart if not is_buffer(name)]
     if not losses[0] <= tolerance:
-        return "the first step's loss already differs: ranks see other samples than the global batch's, or the loss is scaled"
+        return (
+            "the first step's loss already differs: ranks see other samples than the global batch's, the loss is scaled, "
+            "or the model's own forward mixes a batch's samples or draws random numbers"
+        )
     if lost:
         return f"{len(lost)} of {len(apart)} tensors are not finite ({', '.join(lost[:3])}{'…' if len(lost) > 3 else ''})"
     if off and len(off) < len(parameters):

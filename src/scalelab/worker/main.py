@@ -82,14 +82,17 @@ def open_journal(journal: Journal, mine: job.Job, world: World, start: Progress)
     """Note in the record that training begins now, where, and how long the start took."""
     record = journal.record
     started = float(os.environ.get(STARTED, time.time()))
-    record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], first_step=start.step, start_seconds=time.time() - started)
+    notes = mine.strategy.notes()
+    if mine.derived.shares:
+        notes.append(f"uneven shares: {' + '.join(map(str, mine.derived.shares))} samples of each micro-batch, by replica")
+    record.attempts[-1] = msgspec.structs.replace(
+        record.attempts[-1], first_step=start.step, start_seconds=time.time() - started, notes=notes
+    )
     devices = [torch.cuda.get_device_name(world.device)] if world.device.type == "cuda" else []
     hosts = [msgspec.structs.replace(host, devices=devices) for host in record.environment.hosts]
     record.environment = msgspec.structs.replace(record.environment, hosts=hosts, backend=world.backend, device=world.device.type)
     record.derived = mine.derived  # --shares measured are known only now
-    if mine.derived.shares:
-        journal.note(f"uneven shares: {' + '.join(map(str, mine.derived.shares))} samples of each micro-batch, by replica")
-    for note in mine.strategy.notes():
+    for note in notes:
         journal.note(note)
     if mine.plan.dropped:
         journal.note(f"the last {mine.plan.dropped} of {mine.plan.samples} samples, a partial batch, are left out of each epoch")
