@@ -25,7 +25,8 @@ from scalelab.record.naming import options, spread
 from scalelab.record.schema import Cell, VerifyRecord
 from scalelab.spec import Spec
 from scalelab.strategies import ENGINES
-from scalelab.studies.equivalence import Outcome, compare, drifted, loss_differences
+from scalelab.studies.equivalence import compare
+from scalelab.studies.lossy import LOSSY, by_design
 from scalelab.studies.reference import Observe, Reference, alone, serial, train, unobserved
 from scalelab.studies.rows import on_one_device
 from scalelab.studies.variants import Variant
@@ -34,11 +35,6 @@ TOLERANCE = {"fp64": 1e-9, "fp32": 1e-2, "smooth": 1e-3}
 """largest relative difference that passes; a bug is about 1e-2. float32's is what rounding, amplified by ReLU's kink, was seen to add;
 without kinks it is about 1e-4"""
 DEFAULTS = {"steps": 4, "batch": 32}
-LOSSY = {"compress": "none", "param_dtype": "fp32"}
-"""options that change what is computed, with the value that does not"""
-BY_DESIGN = {"fp16": 0.1, "bf16": 0.1, "powersgd": 1.0}
-"""largest relative difference of a loss that a lossy option explains: rounding; a gradient of which only a low rank is left"""
-
 RANDOM = "single itself does not repeat its first loss: the model or the data is random beyond --seed, so nothing can be compared"
 UNSTABLE = (
     "single itself does not repeat when it sums in another order: {} of {} trained tensors change, too many to compare the rest alone; "
@@ -182,7 +178,7 @@ def _cell(pool: Pool, comparison: Comparison, references: dict[str, Reference], 
         return msgspec.structs.replace(blank, status="failed", reason=str(error))
     cell = compare(blank, reference.outcome, outcome, tolerance)
     if any(getattr(row.spec, name) != plain for name, plain in LOSSY.items()):
-        return _by_design(cell, reference.outcome, outcome)
+        return by_design(pool, cell, reference.outcome, outcome)
     if cell.status == "passed" or cell.max_parameter_difference is None:
         return cell
     rounding = reference.rounding_only(pool, tolerance)
@@ -199,30 +195,6 @@ def _cell(pool: Pool, comparison: Comparison, references: dict[str, Reference], 
         )
     why = _after_one_step(pool, reference.outcome.spec, outcome.spec, blank, tolerance)
     return msgspec.structs.replace(cell, reason=why or cell.reason)
-
-
-def _by_design(cell: Cell, reference: Outcome, outcome: Outcome) -> Cell:
-    """A lossy option computes something else, and says how much; what it does not explain fails."""
-    if cell.max_loss_difference is None or cell.max_parameter_difference is None:
-        return cell
-    spec = outcome.spec
-    given = {name: getattr(spec, name) for name, plain in LOSSY.items() if getattr(spec, name) != plain}
-    lossy = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items())
-    explained = max(BY_DESIGN[value] for value in given.values())
-    first, drift, why = loss_differences(reference, outcome)[0], drifted(outcome), None
-    if drift:
-        why = f"{drift[0]}, also with {lossy}"
-    elif set(given) == {"compress"} and not first <= cell.tolerance:  # no gradient was sent before it
-        why = cell.reason
-    elif not cell.max_loss_difference <= explained:
-        why = f"losses differ by {cell.max_loss_difference:.1e}: {lossy} explains {explained:g} at most"
-    if why is not None:
-        return msgspec.structs.replace(cell, status="failed", reason=why)
-    return msgspec.structs.replace(
-        cell, status="differs_by_design",
-        reason=f"{lossy} changes what is computed: losses by {cell.max_loss_difference:.1e}, "
-        f"parameters by {cell.max_parameter_difference:.1e}",
-    )  # fmt: skip
 
 
 def _after_one_step(pool: Pool, serial: Spec, spec: Spec, blank: Cell, tolerance: float) -> str | None:
