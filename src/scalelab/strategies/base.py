@@ -6,6 +6,7 @@ parameters equal those of ``single``. A strategy file starts with what moves bet
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from scalelab.comm.instruments import collective_seconds
@@ -25,6 +26,7 @@ from scalelab.optim import OPTIMIZERS
 from scalelab.spec import GROUPS, HELP, Spec, defaults
 from scalelab.strategies.blocks import recompute
 from scalelab.strategies.formulas.explanation import Explanation, Facts
+from scalelab.strategies.parts import held_bytes, keep_slots, local_part, part, whole
 
 OPTIONS: dict[str, Any] = {
     name: default
@@ -69,7 +71,8 @@ class Strategy(ABC):
 
     def __init__(self, recipe: Recipe, world: World, spec: Spec) -> None:
         self.world, self.spec, self.loss, self.recipe = world, spec, recipe.loss, recipe
-        self.loss_scale = world.share * world.replicas  # uneven shares: a plain mean over the replicas is then right
+        scale = world.share * world.replicas  # uneven shares: a plain mean over the replicas is then right
+        self.loss_scale = 1.0 if math.isclose(scale, 1.0) else scale  # 49 · (1/49) is not 1
         self.loss_weight = world.share if world.last_stage else 0.0  # the global loss is the sum over ranks of weight x loss
         self.module = self.wrap(self.build())
         self.optimizer = self.wrap_optimizer(recipe.optimizer)
@@ -229,7 +232,7 @@ class Strategy(ABC):
     def optimizer_state(self) -> dict[str, dict[str, Any]]:
         """The optimizer's slots by the parameters' names, unsharded. A parameter that never had a gradient has none."""
         return {
-            name: {slot: _whole(value) for slot, value in self.optimizer.state[parameter].items()}
+            name: {slot: whole(value) for slot, value in self.optimizer.state[parameter].items()}
             for name, parameter in self.named_parameters()
             if parameter in self.optimizer.state
         }
@@ -244,7 +247,7 @@ class Strategy(ABC):
         places = {parameter: place for place, parameter in enumerate(parameters.values())}
         groups = [{**group, "params": [places[p] for p in group["params"]]} for group in self.optimizer.param_groups]
         slots = {
-            places[parameters[name]]: {slot: _part(value, parameters[name]) for slot, value in held.items()}
+            places[parameters[name]]: {slot: part(value, parameters[name]) for slot, value in held.items()}
             for name, held in state["optimizer"].items()
             if name in parameters
         }
@@ -275,50 +278,6 @@ class Strategy(ABC):
     def memory(self) -> dict[str, int]:
         """Bytes that this rank holds for ``parameters``, ``gradients`` (while they exist) and ``optimizer`` state."""
         parameters = list(self.module.parameters())
-        held = sum(_bytes(p) for p in parameters)
-        state = sum(_bytes(v) for slot in self.local_optimizer.state.values() for v in slot.values() if isinstance(v, Tensor))
-        return {"parameters": held, "gradients": sum(_bytes(p) for p in parameters if p.requires_grad), "optimizer": state}
-
-
-def keep_slots(optimizer: Optimizer) -> Callable[[], None]:
-    """Copy what an optimizer holds on this rank; the returned function restores it, in the same tensors."""
-    slots = optimizer.state
-    kept = {p: {k: local_part(v).clone() if isinstance(v, Tensor) else v for k, v in slot.items()} for p, slot in slots.items()}
-
-    @torch.no_grad()
-    def restore() -> None:
-        for parameter in [p for p in slots if p not in kept]:
-            del slots[parameter]
-        for parameter, slot in kept.items():
-            for key, copy in slot.items():
-                if isinstance(copy, Tensor):
-                    local_part(slots[parameter][key]).copy_(copy)
-                else:
-                    slots[parameter][key] = copy
-
-    return restore
-
-
-def _whole(value: Any) -> Any:
-    return value.full_tensor() if isinstance(value, DTensor) else value
-
-
-def _part(value: Any, parameter: Tensor) -> Any:
-    """This rank's part of a whole slot: cut and laid out in memory as the parameter is, where it has the parameter's shape.
-
-    An optimizer may sum over a slot (LAMB's norms), and a sum's bits depend on the layout.
-    """
-    if not isinstance(value, Tensor) or value.shape != parameter.shape:
-        return value
-    if isinstance(parameter, DTensor):
-        return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
-    return torch.empty_like(parameter, dtype=value.dtype).copy_(value) if value.dim() else value
-
-
-def local_part(value: Tensor) -> Tensor:
-    """What this rank holds of a tensor: its shard, or all of it."""
-    return value.to_local() if isinstance(value, DTensor) else value
-
-
-def _bytes(value: Tensor) -> int:
-    return local_part(value).nbytes
+        held = sum(held_bytes(p) for p in parameters)
+        state = sum(held_bytes(v) for slot in self.local_optimizer.state.values() for v in slot.values() if isinstance(v, Tensor))
+        return {"parameters": held, "gradients": sum(held_bytes(p) for p in parameters if p.requires_grad), "optimizer": state}

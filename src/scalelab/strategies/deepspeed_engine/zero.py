@@ -21,10 +21,11 @@ from torch.optim import Optimizer
 from scalelab.comm import batch_norm
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
-from scalelab.strategies.base import Batch, Strategy, keep_slots
+from scalelab.strategies.base import Batch, Strategy
 from scalelab.strategies.deepspeed_engine import masters, runtime, starting
 from scalelab.strategies.formulas import deepspeed as formulas
 from scalelab.strategies.formulas.explanation import Explanation, Facts
+from scalelab.strategies.parts import keep_slots
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """of the weights that forward passes compute with, by ``--precision``"""
