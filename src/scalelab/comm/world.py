@@ -115,10 +115,13 @@ def leave() -> None:
     dist.destroy_process_group()
 
 
+def on_cuda(spec: Spec, workers: int) -> bool:
+    """Whether the ``workers`` of this host compute on CUDA: where the spec says so, or leaves it open and each can have a GPU."""
+    return spec.device == "cuda" or (spec.device == "auto" and torch.cuda.device_count() >= workers)
+
+
 def _device(spec: Spec, local_rank: int) -> torch.device:
-    if spec.device == "cpu" or (
-        spec.device == "auto" and torch.cuda.device_count() < int(os.environ.get("LOCAL_WORLD_SIZE", spec.workers))
-    ):
+    if not on_cuda(spec, int(os.environ.get("LOCAL_WORLD_SIZE", spec.workers))):
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
         raise RunError(

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from scalelab import models, optim
 from scalelab.batch import Derived
 from scalelab.comm import batch_norm
+from scalelab.comm.world import on_cuda
 from scalelab.data import Batches, Dataset
 from scalelab.measure.saved import saved_bytes
 from scalelab.spec import Spec
@@ -58,7 +59,7 @@ def gather(spec: Spec, derived: Derived, model: nn.Module, dataset: Dataset) -> 
         parameter.data, had = value, parameter.grad is not None
         parameter.grad = torch.zeros_like(value) if had else None
     return Facts(
-        spec=spec, derived=derived, backend="nccl" if spec.device == "cuda" else "gloo",
+        spec=spec, derived=derived, backend="nccl" if on_cuda(spec, spec.workers) else "gloo",
         parameters=_parameters(spec, model, units, reached), activations=saved, inputs=images.nbytes + labels.nbytes,
         norms=_synced(norms, calls[len(units) :], dtype) if synced else (), calls=tuple(c.forward for c in calls[: len(units)]),
         unused=unused, model=model, images=images,

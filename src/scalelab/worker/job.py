@@ -60,11 +60,11 @@ def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFact
     optim.find(spec.optimizer)
     if spec.schedule not in SCHEDULES:
         raise unknown("schedule", spec.schedule, SCHEDULES)
-    strategy.check(spec)
     if spec.device == "cuda" and torch.cuda.device_count() < spec.workers:
         raise ScalelabError(
             f"--device cuda: {spec.workers} workers need as many GPUs, this host has {torch.cuda.device_count()}; use --device cpu"
         )
+    strategy.check(spec)
     dataset = data.load(spec, say)
     plan = planning.make(spec, derived, len(dataset.train))
     if spec.resume is not None:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from scalelab import models
 from scalelab.batch import derive
+from scalelab.comm.world import on_cuda
 from scalelab.errors import NotApplicable, RunError
 from scalelab.spec import Spec
 from scalelab.strategies import degrees
@@ -26,7 +27,7 @@ def check(spec: Spec) -> None:
         )
     if spec.compile:
         raise NotApplicable("--compile: --engine deepspeed is not verified with it; leave it out, or use --engine torch")
-    cuda = spec.device != "cpu" and torch.cuda.device_count() >= spec.workers
+    cuda = on_cuda(spec, spec.workers)
     if spec.precision == "fp16" and not runtime.computes_half("cuda" if cuda else "cpu"):
         raise NotApplicable("--precision fp16: this CPU does not compute in float16; use fp32, or a GPU")
     settings(spec)

@@ -17,6 +17,7 @@ import horovod.torch as hvd
 import torch
 from torch import Tensor, nn
 
+from scalelab.comm.world import on_cuda
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
@@ -47,7 +48,7 @@ class DDP(Strategy):
         super().check(spec)
         if spec.compress not in ("none", "fp16"):
             raise NotApplicable(f"--compress {spec.compress}: Horovod's all-reduce has fp16; the others are with --engine torch")
-        if spec.device != "cpu" and torch.cuda.device_count() >= spec.workers and not hvd.cuda_built():
+        if on_cuda(spec, spec.workers) and not hvd.cuda_built():
             raise NotApplicable(
                 "--engine horovod: it was built for CPUs; use --device cpu, or build it with `HOROVOD_GPU_OPERATIONS=NCCL make engines`"
             )
