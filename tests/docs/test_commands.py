@@ -82,6 +82,8 @@ def same(line: str, printed: str) -> bool:
     if line.startswith("scalelab: ") and "runs/" not in line:
         start, gap, end = line.partition("…")  # what depends on the machine is left out
         return any(one == line or (gap and one.startswith(start) and one.endswith(end)) for one in printed.splitlines())
+    if not line.strip(" ┏━┳┓┡╇┩├─┼┤└┴┘"):  # a table's rules are as long as its figures
+        return True
     label = re.split(r"\d|  |[│┃|\[–→…]", line.strip("│┃ "))[0].strip(" ┏┡└├─━")
     return label in printed
 

@@ -46,7 +46,7 @@ def powersgd(rank: int, size: int) -> None:
     """The parameters after each step, into a file in ``WORK``."""
     world = World(rank, size, rank, torch.device("cpu"), "gloo", rank, size, "here", share=1 / size)
     recipe = Recipe(
-        model, lambda params: optim.build(SPEC, params), nn.functional.cross_entropy, lambda _: False, shape=(3, 5, 5), classes=3
+        model, lambda params: optim.build(SPEC, params), nn.functional.cross_entropy, lambda: False, shape=(3, 5, 5), classes=3
     )
     strategy, found = DDP(recipe, world, SPEC), dict[str, Tensor]()
     for step in range(STEPS):

@@ -46,7 +46,7 @@ def built(spec: Spec, rank: int, size: int, made: nn.Module | None = None) -> Lo
     """The strategy on this rank, with equal shares."""
     world = World(rank, size, rank, torch.device("cpu"), "gloo", rank, size, "here", share=1 / size)
     recipe = Recipe(
-        lambda: made or model(), lambda params: optim.build(spec, params), nn.functional.cross_entropy, lambda _: False,
+        lambda: made or model(), lambda params: optim.build(spec, params), nn.functional.cross_entropy, lambda: False,
         shape=(6,), classes=3,
     )  # fmt: skip
     return LocalSGD(recipe, world, spec)

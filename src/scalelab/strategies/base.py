@@ -48,7 +48,7 @@ class Recipe:
     loss: Callable[[Tensor, Tensor], Tensor]
     """(outputs [B, classes], labels [B]) → mean over the batch"""
     unused: Callable[[], bool]
-    """whether some trainable parameters of the model get no gradient, now and then or always"""
+    """whether some trainable parameters of the model get no gradient, now and then or always; for those that ``asks_unused``, once"""
     shape: tuple[int, int, int]
     """of an image: (C, H, W)"""
     classes: int
@@ -64,6 +64,8 @@ class Strategy(ABC):
     channels_last: ClassVar[bool] = True
     """whether parameters may lie channels-last in memory"""
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp64")
+    asks_unused: ClassVar[bool] = False
+    """whether it asks the recipe for parameters without a gradient"""
     not_silenced: ClassVar[str] = ""
     """why a step with local copies in place of collectives (it measures exposed communication) would be other work; empty: it is not"""
     method: ClassVar[Mapping[str, str]] = {}

@@ -37,6 +37,7 @@ class DDP(Strategy):
     module: DistributedDataParallel
     compressor: Compressor | None = None
     options: ClassVar[frozenset[str]] = frozenset({"compress", "powersgd_rank"})
+    asks_unused: ClassVar[bool] = True
 
     @classmethod
     def check(cls, spec: Spec) -> None:

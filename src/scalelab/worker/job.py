@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,8 +117,12 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
         derived, world = sharing.measured(alone, sample, derived, world)
     baseline = memory.mark(world.device)
 
+    plain: list[nn.Module] = []
+
     def model() -> nn.Module:
         made = seeded_model(spec, dataset).to(world.device, dtype)
+        if kind.asks_unused:
+            plain.append(_copy(made) or seeded_model(spec, dataset))
         if weights_last:
             made = made.to(memory_format=torch.channels_last)
         elif not kind.channels_last:
@@ -133,7 +138,8 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
         return nn.functional.cross_entropy(outputs, labels, label_smoothing=spec.label_smoothing)
 
     def unused() -> bool:
-        return bool(models.unused_parameters(seeded_model(spec, dataset), dataset.shape))
+        assert plain, "asked after the model was made"
+        return bool(models.unused_parameters(plain.pop(), dataset.shape))
 
     recipe = Recipe(model, lambda params: optim.build(spec, params), loss, unused, dataset.shape, dataset.num_classes)
     strategy = kind(recipe, world, spec)
@@ -149,6 +155,14 @@ def seeded_model(spec: Spec, dataset: Dataset) -> nn.Module:
     if spec.smooth:
         models.smooth(model)
     return model
+
+
+def _copy(model: nn.Module) -> nn.Module | None:
+    """Another one like ``model``; None where something that the user put into it can't be copied."""
+    try:
+        return copy.deepcopy(model)
+    except Exception:
+        return None
 
 
 def _without_dropout(model: nn.Module) -> None:
