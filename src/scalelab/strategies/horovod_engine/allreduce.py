@@ -20,10 +20,10 @@ def _begin(value: Tensor, name: str) -> int:
     return handle
 
 
-LIBRARY = torch.library.Library(HOROVOD, "DEF")
+OPERATORS = torch.library.Library(HOROVOD, "DEF")
 """keeps the operator registered as long as it lives"""
-LIBRARY.define("allreduce_(Tensor(a!) value, str name) -> int")
-LIBRARY.impl("allreduce_", _begin, "CompositeExplicitAutograd")
+OPERATORS.define("allreduce_(Tensor(a!) value, str name) -> int")
+OPERATORS.impl("allreduce_", _begin, "CompositeExplicitAutograd")
 
 
 def begin(value: Tensor, name: str) -> int:
