@@ -181,6 +181,8 @@ def defaults() -> dict[str, Any]:
     return {name: getattr(spec, name) for name in FIELDS}
 
 
+PARALLEL: dict[str, Any] = {name: default for name, default in defaults().items() if GROUPS[name] == "parallel"}
+"""the fields that only some strategies have, with the value that asks for nothing"""
 WAYS = (("batch", "batch_per_worker"), ("micro_batch", "accumulate"))
 """pairs of fields that say the same thing in two ways"""
 

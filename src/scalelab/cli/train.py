@@ -77,7 +77,7 @@ def _without_outgrown(kept: dict[str, Any], values: dict[str, Any]) -> dict[str,
     if now["workers"] != kept["workers"]:
         gone |= OF_THE_WORKERS
     if (now["strategy"], now["engine"]) != (kept["strategy"], kept["engine"]):
-        gone |= OF_THE_WORKERS | {name for name in specs.FIELDS if specs.GROUPS[name] == "parallel"}
+        gone |= OF_THE_WORKERS | specs.PARALLEL.keys()
     return {**kept, **{name: default for name, default in specs.defaults().items() if name in gone}}
 
 

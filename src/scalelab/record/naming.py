@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scalelab.spec import GROUPS, defaults
+from scalelab.spec import PARALLEL, defaults
 
-OPTIONS = {name: default for name, default in defaults().items() if GROUPS[name] == "parallel" or name == "shares"}
+OPTIONS = {name: default for name, default in defaults().items() if name in PARALLEL or name == "shares"}
 
 
 def options(spec: Mapping[str, Any]) -> dict[str, Any]:

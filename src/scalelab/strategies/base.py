@@ -23,16 +23,12 @@ from scalelab.comm.instruments import collective_seconds
 from scalelab.comm.world import World
 from scalelab.errors import NotApplicable
 from scalelab.optim import OPTIMIZERS
-from scalelab.spec import GROUPS, HELP, Spec, defaults
+from scalelab.spec import HELP, PARALLEL, Spec
 from scalelab.strategies.blocks import recompute
 from scalelab.strategies.formulas.explanation import Explanation, Facts
 from scalelab.strategies.parts import held_bytes, keep_slots, local_part, part, whole
 
-OPTIONS: dict[str, Any] = {
-    name: default
-    for name, default in defaults().items()
-    if GROUPS[name] == "parallel" and name not in ("stages", "shard", "recompute")
-}
+OPTIONS = {name: default for name, default in PARALLEL.items() if name not in ("stages", "shard", "recompute")}
 """what only some strategies understand, with the value that asks for nothing; the degrees are checked where they are computed"""
 
 Batch = tuple[Tensor, Tensor]

@@ -38,9 +38,8 @@ def train(pool: Pool, row: Prepared, observe: Observe, label: str = "single") ->
 
 def serial(spec: Spec, batch: int | None) -> Spec:
     """``spec`` in one process: what only parallel strategies have is left out."""
-    own = {name: default for name, default in specs.defaults().items() if specs.GROUPS[name] == "parallel"}
     return msgspec.structs.replace(
-        spec, **own, strategy="single", engine="torch", workers=1, batch=batch, batch_per_worker=None, micro_batch=None,
+        spec, **specs.PARALLEL, strategy="single", engine="torch", workers=1, batch=batch, batch_per_worker=None, micro_batch=None,
         accumulate=None, shares=None,
     )  # fmt: skip
 
