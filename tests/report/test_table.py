@@ -11,9 +11,9 @@ import sys
 import msgspec
 import pytest
 
+from scalelab.measure.statistics import differs, quotient
 from scalelab.record.schema import Cell, Environment, Figure, Host
 from scalelab.report import table
-from scalelab.report.alike import differs, quotient
 from tests.report import samples
 
 

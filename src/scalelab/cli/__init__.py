@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except ScalelabError as error:
-        from scalelab.report.text import harmless
+        from scalelab.record.text import harmless
 
         if debug:
             print(harmless(traceback.format_exc()), file=sys.stderr, end="")

@@ -22,7 +22,7 @@ from scalelab.errors import ScalelabError
 from scalelab.launch import local
 from scalelab.launch.asking import ask
 from scalelab.launch.pool import Pool
-from scalelab.report import text
+from scalelab.record import text
 from scalelab.spec import Spec
 from scalelab.strategies import STRATEGIES, entry
 from scalelab.strategies.formulas.explanation import SYMBOLS, Counted, Explained

@@ -14,11 +14,10 @@ from scalelab.cli.flags import Parser, add_common
 from scalelab.cli.summary import readable, summarise, tell_failure
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError, unknown
-from scalelab.record import export
+from scalelab.record import export, text
 from scalelab.record import folder as records
 from scalelab.record.naming import options, spread
 from scalelab.record.schema import TrainRecord
-from scalelab.report import text
 from scalelab.report.compare import FIGURES, compare
 
 EXAMPLE = """  scalelab runs list

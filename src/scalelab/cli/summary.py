@@ -11,8 +11,8 @@ from rich.table import Table
 from scalelab.cli.terminal import console, shown
 from scalelab.launch.local import NOT_YET
 from scalelab.record import folder as records
+from scalelab.record import text
 from scalelab.record.schema import Tensors, TrainRecord
-from scalelab.report import text
 
 
 def readable(names: list[str], out: Path) -> dict[Path, TrainRecord]:

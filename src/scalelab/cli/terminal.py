@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.segment import Segment
 from rich.table import Column
 
+from scalelab.record import text
 from scalelab.record.schema import Figure, Step, TrainRecord
-from scalelab.report import text
 
 PLAIN_EVERY = 5.0
 """seconds between two progress lines when the output is not a terminal"""

@@ -13,8 +13,8 @@ from scalelab import spec as specs
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
 from scalelab.cli.terminal import Observer, console
 from scalelab.launch.pool import Pool
+from scalelab.record import text
 from scalelab.record.schema import Cell, VerifyRecord
-from scalelab.report import text
 from scalelab.spec import Spec
 from scalelab.strategies import STRATEGIES
 from scalelab.studies import verify as study

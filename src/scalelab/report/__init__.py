@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from scalelab.errors import ScalelabError, unknown
+from scalelab.record import text
 from scalelab.record.folder import load, read_steps, write_atomic
 from scalelab.record.schema import Step, TrainRecord, VerifyRecord
-from scalelab.report import markdown, page, table, text
+from scalelab.report import markdown, page, table
 from scalelab.report.alike import task_names
 
 Format = Literal["html", "md", "csv"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from scalelab.record import text
 from scalelab.record.schema import Environment, TrainRecord, VerifyRecord
-from scalelab.report import text
 from scalelab.report.chart import Runs, colour
 from scalelab.report.table import Row
 

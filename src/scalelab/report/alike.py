@@ -7,7 +7,6 @@ Two runs are alike when model, data, precision and hardware agree (``task``); th
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 
 from scalelab.measure.statistics import absent
@@ -75,28 +74,6 @@ def base_of(index: int, records: Sequence[TrainRecord]) -> int | None:
         return completed, batch == derived.batch, batch * derived.replicas == derived.batch, records[place].run
 
     return max(alike, key=preference)
-
-
-def quotient(a: Figure, b: Figure, unit: str = "ratio") -> Figure:
-    """Median of a over median of b of two runs, with a 95 % interval made of theirs.
-
-    On logarithms the distances to the ends add in quadrature: the method of variance estimates recovery
-    (Zou & Donner, Statistics in Medicine 27, 2008). Needs no raw values, and never excludes 1 by rounding alone.
-    """
-    if a.median is None or b.median is None or a.median <= 0 or b.median <= 0:
-        return absent(unit, a.reason or b.reason or "nothing was measured")
-    value = a.median / b.median
-    count = min(a.n, b.n)
-    if a.ci95 is None or b.ci95 is None or min(*a.ci95, *b.ci95) <= 0:
-        return Figure(unit=unit, median=value, n=count, reason="no interval: one of the two figures has none")
-    low = math.hypot(math.log(a.median / a.ci95[0]), math.log(b.ci95[1] / b.median))
-    high = math.hypot(math.log(a.ci95[1] / a.median), math.log(b.median / b.ci95[0]))
-    return Figure(unit=unit, median=value, n=count, ci95=(value * math.exp(-low), value * math.exp(high)))
-
-
-def differs(figure: Figure) -> bool:
-    """Whether a ratio's interval excludes 1: the only ground on which a difference is claimed."""
-    return figure.ci95 is not None and not figure.ci95[0] <= 1 <= figure.ci95[1]
 
 
 def share(part: Figure, whole: Figure) -> Figure:

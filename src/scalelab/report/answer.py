@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from scalelab.measure.statistics import differs, quotient
+from scalelab.record import text
 from scalelab.record.schema import TrainRecord
-from scalelab.report import text
-from scalelab.report.alike import differs, quotient
 from scalelab.report.table import Row, rows
 
 MOST_NAMED = 3

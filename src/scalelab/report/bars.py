@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from scalelab.record import text
 from scalelab.record.schema import Figure, TrainRecord
-from scalelab.report import text
 from scalelab.report.chart import COLOURS, Chart, Runs, View, colour, digits
 from scalelab.report.table import Row
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scalelab.record import text
 from scalelab.record.schema import VerifyRecord
-from scalelab.report import text
 from scalelab.report.table import Row
 
 MOST = 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from scalelab.record import text
 from scalelab.record.schema import Figure
-from scalelab.report import text
 from scalelab.report.table import Row
 
 

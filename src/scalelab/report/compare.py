@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from scalelab.measure.statistics import blocks, ratio
+from scalelab.measure.statistics import blocks, differs, quotient, ratio
 from scalelab.record.export import FIGURES as RECORDED
 from scalelab.record.schema import Figure, Step, TrainRecord
 from scalelab.report.about import environment_facts
-from scalelab.report.alike import differs, quotient, task
+from scalelab.report.alike import task
 from scalelab.report.table import accuracy_figure
 
 

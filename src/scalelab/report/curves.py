@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scalelab.record import text
 from scalelab.record.schema import Step
-from scalelab.report import text
 from scalelab.report.chart import COLOURS, Chart, Runs, View, colour, digits
 from scalelab.report.series import loss_curve
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from scalelab.record.naming import options, spread
 from scalelab.record.schema import TrainRecord
-from scalelab.report.text import harmless, shorten
+from scalelab.record.text import harmless, shorten
 
 LONGEST = 48
 

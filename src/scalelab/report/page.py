@@ -17,8 +17,9 @@ from markupsafe import Markup
 
 from scalelab import __version__
 from scalelab.errors import ScalelabError
+from scalelab.record import text
 from scalelab.record.schema import Step, TrainRecord, VerifyRecord
-from scalelab.report import about, text
+from scalelab.report import about
 from scalelab.report.answer import sentence
 from scalelab.report.cards import cards
 from scalelab.report.chart import Chart, Runs, colour

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from scalelab.measure.statistics import absent
+from scalelab.measure.statistics import absent, quotient
 from scalelab.record.export import cell
 from scalelab.record.naming import options
 from scalelab.record.schema import Cell, Figure, Step, TrainRecord, VerifyRecord
-from scalelab.report.alike import base_of, quotient, share, task_names
+from scalelab.report.alike import base_of, share, task_names
 from scalelab.report.labels import names
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from scalelab.record import text
 from scalelab.record.schema import Figure
-from scalelab.report import text
 from scalelab.report.labels import names
 from tests.report import samples
 
