@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train this model with this strategy, on these workers",
     "verify": "does this strategy compute the same thing as one process would, for this model?",
     "explain": "what does this strategy hold and send, by which formula?",
+    "study": "a question of the field, answered with trainings, figures and a report",
     "report": "show recorded runs as one self-contained page",
     "runs": "list, show, compare, export recorded runs",
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import socket
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -37,8 +39,18 @@ def environment(command: list[str], threads: int) -> Environment:
         except metadata.PackageNotFoundError:
             continue
     return Environment(
-        hosts=[host()], versions=versions, system=platform.platform(), git_commit=_git_commit(), threads=threads, command=command
-    )
+        hosts=[host()], versions=versions, system=platform.platform(), git_commit=_git_commit(), code=code(), threads=threads,
+        command=command,
+    )  # fmt: skip
+
+
+@cache
+def code() -> str:
+    """Twelve digits that change with scalelab's own source: two runs with the same ones were made by the same program."""
+    root, found = Path(__file__).parent.parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        found.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return found.hexdigest()[:12]
 
 
 def _processor() -> str:

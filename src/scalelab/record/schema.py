@@ -174,6 +174,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}
     system: str = ""
     git_commit: str | None = None
+    code: str | None = None
+    """digest of scalelab's own source"""
     backend: str = ""
     device: str = ""
     threads: int = 0
@@ -186,6 +188,8 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     parameters: int
     bytes: int
+    flops_per_image: Figure = Figure(unit="FLOP", reason="not counted")
+    """of training: forward and backward pass; multiplications and additions of matrix products, convolutions and attention"""
 
 
 class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,6 +244,25 @@ class TrainRecord(msgspec.Struct, kw_only=True):
         _drop_non_finite(self, "accuracy", "best_accuracy", "seconds")
         if not all(map(math.isfinite, self.losses)):
             raise ValueError("TrainRecord.losses: not all are finite numbers")
+
+
+class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
+    """What one of ``workers`` workers can do at most while all compute: the best stretch (``median`` holds it) of n."""
+
+    flops_per_second: Figure
+    copy_bytes_per_second: Figure
+    """read + written"""
+    product: str
+    """the matrix product that was the fastest"""
+    host: str
+    processor: str
+    cores: int
+    device: str
+    threads: int
+    """of each worker"""
+    workers: int
+    precision: str
+    torch: str
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):

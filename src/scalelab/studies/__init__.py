@@ -1,1 +1,21 @@
-"""A question, the trainings that answer it, the analysis, the answer. One file each."""
+"""The studies by name, each imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+from scalelab.errors import unknown
+from scalelab.studies.study import Study
+
+STUDIES: dict[str, str] = {
+    "weak-scaling": "scalelab.studies.weak_scaling:STUDY",
+}
+
+
+def load(name: str) -> Study:
+    """The study ``name``. Raises ScalelabError for an unknown one, with the nearest."""
+    if name not in STUDIES:
+        raise unknown("study", name, STUDIES)
+    module, _, symbol = STUDIES[name].partition(":")
+    study: Study = getattr(importlib.import_module(module), symbol)
+    return study

@@ -1,0 +1,99 @@
+"""From the trainings of a point to its figures, and from two points to their ratio: the same in every study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import msgspec
+
+from scalelab.measure.statistics import absent, quotient, repeated
+from scalelab.record.schema import Figure, TrainRecord
+from scalelab.record.study import Row
+from scalelab.studies.study import Result
+
+Read = Callable[[TrainRecord], Figure]
+Status = Literal["completed", "partly", "failed", "refused"]
+ONE = "one training: the interval is of blocks of 10 steps within it, not of repeats"
+
+READ: dict[str, Read] = {
+    "images_per_second": lambda record: record.images_per_second,
+    "step_seconds": lambda record: record.step_seconds,
+    "compute_seconds": lambda record: record.compute_seconds,
+    "data_wait_seconds": lambda record: record.data_wait_seconds,
+    "total": lambda record: record.communication_seconds.total,
+    "exposed": lambda record: record.communication_seconds.exposed,
+    "hidden": lambda record: record.communication_seconds.hidden,
+    "bytes_sent": lambda record: record.bytes_sent,
+    "peak_memory": lambda record: record.memory_bytes.peak,
+}
+"""the figures that every training has, by the name they have in rows"""
+
+
+def pooled(result: Result, read: Read) -> Figure:
+    """A figure over the repeats of a point. Of one training: its own; of several: their medians, the repeat being the unit."""
+    unit, why = _unit(result, read)
+    found = [read(run.record) for run in result.completed]
+    known = [figure for figure in found if figure.median is not None]
+    if not known:
+        return absent(unit, why)
+    if len(known) == 1:
+        return known[0]
+    return repeated([figure.median for figure in known if figure.median is not None], unit)
+
+
+def versus(result: Result, base: Result, read: Read) -> Figure:
+    """The ratio of a point's figure to another's, paired by repeat (they ran interleaved: what drifts, drifts in both).
+
+    Of one training each: the quotient of their figures, with the interval that their blocks give, and a reason that says so.
+    """
+    pairs = _pairs(result, base, read)
+    if len(pairs) >= 2:
+        return repeated([a / b for a, b in pairs], "ratio")
+    mine, its = pooled(result, read), pooled(base, read)
+    ratio = quotient(mine, its)
+    return msgspec.structs.replace(ratio, reason=ratio.reason or ONE) if ratio.median is not None else ratio
+
+
+def _pairs(result: Result, base: Result, read: Read) -> list[tuple[float, float]]:
+    others = {run.repeat: read(run.record).median for run in base.completed}
+    mine = ((read(run.record).median, others.get(run.repeat)) for run in result.completed)
+    return [(a, b) for a, b in mine if a is not None and b]
+
+
+def _unit(result: Result, read: Read) -> tuple[str, str]:
+    """The figure's unit, and why no training has it."""
+    if result.refused is not None:
+        return "", result.refused
+    figures = [read(run.record) for run in result.runs]
+    reasons = [figure.reason for figure in figures if figure.reason]
+    return (figures[0].unit if figures else ""), (reasons[0] if reasons else "no training of this point was completed")
+
+
+def scaled(figure: Figure, factor: float, unit: str | None = None) -> Figure:
+    """``figure`` times a constant, its spread and interval too."""
+    if figure.median is None:
+        return msgspec.structs.replace(figure, unit=unit or figure.unit)
+    return msgspec.structs.replace(
+        figure,
+        unit=unit or figure.unit,
+        median=figure.median * factor,
+        mad=None if figure.mad is None else figure.mad * abs(factor),
+        ci95=None if figure.ci95 is None else tuple(sorted((figure.ci95[0] * factor, figure.ci95[1] * factor))),
+    )
+
+
+def of(results: Sequence[Result], **factors: object) -> Result | None:
+    """The result whose factors are these, or None."""
+    return next((r for r in results if all(r.point.factors.get(name) == value for name, value in factors.items())), None)
+
+
+def row(result: Result, figures: dict[str, Figure], marks: Sequence[str] = ()) -> Row:
+    """A point as a row of a table, whatever became of it."""
+    done, tried = len(result.completed), len(result.runs)
+    failures = [run.record.failure.error for run in result.runs if run.record.failure is not None]
+    status: Status = "refused" if result.refused else "failed" if not done else "partly" if done < tried else "completed"
+    return Row(
+        label=result.point.label, factors=result.point.factors, figures=figures, status=status,
+        reason=result.refused or (failures[0] if failures else None), marks=list(marks), runs=[run.folder.name for run in result.runs],
+    )  # fmt: skip

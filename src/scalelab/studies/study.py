@@ -1,0 +1,97 @@
+"""What a study is: a question, the points that answer it, and the analysis of their trainings. One file a study.
+
+A study varies fields of the spec (``varies``) over a common base. ``points`` turns what was asked into the trainings, without
+starting anything; ``analyse`` turns their records into findings, without knowing how they came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scalelab.record.schema import TrainRecord
+from scalelab.record.study import Factor, Findings
+from scalelab.spec import Spec
+
+
+@dataclass(frozen=True)
+class Option:
+    """A flag that only this study has: ``--remedies none lars``. ``default`` decides its type; a list takes several values."""
+
+    name: str
+    default: Any
+    text: str
+    metavar: str = "NAME"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user wants to know, wholly: equal ``Asked`` are the same study."""
+
+    base: Spec
+    varied: dict[str, list[Any]]
+    """each field of ``Study.varies``, with the values to try"""
+    options: dict[str, Any]
+    """each of ``Study.options``, with its value"""
+    quick: bool
+    cores: int
+    """of this host, that a training may use"""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One thing to be tried: all its repeats (or seeds) train ``spec``. ``factors`` is where it stands among the others."""
+
+    label: str
+    factors: dict[str, Factor]
+    spec: Spec
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a point: which repeat it is, its folder, its record."""
+
+    repeat: int
+    folder: Path
+    record: TrainRecord
+
+
+@dataclass(frozen=True)
+class Result:
+    """A point and its trainings in the order of the repeats; ``refused`` says why it could not run here at all."""
+
+    point: Point
+    runs: Sequence[Run] = ()
+    refused: str | None = None
+
+    @property
+    def completed(self) -> list[Run]:
+        """The trainings that came to their end."""
+        return [run for run in self.runs if run.record.status == "completed"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question and how it is answered."""
+
+    name: str
+    question: str
+    points: Callable[[Asked], list[Point]]
+    """raises ScalelabError in one line for what can't be asked"""
+    analyse: Callable[[Asked, Sequence[Result]], Findings]
+    """of all results, those that failed or were refused too; at least one training was completed"""
+    example: str
+    """one or two command lines for --help"""
+    base: dict[str, Any] = field(default_factory=dict)
+    """defaults of the spec's fields in this study"""
+    varies: dict[str, list[Any]] = field(default_factory=dict)
+    """fields of the spec that take several values here, with their defaults"""
+    quick: dict[str, Any] = field(default_factory=dict)
+    """what --quick changes of ``base``, ``varies`` and ``options``, where the user does not say otherwise"""
+    options: tuple[Option, ...] = ()
+    repeats: int = 3
+    """default of --repeats (of --seeds where ``seeded``); --quick makes it 1"""
+    seeded: bool = False
+    """each repeat has a seed of its own: what is compared is what is learnt, not how fast"""
