@@ -30,10 +30,22 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One training, wholly described."""
 
     # what is learnt
-    model: Annotated[str, field("task", "basic_cnn, resnet18, torchvision:NAME, timm:NAME or path/to/file.py:function")] = (
-        "basic_cnn"
-    )
+    model: Annotated[
+        str,
+        field(
+            "task",
+            "basic_cnn, vgg16, alexnet, inception_v3, resnet18, resnet50, mobilenet_v2, efficientnet_b0, vit_s, cnn_lstm, ensemble, "
+            "torchvision:NAME, timm:NAME or path/to/file.py:function",
+        ),
+    ] = "basic_cnn"
     model_args: Annotated[dict[str, Any], field("task", "KEY=VALUE, passed to the model's function (repeatable)")] = {}
+    weights: Annotated[
+        str | None, field("task", "initial weights: .safetensors, .pt or .pth file, or a run's folder (its best checkpoint)")
+    ] = None
+    freeze: Annotated[
+        str | None,
+        field("task", "parameters that are not trained, by name: 'conv1*,layer1*'; their batch norms stay as they are"),
+    ] = None
     data: Annotated[str, field("task", "digits, cifar10, synthetic or path/to/file.py:function")] = "digits"
     data_dir: Annotated[
         str | None, field("task", "folder of the data set (cifar10: official archive, its folder, or Parquet)")
@@ -130,6 +142,16 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     warmup_epochs: Annotated[float, field("optimization", "epochs of linear warm-up before the schedule", ge=0)] = 0.0
     step_epochs: Annotated[int, field("optimization", "schedule step: epochs between decays", ge=1)] = 30
     step_gamma: Annotated[float, field("optimization", "schedule step: factor of each decay", gt=0, le=1)] = 0.1
+    lr_scaling: Annotated[
+        Literal["none", "linear", "sqrt"], field("optimization", "how --lr grows with the batch, from --base-batch on")
+    ] = "none"
+    base_batch: Annotated[Positive | None, field("optimization", "with --lr-scaling: the batch that --lr is meant for")] = None
+    batch_schedule: Annotated[
+        str | None, field("optimization", "another global batch from an epoch on, EPOCH:BATCH, such as 0:128,10:512,20:2048")
+    ] = None
+    lr_follows_batch: Annotated[
+        bool, field("optimization", "with --batch-schedule: --lr-scaling at each change, too, not at the first batch only")
+    ] = False
     label_smoothing: Annotated[float, field("optimization", "share of the target spread over all classes", ge=0, lt=1)] = 0.0
     precision: Annotated[
         Literal["fp32", "bf16", "fp16", "fp64"],
@@ -183,7 +205,9 @@ def defaults() -> dict[str, Any]:
 
 PARALLEL: dict[str, Any] = {name: default for name, default in defaults().items() if GROUPS[name] == "parallel"}
 """the fields that only some strategies have, with the value that asks for nothing"""
-WAYS = (("batch", "batch_per_worker"), ("micro_batch", "accumulate"))
+WAYS = (
+    ("batch", "batch_per_worker"), ("batch", "batch_schedule"), ("batch_per_worker", "batch_schedule"), ("micro_batch", "accumulate"),
+)  # fmt: skip
 """pairs of fields that say the same thing in two ways"""
 
 

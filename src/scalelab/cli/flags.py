@@ -28,6 +28,7 @@ TITLES = {
 
 METAVARS = {
     "out": "FOLDER", "data_dir": "FOLDER", "resume": "RUN", "shares": "A:B", "split": "MODULES", "deepspeed_config": "FILE",
+    "weights": "FILE", "freeze": "PATTERNS",
 }  # fmt: skip
 """what a flag's value is called, where it is no name"""
 BARE: dict[str, dict[str, Any]] = {"offload": {"nargs": "?", "const": "all"}}

@@ -12,10 +12,7 @@ from torch import nn
 
 from scalelab.errors import ScalelabError, nearest
 from scalelab.models.odd import ODD
-
-Shape = tuple[int, int, int]
-SMALL = 64
-"""Images up to this size keep their resolution in resnet18's first layer."""
+from scalelab.models.shapes import Shape
 
 
 @dataclass(frozen=True)
@@ -24,30 +21,6 @@ class Library:
 
     names: Callable[[], list[str]]
     builder: Callable[[str], Callable[..., nn.Module]]
-
-
-def resnet18(num_classes: int, shape: Shape, **model_args: Any) -> nn.Module:
-    """torchvision's ResNet-18 (He et al. 2016); for images up to 64 pixels with the paper's CIFAR stem.
-
-    That stem is a 3×3 convolution of stride 1 without max-pool; any number of channels.
-    """
-    from torchvision.models import resnet18 as make
-
-    channels, height, width = shape
-    model: nn.Module = make(weights=None, num_classes=num_classes, **model_args)
-    if max(height, width) <= SMALL:
-        model.conv1 = _first(channels, kernel_size=3, stride=1, padding=1)
-        model.maxpool = nn.Identity()
-    elif channels != 3:
-        model.conv1 = _first(channels, kernel_size=7, stride=2, padding=3)
-    return model
-
-
-def _first(channels: int, **geometry: int) -> nn.Conv2d:
-    """A first convolution, initialised as torchvision's ResNet does."""
-    conv = nn.Conv2d(channels, 64, bias=False, **geometry)  # type: ignore[arg-type]
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return conv
 
 
 def _torchvision_names() -> list[str]:
@@ -63,10 +36,10 @@ def _torchvision(name: str) -> Callable[..., nn.Module]:
         if shape[0] != 3:
             raise ScalelabError(
                 f"torchvision:{name} takes images of 3 channels, and these have {shape[0]}; "
-                "basic_cnn, resnet18 and timm's models take any number"
+                "the models without a library's name (basic_cnn, resnet50) and timm's take any number"
             )
         builder = get_model_builder(name)
-        _check_known(name, builder, model_args)
+        check_known(name, builder, model_args)
         given = {"num_classes": num_classes, **AUXILIARY.get(name, {}), **model_args}
         model: nn.Module = builder(weights=None, **given)
         return model
@@ -74,7 +47,7 @@ def _torchvision(name: str) -> Callable[..., nn.Module]:
     return build
 
 
-def _check_known(name: str, builder: Callable[..., Any], model_args: dict[str, Any]) -> None:
+def check_known(name: str, builder: Callable[..., Any], model_args: dict[str, Any]) -> None:
     """Raises ScalelabError for an argument that nothing in the model's module names: some classes swallow any."""
     module = sys.modules[builder.__module__]
     known = {

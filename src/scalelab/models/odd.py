@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-Shape = tuple[int, int, int]
+from scalelab.models.shapes import Shape
 
 
 def frozen(num_classes: int, shape: Shape) -> nn.Module:

@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,14 +15,37 @@ from torch import Tensor, nn
 
 from scalelab import userfile
 from scalelab.errors import ScalelabError, nearest
-from scalelab.models import basic_cnn, libraries
+from scalelab.models import basic_cnn, classics, cnn_lstm, ensemble, libraries
+from scalelab.models.shapes import CLIP, IMAGE, Shape, kind, told
 from scalelab.spec import Spec
 
-Shape = tuple[int, int, int]
 Builder = Callable[..., nn.Module]
-"""Called as (num_classes, shape, **model_args), where shape is (C, H, W)."""
+"""Called as (num_classes, shape, **model_args), where shape is (C, H, W), or (T, C, H, W) for clips."""
 
-MODELS: dict[str, Builder] = {"basic_cnn": basic_cnn.build, "resnet18": libraries.resnet18}
+
+@dataclass(frozen=True)
+class Model:
+    """A model by a name of ours. ``resize`` is the size to advise where an image's shorter side is below ``smallest`` pixels."""
+
+    build: Builder
+    smallest: int = 1
+    resize: int = 32
+    takes: tuple[int, ...] = (IMAGE,)
+
+
+MODELS: dict[str, Model] = {
+    "basic_cnn": Model(basic_cnn.build, basic_cnn.SMALLEST),
+    "vgg16": Model(classics.vgg16, 32),
+    "alexnet": Model(classics.alexnet, 29),
+    "inception_v3": Model(classics.inception_v3, 75, 299),
+    "resnet18": Model(classics.resnet18),
+    "resnet50": Model(classics.resnet50),
+    "mobilenet_v2": Model(classics.mobilenet_v2),
+    "efficientnet_b0": Model(classics.efficientnet_b0),
+    "vit_s": Model(classics.vit_s),
+    "cnn_lstm": Model(cnn_lstm.build, basic_cnn.SMALLEST, takes=(CLIP,)),
+    "ensemble": Model(ensemble.build, takes=(IMAGE, CLIP)),
+}
 DECIDED = frozenset({"num_classes", "in_chans", "shape"})
 LIBRARIES: dict[str, libraries.Library] = {
     "torchvision": libraries.TORCHVISION,
@@ -31,20 +55,45 @@ LIBRARIES: dict[str, libraries.Library] = {
 
 
 def build(spec: Spec, num_classes: int, shape: Shape) -> nn.Module:
-    """The model ``spec.model`` for images of ``shape`` (C, H, W), with ``spec.model_args``; seed torch before.
+    """The model ``spec.model`` for samples of ``shape``, with ``spec.model_args``; seed torch before. Raises as ``make`` does."""
+    return make(spec.model, spec.model_args, num_classes, shape)
+
+
+def make(name: str, model_args: dict[str, Any], num_classes: int, shape: Shape) -> nn.Module:
+    """The model ``name`` for images of ``shape`` (C, H, W) or clips of (T, C, H, W); seed torch before.
 
     Raises ScalelabError in one line: an unknown name (with the valid or the nearest ones), an argument that the
-    model does not take, channels it cannot have, a user's function that raises or returns no module.
+    model does not take, clips for a model of images, an image too small, channels it cannot have, a user's function that raises or
+    returns no module.
     """
-    builder, accepted = _find(spec.model)
-    _check_arguments(spec, accepted)
-    shown = ", ".join(f"{key}={value!r}" for key, value in spec.model_args.items())
-    what = f"model '{spec.model}' cannot be built" + (f" with {shown}" if shown else "")
+    builder, accepted = _find(name)
+    _check_arguments(name, model_args, accepted)
+    _check_shape(name, shape)
+    shown = ", ".join(f"{key}={value!r}" for key, value in model_args.items())
+    what = f"model '{name}' cannot be built" + (f" with {shown}" if shown else "")
     with userfile.blame(what):
-        model = builder(num_classes, shape, **spec.model_args)
+        model = builder(num_classes, shape, **model_args)
     if not isinstance(model, nn.Module):
-        raise ScalelabError(f"model '{spec.model}' must return a torch.nn.Module, not {type(model).__name__}")
+        raise ScalelabError(f"model '{name}' must return a torch.nn.Module, not {type(model).__name__}")
     return model
+
+
+def _check_shape(name: str, shape: Shape) -> None:
+    """Raises ScalelabError for clips where the model takes images, for the reverse, and for images that are too small for it."""
+    if userfile.is_reference(name):  # may take either: its forward tells
+        return
+    row = MODELS.get(name)
+    if len(shape) not in (row.takes if row else (IMAGE,)):
+        others = [other for other, there in MODELS.items() if len(shape) in there.takes]
+        raise ScalelabError(
+            f"model '{name}' takes no {kind(shape)}, and the data set holds {kind(shape)}; use {', '.join(others)}"
+        )
+    height, width = shape[-2:]
+    if row and min(height, width) < row.smallest:
+        raise ScalelabError(
+            f"model '{name}' needs {kind(shape)} of at least {row.smallest}x{row.smallest} pixels, and these are {height}x{width}: "
+            f"use --resize {row.resize}"
+        )
 
 
 def check_forward(model: nn.Module, shape: Shape, num_classes: int) -> None:
@@ -52,17 +101,16 @@ def check_forward(model: nn.Module, shape: Shape, num_classes: int) -> None:
 
     Finds, before anything starts, an image too small for the model, a model for other classes or channels, one that can't be trained.
     """
-    size = "x".join(map(str, shape))
     for name, parameter in model.named_parameters():
         if parameter.is_meta or isinstance(parameter, nn.parameter.UninitializedParameter):
             raise ScalelabError(
                 f"the model's parameter '{name}' has no values yet (lazy, or on 'meta'): give it some in the function"
             )
-    with userfile.blame(f"the model cannot take images of {size} (channels x height x width)"):
+    with userfile.blame(f"the model cannot take {told(shape)}"):
         output = _evaluate(model, shape)
     if not isinstance(output, torch.Tensor) or tuple(output.shape) != (2, num_classes):
         found = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ScalelabError(f"the model gives {found} for 2 images of {size}; it must give [2, {num_classes}]: a score a class")
+        raise ScalelabError(f"the model gives {found} for 2 {told(shape)}; it must give [2, {num_classes}]: a score a class")
     if not output.requires_grad:
         raise ScalelabError("nothing in the model can be trained: no parameter that its output depends on has requires_grad")
     with userfile.blame("the model has an output, but its backward pass fails"):
@@ -121,13 +169,13 @@ def _evaluate(model: nn.Module, shape: Shape) -> Any:
         return model(torch.zeros(2, *shape, dtype=parameter.dtype, device=parameter.device))
 
 
-def _check_arguments(spec: Spec, function: Callable[..., Any]) -> None:
+def _check_arguments(model: str, model_args: dict[str, Any], function: Callable[..., Any]) -> None:
     """Raises ScalelabError for a model argument that ``function`` does not name, where it names all it takes.
 
     The numbers of classes and of channels are the data set's, whatever the model.
     """
-    for key in DECIDED & spec.model_args.keys():
-        raise ScalelabError(f"model '{spec.model}': '{key}' is not a model argument here: the data set decides it")
+    for key in DECIDED & model_args.keys():
+        raise ScalelabError(f"model '{model}': '{key}' is not a model argument here: the data set decides it")
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # written in C
@@ -135,10 +183,10 @@ def _check_arguments(spec: Spec, function: Callable[..., Any]) -> None:
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
     valid = [name for name, p in parameters.items() if p.kind is not p.POSITIONAL_ONLY and name not in DECIDED]
-    for key in spec.model_args:
+    for key in model_args:
         if key not in valid:
             listed = f"valid: {', '.join(valid)}" if valid else "it takes none"
-            raise ScalelabError(f"model '{spec.model}' takes no argument '{key}'{nearest(key, valid)}; {listed}")
+            raise ScalelabError(f"model '{model}' takes no argument '{key}'{nearest(key, valid)}; {listed}")
 
 
 def _find(name: str) -> tuple[Builder, Callable[..., Any]]:
@@ -147,7 +195,7 @@ def _find(name: str) -> tuple[Builder, Callable[..., Any]]:
         function = userfile.load_symbol(name, "model")
         return lambda num_classes, shape, **model_args: function(num_classes, **model_args), function
     if name in MODELS:
-        return MODELS[name], MODELS[name]
+        return MODELS[name].build, MODELS[name].build
     library, _, rest = name.partition(":")
     if library in LIBRARIES and rest:
         names = LIBRARIES[library].names()
