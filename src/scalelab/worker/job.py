@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from scalelab.comm import batch_norm
 from scalelab.comm.world import World, subgroup
 from scalelab.data import Batches, Dataset
 from scalelab.errors import ScalelabError, unknown
-from scalelab.measure import memory
+from scalelab.measure import flops, memory
 from scalelab.optim.schedules import SCHEDULES
 from scalelab.record.schema import DataFacts, ModelFacts
 from scalelab.spec import Spec
@@ -96,7 +97,8 @@ def facts(spec: Spec, model: nn.Module, dataset: Dataset) -> tuple[ModelFacts, D
         classes=list(dataset.class_names),
         shape=list(dataset.shape),
     )
-    return ModelFacts(name=spec.model, parameters=parameters, bytes=size), data_facts
+    operations = flops.per_image(model, dataset.shape)
+    return ModelFacts(name=spec.model, parameters=parameters, bytes=size, flops_per_image=operations), data_facts
 
 
 def build(spec: Spec, derived: Derived, world: World) -> Job:
@@ -131,7 +133,7 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
         if spec.batch_norm == "sync" and world.replicas > 1:
             batch_norm.synchronise(made, subgroup(world.across_ranks))
         if spec.norm_slices > 1:
-            batch_norm.per_replica(made, norm_slices(spec, derived.micro_batch))
+            batch_norm.per_replica(made, norm_slices(spec, _common_micro_batch(derived)))
         return made.train()
 
     def loss(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -155,6 +157,11 @@ def seeded_model(spec: Spec, dataset: Dataset) -> nn.Module:
     if spec.smooth:
         models.smooth(model)
     return model
+
+
+def _common_micro_batch(derived: Derived) -> int:
+    """The largest that divides the micro-batches of all parts of a ``--batch-schedule``: what batch norm's slices are in proportion to."""
+    return math.gcd(*(segment.micro_batch for segment in derived.segments)) if derived.segments else derived.micro_batch
 
 
 def _copy(model: nn.Module) -> nn.Module | None:

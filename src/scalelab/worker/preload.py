@@ -11,6 +11,7 @@ import torch.distributed.fsdp
 import torch.distributed.optim
 import torch.distributed.tensor
 import torch.profiler
+import torch.utils.flop_counter
 import torchmetrics.classification
 
 import scalelab.strategies.ddp

@@ -1,0 +1,125 @@
+"""The ceiling of a worker's device, measured by as many processes as a training has, all at once; kept in the user's cache."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from scalelab import spec as specs
+from scalelab.comm.world import on_cuda
+from scalelab.data import cache
+from scalelab.measure import ceiling as measure
+from scalelab.measure.environment import host
+from scalelab.measure.together import rates
+from scalelab.record.schema import Ceiling, Figure
+from scalelab.worker.asked import answering
+
+TRIAL, PRODUCTS, COPIES, STRETCH = 0.06, 0.6, 0.4, 0.1
+"""seconds: of each product tried, of the fastest one, of the copies, and of the stretches in which the processes are taken together"""
+PATIENCE = timedelta(seconds=60)
+"""that the processes wait for one another"""
+
+
+def rank(number: str, workers: str, threads: str, device: str, precision: str, meeting: str, answer_file: str) -> int:
+    """One of ``workers`` processes; the first writes the ``Ceiling`` as JSON. They meet in the file ``meeting``."""
+    store = dist.FileStore(meeting, int(workers))
+    store.set_timeout(PATIENCE)
+    torch.set_num_threads(int(threads))
+    where = _device(device, int(number), int(workers))
+    asked = _asked(where, int(threads), int(workers), precision)
+    place = cache.folder() / f"ceiling-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]}.json"
+    first = number == "0"
+    if first:
+        store.set("known", "yes" if _known(place) else "no")
+    known = store.get("known") == b"yes"
+    if known:
+        return answering(answer_file, lambda: _known(place)) if first else 0
+    mine = _work(store, int(number), int(workers), where, precision)
+    store.set(f"done {number}", json.dumps(mine))
+    if not first:
+        return 0
+    everyone = [json.loads(store.get(f"done {other}")) for other in range(int(workers))]
+    found = _together(everyone, asked)
+    _keep(place, found)
+    return answering(answer_file, lambda: found)
+
+
+def _device(asked: str, number: int, workers: int) -> torch.device:
+    if on_cuda(specs.from_mapping({"device": asked}), workers):
+        torch.cuda.set_device(number)
+        return torch.device("cuda", number)
+    return torch.device("cpu")
+
+
+def _asked(device: torch.device, threads: int, workers: int, precision: str) -> dict[str, str | int]:
+    """What a ceiling belongs to: where one of these differs, it is another."""
+    here = host()
+    return {
+        "host": here.name, "processor": here.processor, "cores": here.cores, "device": measure.name(device), "threads": threads,
+        "workers": workers, "precision": precision, "torch": str(torch.__version__),
+    }  # fmt: skip
+
+
+def _work(store: dist.Store, number: int, workers: int, device: torch.device, precision: str) -> dict[str, object]:
+    """This process's pieces: their amounts and times. It begins each part together with the others."""
+
+    def together(part: str, do: Callable[[], list[float]]) -> list[float]:
+        store.set(f"{part} {number}", str(time.perf_counter()))
+        store.wait([f"{part} {other}" for other in range(workers)])
+        return do()
+
+    product = measure.fastest(measure.products(device, precision), device, TRIAL)
+    multiplied = together("products", lambda: measure.timed(product, device, PRODUCTS))
+    copy = measure.copy(device)
+    copied = together("copies", lambda: measure.timed(copy, device, COPIES))
+    return {"product": product.name, "flops": product.amount, "multiplied": multiplied, "bytes": copy.amount, "copied": copied}
+
+
+def _together(everyone: list[dict[str, object]], asked: dict[str, str | int]) -> Ceiling:
+    """The best common stretch of all processes, divided by their number."""
+
+    def best(times: str, amount: str, unit: str) -> Figure:
+        found = rates([one[times] for one in everyone], [one[amount] for one in everyone], STRETCH)  # type: ignore[misc]
+        if not found:
+            return Figure(
+                unit=unit, reason="the workers were never at work at the same time: the machine is too busy to measure it"
+            )
+        each = np.array(found) / len(everyone)
+        mad = float(1.4826 * np.median(np.abs(each - np.median(each))))
+        return Figure(unit=unit, median=float(each.max()), n=len(found), mad=mad)
+
+    return Ceiling(
+        flops_per_second=best("multiplied", "flops", "FLOP/s"),
+        copy_bytes_per_second=best("copied", "bytes", "bytes/s"),
+        product=str(everyone[0]["product"]),
+        **asked,  # type: ignore[arg-type]
+    )
+
+
+def _known(place: Path) -> Ceiling | None:
+    """What the cache has; None for nothing, or a damaged file."""
+    try:
+        return msgspec.json.decode(place.read_bytes(), type=Ceiling)
+    except (OSError, msgspec.ValidationError, msgspec.DecodeError):
+        return None
+
+
+def _keep(place: Path, found: Ceiling) -> None:
+    """In the cache, if there is a place for one."""
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=place.parent, prefix=".ceiling-", delete=False) as file:
+            file.write(msgspec.json.encode(found))
+        os.replace(file.name, place)
