@@ -5,7 +5,8 @@
     ```python      a file; its first line, `# NAME.py`, names it (```yaml likewise)
 
 `<!-- test: … -->` before a block says what the reader does not see: `exit 2` (the status of its last command),
-`needs NAME` (an environment variable), `skip, WHY`.
+`needs NAME` (an environment variable), `skip, WHY`, `with FLAGS` (added to its first command: what takes minutes is tried small);
+several are parted by `; `.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ class Block:
     language: str
     body: str
     directive: str
+
+    def says(self, word: str) -> str | None:
+        """What stands after ``word`` in the directive: ``2`` for ``exit 2``; None where it does not say that."""
+        parts = (part for part in self.directive.split("; ") if part.startswith(f"{word} ") or part.startswith(f"{word}, "))
+        return next((part.removeprefix(word).lstrip(", ") for part in parts), None)
 
     @property
     def commands(self) -> list[tuple[str, str]]:

@@ -34,7 +34,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("SCALELAB_CACHE", str(tmp_path / ".cache"))
     with Pool() as pool:
-        for module in ("train", "verify", "demo", "explain"):
+        for module in ("train", "verify", "demo", "explain", "study"):
             monkeypatch.setattr(f"scalelab.cli.{module}.Pool", lambda: contextlib.nullcontext(pool))
         yield tmp_path
 
@@ -43,10 +43,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_page_works_as_printed(page: Path, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     unmet = []
     for block in blocks(page):
-        variable = block.directive.removeprefix("needs ") if block.directive.startswith("needs ") else None
+        variable = block.says("needs")
         if variable and not os.environ.get(variable):
             unmet.append(variable)
-        elif not block.directive.startswith("skip"):
+        elif block.says("skip") is None:
             type_in(block, here, capfd)
     if unmet:
         pytest.skip(f"missing: ${unmet[0]}, for {len(unmet)} block(s) of {page.name}; all others ran")
@@ -56,10 +56,10 @@ def type_in(block: Block, here: Path, capfd: pytest.CaptureFixture[str]) -> None
     """Write the block's file, or run its commands and compare what they print."""
     if block.file:
         (here / block.file).write_text(block.body)
-    expected = int(block.directive.removeprefix("exit ")) if block.directive.startswith("exit ") else 0
-    commands = block.commands
+    expected = int(block.says("exit") or 0)
+    commands, smaller = block.commands, block.says("with")
     for place, (command, shown) in enumerate(commands, 1):
-        status, printed = run(command, capfd)
+        status, printed = run(f"{command} {smaller}" if smaller and place == 1 else command, capfd)
         assert status == (expected if place == len(commands) else 0), f"$ {command}\nexit status {status}\n{printed}"
         for line in shown.splitlines():
             assert same(line, printed), f"$ {command}\nthe page shows\n    {line}\nbut it printed\n{printed}"
@@ -67,8 +67,8 @@ def type_in(block: Block, here: Path, capfd: pytest.CaptureFixture[str]) -> None
 
 def run(command: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """A command's status and all that it prints. `scalelab` runs in this process, everything else in a shell."""
-    words = shlex.split(command)
-    if words[0] == "scalelab" and not {"|", ">", "&&"} & set(words) and "$" not in command and "*" not in command:
+    words = [os.path.expandvars(word) for word in shlex.split(command)]
+    if words[0] == "scalelab" and not {"|", ">", "&&"} & set(words) and "$" not in "".join(words) and "*" not in command:
         capfd.readouterr()
         status = cli.main(words[1:])
         printed = capfd.readouterr()
@@ -103,11 +103,10 @@ def test_figures_on_a_page_may_differ_but_not_their_names() -> None:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 def test_what_is_not_run_says_why(page: Path) -> None:
     for block in blocks(page):
-        directive = block.directive
-        if directive.startswith("skip"):
-            assert directive.removeprefix("skip, ") in COVERED, f"{page.name}: {directive}"
-        elif directive:
-            assert directive.startswith(("exit ", "needs ")), f"{page.name}: unknown directive {directive!r}"
+        why = block.says("skip")
+        assert why is None or why in COVERED, f"{page.name}: {block.directive}"
+        for part in filter(None, block.directive.split("; ")):
+            assert part.startswith(("exit ", "needs ", "with ", "skip, ")), f"{page.name}: unknown directive {part!r}"
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
