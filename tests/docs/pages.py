@@ -32,7 +32,7 @@ class Block:
 
     def says(self, word: str) -> str | None:
         """What stands after ``word`` in the directive: ``2`` for ``exit 2``; None where it does not say that."""
-        parts = (part for part in self.directive.split("; ") if part.startswith(f"{word} ") or part.startswith(f"{word}, "))
+        parts = (part for part in self.directive.split("; ") if part.startswith((f"{word} ", f"{word}, ")))
         return next((part.removeprefix(word).lstrip(", ") for part in parts), None)
 
     @property
