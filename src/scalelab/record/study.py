@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from scalelab.record.schema import Figure
+from scalelab.record.schema import Ceiling, Figure
 
 Factor = str | int | float
 Show = Literal["rate", "seconds", "percent", "times", "size", "number", "count", "bandwidth", "text"]
@@ -127,6 +127,8 @@ class StudyRecord(msgspec.Struct, kw_only=True):
     repeats: int = 1
     trainings: list[Trained] = []
     runs: list[str] = []
+    ceilings: dict[str, Ceiling] = {}
+    """what this machine can compute at most, measured before the first training, by workers, threads, device and precision"""
     report: str | None = None
     command: list[str] = []
     started: str = ""

@@ -10,7 +10,8 @@ import msgspec
 from scalelab.measure.statistics import absent, quotient, repeated
 from scalelab.record.schema import Figure, TrainRecord
 from scalelab.record.study import Row
-from scalelab.studies.study import Result
+from scalelab.studies.ceiling import achieved
+from scalelab.studies.study import Result, Run
 
 Read = Callable[[TrainRecord], Figure]
 Status = Literal["completed", "partly", "failed", "refused"]
@@ -32,14 +33,23 @@ READ: dict[str, Read] = {
 
 def pooled(result: Result, read: Read) -> Figure:
     """A figure over the repeats of a point. Of one training: its own; of several: their medians, the repeat being the unit."""
-    unit, why = _unit(result, read)
-    found = [read(run.record) for run in result.completed]
+    return over_runs(result, lambda run: read(run.record))
+
+
+def share_of_ceiling(result: Result) -> Figure:
+    """What the trainings of a point get out of the machine: their share of its measured ceiling, over the repeats."""
+    return over_runs(result, lambda run: achieved(run.record, run.ceiling))
+
+
+def over_runs(result: Result, read: Callable[[Run], Figure]) -> Figure:
+    """``pooled`` for a figure that needs more of a training than its record, such as a file in its folder."""
+    found = [read(run) for run in result.completed]
     known = [figure for figure in found if figure.median is not None]
     if not known:
-        return absent(unit, why)
+        return absent(*_unit(result, found))
     if len(known) == 1:
         return known[0]
-    return repeated([figure.median for figure in known if figure.median is not None], unit)
+    return repeated([figure.median for figure in known if figure.median is not None], known[0].unit)
 
 
 def versus(result: Result, base: Result, read: Read) -> Figure:
@@ -61,12 +71,12 @@ def _pairs(result: Result, base: Result, read: Read) -> list[tuple[float, float]
     return [(a, b) for a, b in mine if a is not None and b]
 
 
-def _unit(result: Result, read: Read) -> tuple[str, str]:
+def _unit(result: Result, figures: Sequence[Figure]) -> tuple[str, str]:
     """The figure's unit, and why no training has it."""
     if result.refused is not None:
         return "", result.refused
-    figures = [read(run.record) for run in result.runs]
-    reasons = [figure.reason for figure in figures if figure.reason]
+    failures = [f"the training failed: {run.record.failure.error}" for run in result.runs if run.record.failure is not None]
+    reasons = [*(figure.reason for figure in figures if figure.reason), *failures]
     return (figures[0].unit if figures else ""), (reasons[0] if reasons else "no training of this point was completed")
 
 

@@ -6,6 +6,7 @@ study can be killed at any time, and nothing but the training that was running i
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 from collections.abc import Callable, Sequence
@@ -21,9 +22,10 @@ from scalelab.launch.local import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.measure.environment import code
 from scalelab.record import folder as records
-from scalelab.record.schema import TrainRecord
+from scalelab.record.schema import Ceiling, TrainRecord
 from scalelab.record.study import Findings, StudyRecord, Trained
 from scalelab.spec import Spec, defaults
+from scalelab.studies.ceiling import ceiling
 from scalelab.studies.reference import Observe
 from scalelab.studies.rows import on_one_device
 from scalelab.studies.study import Asked, Point, Result, Run, Study
@@ -121,6 +123,7 @@ def carry_out(pool: Pool, planned: Planned, observe: Observe, on_change: Callabl
     record = begin(planned)
     finished = Finished(planned.folder / "runs")
     runs: dict[tuple[int, int], Run] = {}
+    record.ceilings = ceilings(pool, [case.row for case in planned.cases if case.row is not None])
     try:
         for number, (place, repeat) in enumerate(planned.order):
             row = planned.cases[place].row
@@ -130,6 +133,7 @@ def carry_out(pool: Pool, planned: Planned, observe: Observe, on_change: Callabl
             if run is None:
                 trained = local.train(pool, mine, sys.argv, observe(f"{number + 1}/{len(planned.order)} {mine.spec.name}"))
                 run = Run(repeat, planned.folder / "runs" / trained.run, trained)
+            run = replace(run, ceiling=record.ceilings.get(ceiling_key(mine)))
             runs[place, repeat] = run
             record.trainings[number] = _trained(record.trainings[number], run)
             save(planned.folder, record)
@@ -139,6 +143,21 @@ def carry_out(pool: Pool, planned: Planned, observe: Observe, on_change: Callabl
         save(planned.folder, record)
         raise
     return conclude(planned, record, runs)
+
+
+def ceiling_key(row: Prepared) -> str:
+    """What a ceiling belongs to, in words."""
+    return f"{row.spec.workers} x {row.derived.threads} on {row.spec.device} in {row.spec.precision}"
+
+
+def ceilings(pool: Pool, rows: Sequence[Prepared]) -> dict[str, Ceiling]:
+    """The machine's ceiling for each way of occupying it; one that can't be measured is left out, and its figures say so."""
+    found: dict[str, Ceiling] = {}
+    for row in rows:
+        if (key := ceiling_key(row)) not in found:
+            with contextlib.suppress(ScalelabError):
+                found[key] = ceiling(pool, row.derived.threads, row.spec.device, row.spec.precision, row.spec.workers)
+    return found
 
 
 def conclude(planned: Planned, record: StudyRecord, runs: dict[tuple[int, int], Run]) -> StudyRecord:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scalelab.record.schema import TrainRecord
+from scalelab.record.schema import Ceiling, TrainRecord
 from scalelab.record.study import Factor, Findings
 from scalelab.spec import Spec
 
@@ -56,6 +56,8 @@ class Run:
     repeat: int
     folder: Path
     record: TrainRecord
+    ceiling: Ceiling | None = None
+    """the most that so many workers with so many threads can compute on this machine; None where it could not be measured"""
 
 
 @dataclass(frozen=True)
