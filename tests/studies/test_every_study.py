@@ -1,0 +1,106 @@
+"""What every study in the registry must do, with small real trainings: answer, fill its table or say why not, draw its page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from scalelab import studies
+from scalelab.record.study import StudyRecord
+from tests import support
+from tests.conftest import Command
+from tests.docs.test_tools import faults, schema
+
+SMALL: list[object] = [
+    "--quick", "--data", "synthetic", "--image-size", 8, "--classes", 4, "--train-limit", 96, "--test-limit", 30,
+    "--model-arg", "width=4",
+]  # fmt: skip
+SMALLER: dict[str, list[object]] = {
+    "batch-size": ["--batch", 12, 24],
+    "weak-scaling": ["--batch-per-worker", 12],
+    "strong-scaling": ["--batch", 24],
+    "communication": ["--batch-per-worker", 12],
+    "pipeline": ["--accumulate", 2, "--batch", 24],
+    "strategies": ["--batch", 24],
+    "large-batch": ["--batch", 12, 24, "--epochs", 1],
+    "convergence": ["--target-accuracy", 0.5, "--epochs", 2],
+}
+"""sizes, so that a training takes a fraction of a second: nothing else is changed"""
+STEPS = {"batch-size", "weak-scaling", "strong-scaling", "communication", "pipeline", "strategies"}
+"""studies of speed: as many steps as a timing needs"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=support.browser(), args=support.BROWSER_ARGUMENTS)
+        yield started
+        started.close()
+
+
+def test_the_registry_is_the_designs() -> None:
+    assert list(studies.STUDIES) == list(SMALLER)
+    for name in studies.STUDIES:
+        study = studies.load(name)
+        assert study.name == name
+        assert study.question.endswith("?")
+        assert f"scalelab study {name}" in study.example
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_a_study_answers_and_draws_its_page(name: str, command: Command, tmp_path: Path, browser: Browser) -> None:
+    folder = tmp_path / "study"
+    steps: list[object] = ["--steps", 8] if name in STEPS else []
+    ended = command("study", name, *SMALL, *SMALLER[name], *steps, "--out", folder, "--json")
+    assert ended.status == 0, ended.err
+    record = msgspec.json.decode(ended.out, type=StudyRecord)
+    assert faults(json.loads(ended.out), schema("study"), schema("study")) == []
+    assert msgspec.json.decode((folder / "study.json").read_bytes(), type=StudyRecord) == record
+    assert record.study == name
+    assert record.status == "completed"
+    assert record.answer.endswith(".")
+    check_tables(record)
+    assert any("one " in note and ("repeat" in note or "seed" in note) for note in record.notes), "--quick says that it ran once"
+    check_page(Path(record.report or ""), record, browser)
+
+
+def check_tables(record: StudyRecord) -> None:
+    """Every column has a value in some row; a figure is there, or absent with its reason; a row that did not run says why."""
+    assert record.rows == record.tables[0].rows
+    for table in record.tables:
+        assert table.rows, table.id
+        for column in table.columns:
+            assert any(column.key in row.figures or column.key in row.factors for row in table.rows), (table.id, column.key)
+        for row in table.rows:
+            assert row.status in ("completed", "refused"), (row.label, row.reason)
+            assert row.status == "completed" or row.reason, row.label
+            for key, figure in row.figures.items():
+                assert figure.median is not None or figure.reason, (row.label, key)
+
+
+def check_page(report: Path, record: StudyRecord, browser: Browser) -> None:
+    """The page opens without a complaint, asks nobody for anything, and draws each figure."""
+    problems: list[str] = []
+    requests: list[str] = []
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(report.resolve().as_uri())
+    page.wait_for_function("() => [...document.querySelectorAll('.chart')].every(box => box.querySelector('.main-svg'))")
+    assert problems == []
+    assert requests == [report.resolve().as_uri()]
+    shown: Any = page.evaluate("() => document.body.innerText")
+    assert record.question in shown
+    assert page.locator(".chart").count() >= max(1, len(record.plots))
+    for plot in record.plots:
+        assert plot.title in shown, plot.id
+        drawn = page.locator(f"#chart-{plot.id} .main-svg").first
+        assert drawn.is_visible(), plot.id
+    page.close()
