@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import msgspec
 
 from scalelab.errors import ScalelabError
@@ -9,6 +12,21 @@ from scalelab.spec import Spec
 
 MEASURED = "measured"
 """``--shares measured``: in proportion to the speed of each worker, found out at the start"""
+
+
+LR_FACTORS: dict[str, Callable[[float], float]] = {"none": lambda times: 1.0, "linear": lambda times: times, "sqrt": math.sqrt}
+"""``--lr-scaling``: what a batch so many times ``--base-batch`` multiplies ``--lr`` by. linear: Goyal et al. 2017 (arXiv 1706.02677),
+section 2.1; sqrt, which keeps the variance of a step: Krizhevsky 2014 (arXiv 1404.5997), Hoffer, Hubara & Soudry 2017 (NeurIPS)"""
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a ``--batch-schedule`` that begins with ``epoch`` (from 0); ``lr`` is its peak learning rate."""
+
+    epoch: int
+    batch: int
+    micro_batch: int
+    accumulate: int
+    lr: float
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +45,10 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     oversubscribed: bool = False
     shares: tuple[int, ...] = ()
     """samples of a micro-batch for each replica, where ``--shares`` makes them uneven; ``micro_batch`` is then the largest"""
+    lr: float | None = None
+    """the peak learning rate, scaled as ``--lr-scaling`` says"""
+    segments: tuple[Segment, ...] = ()
+    """with ``--batch-schedule``, its parts; all else here is of the first"""
 
     @property
     def replicas(self) -> int:
@@ -44,6 +66,80 @@ def derive(spec: Spec, degrees: tuple[int, int, int], cores: int) -> Derived:
 
     ``degrees`` is (data, shard, pipe). What does not divide is refused with the nearest values that do.
     """
+    _check_scaling(spec)
+    if spec.batch_schedule is None:
+        plain = _constant(spec, degrees, cores)
+        return msgspec.structs.replace(plain, lr=peak_lr(spec, plain.batch))
+    return _scheduled(spec, spec.batch_schedule, degrees, cores)
+
+
+def peak_lr(spec: Spec, batch: int) -> float:
+    """``--lr``, scaled from ``--base-batch`` to ``batch`` as ``--lr-scaling`` says."""
+    return spec.lr * LR_FACTORS[spec.lr_scaling](batch / (spec.base_batch or batch))
+
+
+def _scheduled(spec: Spec, schedule: str, degrees: tuple[int, int, int], cores: int) -> Derived:
+    """The numbers of the first part, and all parts. The micro-batch grows with the batch unless ``--micro-batch`` holds it."""
+    changes, parts = _changes(schedule), []
+    if spec.shares is not None:
+        raise ScalelabError(f"--batch-schedule {schedule}: --shares divides batches of one size; leave one of the two out")
+    if spec.batch_per_worker is not None or spec.batch not in (None, changes[0][1]):
+        raise ScalelabError(
+            f"--batch-schedule {schedule} says the batch from epoch 0 on: leave --batch and --batch-per-worker out"
+        )
+    for _, batch in changes:
+        held = msgspec.structs.replace(spec, batch=batch)
+        try:
+            parts.append(_constant(held, degrees, cores))
+        except ScalelabError as error:
+            raise ScalelabError(f"--batch-schedule {schedule}: {error}") from None
+        if parts[-1].micro_batch % spec.norm_slices:
+            raise ScalelabError(
+                f"--batch-schedule {schedule}: --norm-slices {spec.norm_slices} does not divide all its micro-batches"
+            )
+    segments = tuple(
+        Segment(
+            epoch=epoch, batch=batch, micro_batch=part.micro_batch, accumulate=part.accumulate,
+            lr=peak_lr(spec, batch if spec.lr_follows_batch else changes[0][1]),
+        ) for (epoch, batch), part in zip(changes, parts, strict=True)
+    )  # fmt: skip
+    return msgspec.structs.replace(parts[0], lr=segments[0].lr, segments=segments)
+
+
+def _changes(schedule: str) -> list[tuple[int, int]]:
+    """(epoch, global batch) of each part. Raises ScalelabError where the text is no schedule."""
+    try:
+        changes = [(int(epoch), int(batch)) for epoch, batch in (part.split(":") for part in schedule.split(","))]
+    except ValueError:
+        raise ScalelabError(
+            f"--batch-schedule {schedule}: expected EPOCH:BATCH,EPOCH:BATCH, such as 0:128,10:512,20:2048"
+        ) from None
+    epochs = [epoch for epoch, _ in changes]
+    if epochs[0] != 0:
+        raise ScalelabError(f"--batch-schedule {schedule}: begins at epoch {epochs[0]}; say the first batch too, as 0:BATCH")
+    if epochs != sorted(set(epochs)):
+        raise ScalelabError(f"--batch-schedule {schedule}: its epochs must increase, as in 0:128,10:512,20:2048")
+    if min(batch for _, batch in changes) < 1:
+        raise ScalelabError(f"--batch-schedule {schedule}: a batch has at least one sample")
+    return changes
+
+
+def _check_scaling(spec: Spec) -> None:
+    """Raises ScalelabError where flags that only mean something together are not together."""
+    if spec.lr_scaling != "none" and spec.base_batch is None:
+        raise ScalelabError(
+            f"--lr-scaling {spec.lr_scaling}: from which batch on? Say with --base-batch N for which one --lr is meant"
+        )
+    if spec.lr_scaling == "none" and spec.base_batch is not None:
+        raise ScalelabError(f"--base-batch {spec.base_batch}: nothing is scaled; say how with --lr-scaling linear or sqrt")
+    if spec.lr_follows_batch and spec.batch_schedule is None:
+        raise ScalelabError("--lr-follows-batch: the batch stays as it is; change it with --batch-schedule, such as 0:128,10:512")
+    if spec.lr_follows_batch and spec.lr_scaling == "none":
+        raise ScalelabError("--lr-follows-batch: by which rule? Say so with --lr-scaling linear or sqrt, and --base-batch")
+
+
+def _constant(spec: Spec, degrees: tuple[int, int, int], cores: int) -> Derived:
+    """The numbers where the batch stays what it is."""
     data, shard, pipe = degrees
     if data * shard * pipe != spec.workers:
         raise ScalelabError(f"data {data} x shard {shard} x pipe {pipe} is {data * shard * pipe}, not --workers {spec.workers}")

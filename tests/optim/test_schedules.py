@@ -19,7 +19,7 @@ LR = 0.4
 
 def ours(**settings: object) -> list[float]:
     spec = Spec(lr=LR, epochs=EPOCHS, **settings)
-    return [learning_rate(spec, step, PER_EPOCH, TOTAL) for step in range(TOTAL)]
+    return [learning_rate(spec, spec.lr, step, PER_EPOCH, TOTAL) for step in range(TOTAL)]
 
 
 def torchs(make, steps: int = TOTAL, every: int = 1) -> list[float]:
@@ -81,11 +81,11 @@ def test_the_warm_up_rises_in_a_line_and_ends_at_the_peak(name):
 @pytest.mark.parametrize("warmup_epochs", [0, 0.01, 1, 100])
 def test_every_rate_lies_between_0_and_the_peak(name, total, warmup_epochs):
     spec = Spec(lr=LR, schedule=name, warmup_epochs=warmup_epochs)
-    rates = [learning_rate(spec, step, PER_EPOCH, total) for step in range(total)]
+    rates = [learning_rate(spec, spec.lr, step, PER_EPOCH, total) for step in range(total)]
     assert all(0 < rate <= LR * (1 + 1e-12) for rate in rates)
 
 
 def test_an_unknown_schedule_is_answered_with_the_list():
     expected = "unknown schedule 'cosin' (did you mean 'cosine'?); valid: constant, step, cosine, one-cycle"
     with pytest.raises(ScalelabError, match=re.escape(expected)):
-        learning_rate(Spec(schedule="cosin"), 0, 1, 1)
+        learning_rate(Spec(schedule="cosin"), 0.1, 0, 1, 1)

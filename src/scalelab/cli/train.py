@@ -26,6 +26,7 @@ EXAMPLE = """  scalelab train --model basic_cnn --data digits --epochs 5
   scalelab train --model timm:mobilenetv3_small_050 --data my_data.py:load --strategy ddp --workers 2 --json
   scalelab train --resume runs/20260101T120000Z-basic_cnn-ddp-1a2b3c --epochs 10"""
 
+LR_RULES = {"linear": "in proportion to the batch", "sqrt": "in proportion to the square root of the batch"}
 OF_THE_WORKERS = {"stages", "split", "shard", "shares"}
 """fields that say how so many workers are laid out"""
 
@@ -96,6 +97,20 @@ def _micro_batches(derived: Derived) -> str:
     return f"micro-batch {derived.micro_batch} x accumulate {derived.accumulate} x {replicas}"
 
 
+def _policies(spec: Spec, derived: Derived) -> list[str]:
+    """How the learning rate and the batch follow each other, where they do."""
+    said = []
+    if derived.segments:
+        parts = (f"{p.batch} (micro-batch {p.micro_batch} x accumulate {p.accumulate})" for p in derived.segments[1:])
+        whens = (f"after {p.epoch} epoch{'s' * (p.epoch > 1)}" for p in derived.segments[1:])
+        said.append("batch schedule: " + "; ".join(f"{when} {part}" for when, part in zip(whens, parts, strict=True)))
+    if spec.lr_scaling != "none":
+        rates = [part.lr for part in derived.segments] or [derived.lr or spec.lr]
+        shown = ", then ".join(f"{rate:.4g}" for rate in dict.fromkeys(rates))
+        said.append(f"peak learning rate {shown}: {spec.lr:g} for batch {spec.base_batch}, {LR_RULES[spec.lr_scaling]}")
+    return said
+
+
 def explain(err: Console, prepared: Prepared) -> None:
     """The derived numbers, before the start."""
     spec, derived, data, model = prepared.spec, prepared.derived, prepared.data, prepared.model
@@ -110,6 +125,8 @@ def explain(err: Console, prepared: Prepared) -> None:
         f"{prepared.plan['total_steps']} steps, {prepared.plan['steps_per_epoch']} an epoch",
         markup=False,
     )
+    for line in _policies(spec, derived):
+        err.print(line, markup=False)
     if prepared.plan["dropped"]:
         err.print(
             f"the last {prepared.plan['dropped']} training images, a partial batch, are left out of each epoch", markup=False

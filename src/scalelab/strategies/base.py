@@ -60,6 +60,8 @@ class Strategy(ABC):
     channels_last: ClassVar[bool] = True
     """whether parameters may lie channels-last in memory"""
     precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp64")
+    batch_may_change: ClassVar[bool] = True
+    """whether steps may have different batches (``--batch-schedule``)"""
     asks_unused: ClassVar[bool] = False
     """whether it asks the recipe for parameters without a gradient"""
     not_silenced: ClassVar[str] = ""
@@ -102,6 +104,11 @@ class Strategy(ABC):
         if spec.precision not in cls.precisions:
             raise NotApplicable(
                 f"--precision {spec.precision}: --strategy {spec.strategy} --engine {spec.engine} has {', '.join(cls.precisions)}"
+            )
+        if spec.batch_schedule is not None and not cls.batch_may_change:
+            raise NotApplicable(
+                f"--batch-schedule {spec.batch_schedule}: --strategy {spec.strategy} --engine {spec.engine} is set up for one batch; "
+                "use --engine torch"
             )
         if cls.shards_tensors and not OPTIMIZERS[spec.optimizer].elementwise:
             raise NotApplicable(

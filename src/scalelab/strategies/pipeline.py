@@ -96,7 +96,7 @@ class Pipeline(Staged):
     def check(cls, spec: Spec) -> None:
         super().check(spec)
         degrees = strategies.degrees(spec)
-        stages, count = degrees[2], derive(spec, degrees, 1).accumulate
+        stages, derived = degrees[2], derive(spec, degrees, 1)
         if stages == 1:
             return
         zero_bubble = spec.pipeline_schedule == "zero-bubble"
@@ -110,6 +110,12 @@ class Pipeline(Staged):
                 raise NotApplicable(
                     f"--{name}: --pipeline-schedule zero-bubble goes backward through a stage twice, which such a stage can't; use 1f1b"
                 )
+        for count in [part.accumulate for part in derived.segments] or [derived.accumulate]:
+            cls._check_rounds(spec, stages, count)
+
+    @classmethod
+    def _check_rounds(cls, spec: Spec, stages: int, count: int) -> None:
+        """Raises NotApplicable where ``count`` micro-batches are no equal rounds, and the order of them needs such."""
         rounds = max(1, count // stages)
         if cls.chunks(spec) > 1 and count % rounds:
             nearest = [n for n in range(1, count + stages + 1) if n % max(1, n // stages) == 0]

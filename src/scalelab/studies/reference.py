@@ -47,9 +47,11 @@ def serial(spec: Spec, batch: int | None) -> Spec:
 def alone(spec: Spec, derived: Derived) -> Spec:
     """The serial training that ``spec`` must equal. Batch norm, when it is local, sees each replica's slice by itself."""
     slices = derived.replicas if spec.batch_norm == "local" else 1
+    micro = None if spec.micro_batch is None else spec.micro_batch * derived.replicas  # where it is held, accumulate may change
     return msgspec.structs.replace(
-        serial(spec, derived.batch), accumulate=derived.accumulate, norm_slices=slices, shares=spec.shares if slices > 1 else None
-    )
+        serial(spec, derived.batch), accumulate=None if micro else derived.accumulate, micro_batch=micro, norm_slices=slices,
+        shares=spec.shares if slices > 1 else None,
+    )  # fmt: skip
 
 
 @dataclass

@@ -218,6 +218,8 @@ def _notes(base: Spec, comparisons: Sequence[Comparison], float32: bool) -> list
     notes = ["dropout and stochastic depth are set to 0"]
     if all(row.derived.accumulate == 1 for row in rows):
         notes.append("one micro-batch a step: --accumulate 2 tries gradient accumulation too")
+    if any(not row.plan["whole_schedule"] for row in rows):
+        notes.append(f"--batch-schedule {base.batch_schedule}: these steps do not come to all of its batches: give more --steps")
     if base.batch_norm == "local":
         notes.append("batch norm local: the reference normalises each worker's slice of the batch by itself")
     if any(row.spec.smooth for row in rows):

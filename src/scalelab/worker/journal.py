@@ -25,7 +25,8 @@ class Journal:
         self.record = records.load(folder)
         self.steps: list[Step] = []
         self.encoder = msgspec.json.Encoder()
-        self.bytes_sent: int | None = None
+        self.bytes_sent: dict[int, int] = {}
+        """by batch, where it was probed: what a step of another batch sends may be another amount"""
 
     def open(self, first_step: int) -> None:
         """Start at ``first_step``: lines of later steps, of an attempt that was cut off, are dropped."""
@@ -83,14 +84,20 @@ class Journal:
         timed = self.timed_steps()
         if timed or record.images_per_second.median is None:  # a short further attempt keeps the figures of the one before
             seconds, why = blocks([s.seconds for s in timed]), None if timed else self.short()
-            record.step_seconds = figure(seconds, "s", why)
-            record.images_per_second = figure([record.derived.batch / s for s in seconds], "images/s", why)
+            images = blocks([float(s.batch) for s in timed])
+            record.step_seconds = figure(seconds, "s", why or self.mixed(timed))
+            record.images_per_second = figure([n / s for n, s in zip(images, seconds, strict=True)], "images/s", why)
             record.data_wait_seconds = figure(blocks([s.data_seconds for s in timed]), "s", why)
         records.save(self.folder, record)
 
     def short(self) -> str:
         """Why there are no timed steps."""
         return f"fewer steps than the {self.record.spec['warmup_steps']} of warm-up: train longer, or lower --warmup-steps"
+
+    def mixed(self, timed: list[Step]) -> str | None:
+        """What to know before trusting the time of a step, where the batch changed on the way."""
+        sizes = sorted({s.batch for s in timed})
+        return f"over steps of {sizes[0]} to {sizes[-1]} images: the batch changes" if len(sizes) > 1 else None
 
     def timed_steps(self) -> list[Step]:
         """The steps of this attempt after its warm-up."""

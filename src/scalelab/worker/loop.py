@@ -18,7 +18,6 @@ from scalelab.comm.world import seed
 from scalelab.errors import RunError
 from scalelab.measure import memory
 from scalelab.measure.clock import clock
-from scalelab.optim.schedules import learning_rate
 from scalelab.record.schema import Epoch, Step
 from scalelab.strategies.base import Batch
 from scalelab.worker import checkpoint
@@ -27,6 +26,7 @@ from scalelab.worker.evaluate import evaluate
 from scalelab.worker.job import Job
 from scalelab.worker.journal import Journal
 from scalelab.worker.meter import Measured, Meter, gather
+from scalelab.worker.plan import learning_rate
 from scalelab.worker.probe import Readings, held, measure
 from scalelab.worker.resuming import own_statistics
 
@@ -61,7 +61,7 @@ def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> P
         trained = time.perf_counter() - began
         refuse_broken_weights(job, stop)
         progress = replace(progress, step=stop)
-        inside = stop % plan.steps_per_epoch != 0  # the last step is not an epoch's: who resumes goes on as if nothing had been
+        inside = plan.inside_epoch(stop)  # the last step is not an epoch's: who resumes goes on as if nothing had been
         own = (
             own_statistics(job.strategy, job.world) if inside and spec.checkpoint else None
         )  # before the evaluation averages them
@@ -72,7 +72,7 @@ def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> P
             save_checkpoint(job, folder, progress, own, best)
         if probing:
             probing = False  # once, after the first epoch is safe
-            probed = probe(job, journal, endless(job, first, stop))
+            probed = probe(job, journal, plan.stretch(first).segment.batch, endless(job, first, stop))
         if enough(job, journal, progress):
             break
     return probed
@@ -81,11 +81,11 @@ def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> P
 def train_steps(job: Job, meter: Meter, start: int, stop: int) -> None:
     """The hot path: steps [start, stop) of one epoch."""
     spec, plan, strategy, now = job.spec, job.plan, job.strategy, clock(job.world.device)
-    batches = job.batches(start, stop)
-    for step in range(start, stop):
+    batches, rates = job.batches(start, stop), [learning_rate(plan, spec, step) for step in range(start, stop)]
+    for step, rate in zip(range(start, stop), rates, strict=True):
         seed_step(job, step)
         for group in strategy.optimizer.param_groups:
-            group["lr"] = learning_rate(spec, step, plan.steps_per_epoch, plan.total_steps)
+            group["lr"] = rate
         began = now()
         micro_batches = next(batches)
         fetched = now()
@@ -102,20 +102,21 @@ def write_steps(job: Job, journal: Journal | None, measured: list[Measured]) -> 
     """Append measured steps to the run's folder, on the first rank."""
     if journal is None:
         return
-    plan, spec = job.plan, job.spec
+    plan = job.plan
+    batches = [plan.stretch(m.step - 1).segment.batch for m in measured]
     journal.add_steps(
         [
             Step(
                 step=m.step,
                 epoch=plan.epoch_of(m.step - 1) + 1,
-                batch=plan.batch,
-                learning_rate=learning_rate(spec, m.step - 1, plan.steps_per_epoch, plan.total_steps),
+                batch=batch,
+                learning_rate=learning_rate(plan, job.spec, m.step - 1),
                 loss=m.loss,
                 seconds=m.seconds,
                 data_seconds=m.data_seconds,
-                bytes_sent=journal.bytes_sent,
+                bytes_sent=journal.bytes_sent.get(batch),
             )
-            for m in measured
+            for m, batch in zip(measured, batches, strict=True)
         ]
     )
 
@@ -126,21 +127,21 @@ def endless(job: Job, start: int, stop: int) -> Iterator[list[Batch]]:
         yield from job.batches(start, stop)
 
 
-def probe(job: Job, journal: Journal | None, batches: Iterator[list[Batch]]) -> Probed:
-    """What a step holds, and what communication costs it; no readings where the strategy uses a collective that is not known."""
+def probe(job: Job, journal: Journal | None, batch: int, batches: Iterator[list[Batch]]) -> Probed:
+    """What a step of ``batch`` samples holds, and what communication costs it; no readings where a collective is not known."""
     peak = memory.peak(job.world.device)  # the probes' snapshots are no part of a training
     tensors = held(job.strategy, batches)
-    return Probed(_readings(job, journal, batches) if job.world.size > 1 else None, tensors, peak)
+    return Probed(_readings(job, journal, batch, batches) if job.world.size > 1 else None, tensors, peak)
 
 
-def _readings(job: Job, journal: Journal | None, batches: Iterator[list[Batch]]) -> Readings | None:
+def _readings(job: Job, journal: Journal | None, batch: int, batches: Iterator[list[Batch]]) -> Readings | None:
     try:
         readings = measure(job.strategy, job.world, batches, job.spec.probe_steps)
     except UnknownCollective as error:  # on all ranks alike: they run the same steps
         print(error, file=sys.stderr)
         return None
     if journal is not None:
-        journal.bytes_sent = round(readings.bytes_sent)
+        journal.bytes_sent[batch] = round(readings.bytes_sent)
     return readings
 
 
@@ -182,7 +183,7 @@ def judge(job: Job, journal: Journal | None, progress: Progress, seconds: float,
                 recall=scores.recall,
                 learning_rate=steps[-1].learning_rate,
                 seconds=seconds,
-                images_per_second=job.plan.batch * len(steps) / seconds,
+                images_per_second=sum(s.batch for s in steps) / seconds,
                 confusion=scores.confusion,
             )
         )

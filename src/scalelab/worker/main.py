@@ -25,7 +25,7 @@ from scalelab.measure.environment import usable_cores
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure
 from scalelab.spec import Spec
-from scalelab.worker import job, summary
+from scalelab.worker import job, plan, summary
 from scalelab.worker.allocator import keep_memory
 from scalelab.worker.checkpoint import Progress
 from scalelab.worker.journal import Journal
@@ -92,10 +92,8 @@ def open_journal(journal: Journal, mine: job.Job, world: World, start: Progress)
     hosts = [msgspec.structs.replace(host, devices=devices) for host in record.environment.hosts]
     record.environment = msgspec.structs.replace(record.environment, hosts=hosts, backend=world.backend, device=world.device.type)
     record.derived = mine.derived  # --shares measured are known only now
-    for note in notes:
+    for note in (*notes, *plan.notes(mine.plan)):
         journal.note(note)
-    if mine.plan.dropped:
-        journal.note(f"the last {mine.plan.dropped} of {mine.plan.samples} samples, a partial batch, are left out of each epoch")
     journal.open(start.step)
 
 

@@ -23,6 +23,6 @@ def prepare(spec_file: str, answer_file: str) -> int:
         spec = specs.load(Path(spec_file))
         derived = derive(spec, strategies.degrees(spec), usable_cores())
         model, data, plan = job.prepare(spec, derived, lambda message: print(message, file=sys.stderr, flush=True))
-        return {"model": model, "data": data, "plan": vars(plan), "devices": torch.cuda.device_count()}
+        return {"model": model, "data": data, "plan": plan.told, "devices": torch.cuda.device_count()}
 
     return answering(answer_file, found)

@@ -24,7 +24,7 @@ IMPOSSIBLE = "more than a whole step, which cannot be: the probes met other load
 CATEGORIES = ("parameters", "gradients", "optimizer")
 
 METHOD = {
-    "images_per_second": "global batch / step time, over blocks of 10 steps after the warm-up steps; "
+    "images_per_second": "images of a block of 10 steps / its time, after the warm-up steps; "
     "the interval is a bootstrap over the blocks",
     "step_seconds": "perf_counter_ns around whole steps (fetch, forward, backward, optimizer), device synchronised; the slowest rank's",
     "data_wait_seconds": "from the end of a step to the next batch lying on the device, augmented; the slowest rank's",
@@ -132,6 +132,8 @@ def _communication(job: Job, readings: Readings | None, step: Figure) -> tuple[C
 def _compute(journal: Journal, job: Job, readings: Readings | None) -> Figure:
     """Blocks of (step - data wait), less the exposed communication; the interval holds the doubt of both."""
     timed = journal.timed_steps()
+    if readings is not None:  # the probes were of this attempt's first batch
+        timed = [s for s in timed if s.batch in journal.bytes_sent]
     if not timed:
         return (
             journal.record.compute_seconds if journal.record.compute_seconds.median is not None else absent("s", journal.short())

@@ -34,6 +34,7 @@ class Pipeline(Staged):
     channels_last: ClassVar[bool] = False  # DeepSpeed sends contiguous activations
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
     options: ClassVar[frozenset[str]] = frozenset({"split", "deepspeed_config"})
+    batch_may_change: ClassVar[bool] = False  # its configuration holds the micro-batches of a step
 
     @classmethod
     def check(cls, spec: Spec) -> None:

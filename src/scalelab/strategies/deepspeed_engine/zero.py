@@ -39,6 +39,7 @@ class DDP(Strategy):
     options: ClassVar[frozenset[str]] = frozenset({"deepspeed_config"})
     offloads: ClassVar[tuple[str, ...]] = ("none",)
     stage: ClassVar[int] = 0
+    batch_may_change: ClassVar[bool] = False  # its configuration holds the micro-batches of a step
 
     optimizer: Optimizer
 
