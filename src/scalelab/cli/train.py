@@ -125,7 +125,7 @@ def explain(err: Console, prepared: Prepared) -> None:
         f"{prepared.plan['total_steps']} steps, {prepared.plan['steps_per_epoch']} an epoch",
         markup=False,
     )
-    for line in _policies(spec, derived):
+    for line in (*model.notes, *_policies(spec, derived)):
         err.print(line, markup=False)
     if prepared.plan["dropped"]:
         err.print(

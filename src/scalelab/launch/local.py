@@ -140,6 +140,7 @@ def begin(folder: Path, prepared: Prepared, command: list[str]) -> None:
         said = spread(spec.strategy, spec.engine, options(msgspec.to_builtins(spec)))
         name = spec.name or f"{spec.model} {said} ×{spec.workers}"
         record = TrainRecord(run=folder.name, name=name, attempts=[attempt], **facts, **_unmeasured())  # type: ignore[arg-type]
+    record.notes += [note for note in prepared.model.notes if note not in record.notes]
     if prepared.derived.oversubscribed:
         record.notes.append(
             f"{OVERSUBSCRIBED}: {spec.workers} workers x {prepared.derived.threads} threads on {usable_cores()} cores"

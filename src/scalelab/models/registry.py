@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from scalelab import userfile
 from scalelab.errors import ScalelabError, nearest
 from scalelab.models import basic_cnn, classics, cnn_lstm, ensemble, libraries
-from scalelab.models.shapes import CLIP, IMAGE, Shape, kind, told
+from scalelab.models.shapes import CLIP, IMAGE, Shape, kind
+from scalelab.models.shapes import told as in_words
 from scalelab.spec import Spec
 
 Builder = Callable[..., nn.Module]
@@ -25,24 +26,28 @@ Builder = Callable[..., nn.Module]
 
 @dataclass(frozen=True)
 class Model:
-    """A model by a name of ours. ``resize`` is the size to advise where an image's shorter side is below ``smallest`` pixels."""
+    """A model by a name of ours. ``resize`` is the size to advise where an image's shorter side is below ``smallest`` pixels.
+
+    ``takes``: how long the shapes are that it takes. ``variant``: for small images it has layers of other shapes than the original's.
+    """
 
     build: Builder
     smallest: int = 1
     resize: int = 32
     takes: tuple[int, ...] = (IMAGE,)
+    variant: bool = False
 
 
 MODELS: dict[str, Model] = {
     "basic_cnn": Model(basic_cnn.build, basic_cnn.SMALLEST),
-    "vgg16": Model(classics.vgg16, 32),
-    "alexnet": Model(classics.alexnet, 29),
+    "vgg16": Model(classics.vgg16, 32, variant=True),
+    "alexnet": Model(classics.alexnet, 29, variant=True),
     "inception_v3": Model(classics.inception_v3, 75, 299),
-    "resnet18": Model(classics.resnet18),
-    "resnet50": Model(classics.resnet50),
+    "resnet18": Model(classics.resnet18, variant=True),
+    "resnet50": Model(classics.resnet50, variant=True),
     "mobilenet_v2": Model(classics.mobilenet_v2),
     "efficientnet_b0": Model(classics.efficientnet_b0),
-    "vit_s": Model(classics.vit_s),
+    "vit_s": Model(classics.vit_s, variant=True),
     "cnn_lstm": Model(cnn_lstm.build, basic_cnn.SMALLEST, takes=(CLIP,)),
     "ensemble": Model(ensemble.build, takes=(IMAGE, CLIP)),
 }
@@ -96,6 +101,16 @@ def _check_shape(name: str, shape: Shape) -> None:
         )
 
 
+def is_variant(name: str, shape: Shape) -> bool:
+    """Whether the model ``name`` has, for samples of ``shape``, other layers than its original."""
+    return name in MODELS and MODELS[name].variant and max(shape[-2:]) <= classics.SMALL
+
+
+def told(model: nn.Module) -> list[str]:
+    """What a reader of the record should know of how a model is made: a line, or none."""
+    return [model.told] if isinstance(model, ensemble.Ensemble) else []
+
+
 def check_forward(model: nn.Module, shape: Shape, num_classes: int) -> None:
     """One forward and backward of two zero images in eval mode: must give [2, num_classes], and a gradient. Raises ScalelabError.
 
@@ -106,11 +121,11 @@ def check_forward(model: nn.Module, shape: Shape, num_classes: int) -> None:
             raise ScalelabError(
                 f"the model's parameter '{name}' has no values yet (lazy, or on 'meta'): give it some in the function"
             )
-    with userfile.blame(f"the model cannot take {told(shape)}"):
+    with userfile.blame(f"the model cannot take {in_words(shape)}"):
         output = _evaluate(model, shape)
     if not isinstance(output, torch.Tensor) or tuple(output.shape) != (2, num_classes):
         found = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ScalelabError(f"the model gives {found} for 2 {told(shape)}; it must give [2, {num_classes}]: a score a class")
+        raise ScalelabError(f"the model gives {found} for 2 {in_words(shape)}; it must give [2, {num_classes}]: a score a class")
     if not output.requires_grad:
         raise ScalelabError("nothing in the model can be trained: no parameter that its output depends on has requires_grad")
     with userfile.blame("the model has an output, but its backward pass fails"):

@@ -125,9 +125,42 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     data_seconds: float
     bytes_sent: int | None = None
+    at: float | None = None
+    """when it ended, by the first worker's clock: seconds since 1970, UTC"""
 
     def __post_init__(self) -> None:
         _require_finite(self, "learning_rate", "loss", "seconds", "data_seconds")  # the run ends where a loss is not
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """What one worker used since its last sample: a line of resources/rank-N.jsonl. ``at``: seconds since 1970, UTC."""
+
+    at: float
+    rank: int
+    cpu_percent: float
+    """of one core"""
+    threads: int
+    resident_bytes: int
+    sent_per_second: int | None = None
+    """bytes that left by the rendezvous' interface, whoever sent them"""
+    received_per_second: int | None = None
+    gpu_percent: float | None = None
+    gpu_memory_bytes: int | None = None
+    power_watts: float | None = None
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker used while the training ran: medians over the samples of all workers."""
+
+    sample_seconds: float
+    cpu_percent: Figure
+    """of one core"""
+    resident_bytes: Figure
+    sent_bytes_per_second: Figure
+    received_bytes_per_second: Figure
+    gpu_percent: Figure
+    gpu_memory_bytes: Figure
+    power_watts: Figure
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,7 +220,11 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     parameters: int
+    trained: int | None = None
+    """how many of them are trained: all, but where some are frozen; None: a record from before it was kept"""
     bytes: int
+    notes: list[str] = []
+    """what to know of it: the file and the head of its initial weights, what is frozen, how an ensemble averages"""
     flops_per_image: Figure = Figure(unit="FLOP", reason="not counted")
     """of training: forward and backward pass; multiplications and additions of matrix products, convolutions and attention"""
 
@@ -225,6 +262,8 @@ class TrainRecord(msgspec.Struct, kw_only=True):
     data_wait_seconds: Figure
     memory_bytes: Memory
     bytes_sent: Figure
+    resources: Resources | None = None
+    """what the workers used, by the samples of resources/; None: not sampled"""
     losses: list[float] = []
     """one a step, finite as the steps' are"""
     epochs: list[Epoch] = []

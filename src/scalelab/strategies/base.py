@@ -32,7 +32,7 @@ OPTIONS = {name: default for name, default in PARALLEL.items() if name not in ("
 """what only some strategies understand, with the value that asks for nothing; the degrees are checked where they are computed"""
 
 Batch = tuple[Tensor, Tensor]
-"""(images [B, C, H, W], labels [B])"""
+"""(images [B, C, H, W] or clips [B, T, C, H, W], labels [B])"""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Recipe:
     """(outputs [B, classes], labels [B]) → mean over the batch"""
     unused: Callable[[], bool]
     """whether some trainable parameters of the model get no gradient, now and then or always; for those that ``asks_unused``, once"""
-    shape: tuple[int, int, int]
-    """of an image: (C, H, W)"""
+    shape: tuple[int, ...]
+    """of a sample: (C, H, W) of an image, (T, C, H, W) of a clip"""
     classes: int
 
 
@@ -123,8 +123,8 @@ class Strategy(ABC):
         return
 
     @classmethod
-    def check_shape(cls, spec: Spec, model: nn.Module, shape: tuple[int, int, int]) -> None:
-        """The same, where images of ``shape`` (C, H, W) are needed to tell. Raises NotApplicable."""
+    def check_shape(cls, spec: Spec, model: nn.Module, shape: tuple[int, ...]) -> None:
+        """The same, where samples of ``shape`` are needed to tell. Raises NotApplicable."""
         return
 
     @classmethod

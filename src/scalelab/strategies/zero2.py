@@ -59,7 +59,7 @@ class Zero2(Strategy):
         return explain(facts, cls.reshard_after_forward)
 
     @classmethod
-    def check_shape(cls, spec: Spec, model: nn.Module, shape: tuple[int, int, int]) -> None:
+    def check_shape(cls, spec: Spec, model: nn.Module, shape: tuple[int, ...]) -> None:
         super().check_shape(spec, model, shape)
         if spec.workers > 1 and (choosy := models.choosy_parameters(model, shape)):
             raise NotApplicable(

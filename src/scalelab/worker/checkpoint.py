@@ -67,6 +67,13 @@ def newest_step(folder: Path) -> int | None:
     return None if held is None else held["step"]
 
 
+def best(folder: Path) -> Path | None:
+    """The file of the best checkpoint of a run folder, the newest where none was called best; None where there is none."""
+    pointers = (_pointer(folder / "checkpoints" / f"{name}.json") for name in ("best", "last"))
+    held = next((pointer for pointer in pointers if pointer is not None), None)
+    return None if held is None else folder / "checkpoints" / str(held["file"])
+
+
 def _pointer(path: Path) -> dict[str, Any] | None:
     """{"file", "sha256", "step"}; None where there is none, or it is damaged."""
     try:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -23,8 +24,8 @@ from scalelab.record.schema import DataFacts, ModelFacts
 from scalelab.spec import Spec
 from scalelab.strategies.base import Batch, Recipe, Strategy
 from scalelab.strategies.blocks import recomputable
+from scalelab.worker import initial, resuming, sharing
 from scalelab.worker import plan as planning
-from scalelab.worker import resuming, sharing
 from scalelab.worker.plan import Plan
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
@@ -72,7 +73,7 @@ def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFact
     if spec.resume is not None:
         resuming.check(Path(spec.resume), spec, derived, plan)
     torch.set_num_threads(derived.threads)
-    model = seeded_model(spec, dataset)
+    model, told = begun_model(spec, dataset)
     models.check_forward(model, dataset.shape, dataset.num_classes)
     if spec.resume is not None:
         resuming.check_model(Path(spec.resume), model)
@@ -83,12 +84,14 @@ def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFact
     if spec.batch_norm == "sync":
         batch_norm.check(model)
     optim.build(spec, model.parameters())
-    return *facts(spec, model, dataset), plan
+    model_facts, data_facts = facts(spec, model, dataset)
+    return msgspec.structs.replace(model_facts, notes=[*initial.origin(spec), *told]), data_facts, plan
 
 
 def facts(spec: Spec, model: nn.Module, dataset: Dataset) -> tuple[ModelFacts, DataFacts]:
     """What is trained, and on what, for the record."""
     parameters = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     data_facts = DataFacts(
         name=dataset.name,
@@ -98,7 +101,7 @@ def facts(spec: Spec, model: nn.Module, dataset: Dataset) -> tuple[ModelFacts, D
         shape=list(dataset.shape),
     )
     operations = flops.per_image(model, dataset.shape)
-    return ModelFacts(name=spec.model, parameters=parameters, bytes=size, flops_per_image=operations), data_facts
+    return ModelFacts(name=spec.model, parameters=parameters, trained=trained, bytes=size, flops_per_image=operations), data_facts
 
 
 def build(spec: Spec, derived: Derived, world: World) -> Job:
@@ -149,14 +152,20 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
 
 
 def seeded_model(spec: Spec, dataset: Dataset) -> nn.Module:
-    """The model with the weights of ``spec.seed``, the same on every rank."""
+    """The model with the weights of ``spec.seed``, or of ``spec.weights``, the same on every rank."""
+    return begun_model(spec, dataset)[0]
+
+
+def begun_model(spec: Spec, dataset: Dataset) -> tuple[nn.Module, list[str]]:
+    """``seeded_model``, and what a reader of the record should know of it."""
     torch.manual_seed(spec.seed)
     model = models.build(spec, dataset.num_classes, dataset.shape)
+    told = initial.begin(spec, model, dataset.num_classes, dataset.shape)
     if not spec.dropout:
         _without_dropout(model)
     if spec.smooth:
         models.smooth(model)
-    return model
+    return model, told
 
 
 def _common_micro_batch(derived: Derived) -> int:

@@ -56,7 +56,7 @@ class Pipeline(Staged):
             )
 
     @classmethod
-    def check_shape(cls, spec: Spec, model: nn.Module, shape: tuple[int, int, int]) -> None:
+    def check_shape(cls, spec: Spec, model: nn.Module, shape: tuple[int, ...]) -> None:
         super().check_shape(spec, model, shape)
         starting.check_unused(spec, model, shape)
 

@@ -33,7 +33,7 @@ def check(spec: Spec) -> None:
     settings(spec)
 
 
-def check_unused(spec: Spec, model: nn.Module, shape: tuple[int, int, int]) -> None:
+def check_unused(spec: Spec, model: nn.Module, shape: tuple[int, ...]) -> None:
     """Refuse a model in which a parameter has no gradient in some steps. Raises NotApplicable."""
     if unused := models.unused_parameters(model, shape):
         raise NotApplicable(f"parameter '{unused[0]}' of model '{spec.model}' has no gradient in some steps, {ZERO}")

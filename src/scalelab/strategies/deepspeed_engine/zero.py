@@ -53,7 +53,7 @@ class DDP(Strategy):
         starting.check(spec)
 
     @classmethod
-    def check_shape(cls, spec: Spec, model: nn.Module, shape: tuple[int, int, int]) -> None:
+    def check_shape(cls, spec: Spec, model: nn.Module, shape: tuple[int, ...]) -> None:
         starting.check_unused(spec, model, shape)
 
     @classmethod

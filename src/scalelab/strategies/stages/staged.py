@@ -26,7 +26,7 @@ from scalelab.strategies.stages.cut import Cut, Stage, Traces
 from scalelab.strategies.stages.relay import Piece, Relay
 from scalelab.strategies.stages.timing import segment_seconds
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 GOLDEN = 0x9E3779B97F4A7C15
 
 
