@@ -132,7 +132,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         _require_finite(self, "learning_rate", "loss", "seconds", "data_seconds")  # the run ends where a loss is not
 
 
-class Sample(msgspec.Struct, frozen=True, kw_only=True):
+class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one worker used since its last sample: a line of resources/rank-N.jsonl. ``at``: seconds since 1970, UTC."""
 
     at: float
@@ -209,6 +209,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     git_commit: str | None = None
     code: str | None = None
     """digest of scalelab's own source"""
+    files: dict[str, str] = {}
+    """digests of the user's own files that the spec names, by their paths there"""
     backend: str = ""
     device: str = ""
     threads: int = 0

@@ -114,6 +114,7 @@ def write_steps(job: Job, journal: Journal | None, measured: list[Measured]) -> 
                 loss=m.loss,
                 seconds=m.seconds,
                 data_seconds=m.data_seconds,
+                at=m.at,
                 bytes_sent=journal.bytes_sent.get(batch),
             )
             for m, batch in zip(measured, batches, strict=True)

@@ -31,6 +31,7 @@ from scalelab.worker.checkpoint import Progress
 from scalelab.worker.journal import Journal
 from scalelab.worker.loop import train
 from scalelab.worker.resuming import take_up
+from scalelab.worker.sampling import sampling
 
 OUT_OF_MEMORY = "out of memory"
 STARTED = "SCALELAB_STARTED"
@@ -69,7 +70,8 @@ def run(spec: Spec, derived: Derived, folder: Path) -> None:
     gc.collect()
     gc.freeze()  # what is here stays: the collector need not look at a million objects in the middle of a step
     began = time.perf_counter()
-    probed = train(mine, folder, journal, start)
+    with sampling(folder, world, spec.sample_seconds):
+        probed = train(mine, folder, journal, start)
     seconds = time.perf_counter() - began
     facts = summary.of_rank(mine, probed)
     if journal is not None:

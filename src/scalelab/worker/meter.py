@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ class Measured:
     loss: float
     seconds: float
     data_seconds: float
+    at: float
+    """when it ended on this rank, seconds since 1970"""
 
 
 class Meter:
@@ -36,12 +39,15 @@ class Meter:
         self.steps: list[int] = []
         self.losses: list[Tensor] = []
         self.times: list[tuple[int, int]] = []
+        self.ends: list[int] = []
+        self.origin = time.time() - time.perf_counter()  # of the steps' clock, in seconds since 1970
 
     def add(self, step: int, loss: Tensor, start: int, fetched: int, end: int) -> None:
         """Note a step. Times are nanoseconds of one clock."""
         self.steps.append(step)
         self.losses.append(loss)
         self.times.append((end - start, fetched - start))
+        self.ends.append(end)
         if len(self.steps) == CHUNK:
             self.flush()
 
@@ -50,12 +56,16 @@ class Meter:
         if not self.steps:
             return
         steps, self.steps = self.steps, []
+        ends, self.ends = [self.origin + end / 1e9 for end in self.ends], []
         losses = torch.stack(self.losses).double().unsqueeze(1) * self.weight
         mine = torch.cat([losses, torch.tensor(self.times, dtype=torch.float64, device=losses.device) / 1e9], dim=1)
         self.losses, self.times = [], []
         table = gather(mine, self.world)  # [ranks, steps, (loss, seconds, data)]
         mean, slowest = table[:, :, 0].sum(0), table[:, :, 1:].amax(0)
-        measured = [Measured(s, *row) for s, row in zip(steps, torch.cat([mean.unsqueeze(1), slowest], 1).tolist(), strict=True)]
+        rows = torch.cat([mean.unsqueeze(1), slowest], 1).tolist()
+        measured = [
+            Measured(step, loss, slow, data, end) for step, (loss, slow, data), end in zip(steps, rows, ends, strict=True)
+        ]
         good = [m for m in measured if math.isfinite(m.loss)]
         self.publish(good)
         for m in measured:

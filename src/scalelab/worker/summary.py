@@ -10,7 +10,7 @@ import msgspec
 import torch
 
 from scalelab.comm.instruments import METHOD as COMMUNICATION_METHOD
-from scalelab.measure import memory, tensors
+from scalelab.measure import flops, memory, resources, tensors
 from scalelab.measure.statistics import absent, blocks, difference, figure
 from scalelab.record.export import steps_parquet
 from scalelab.record.schema import Communication, Figure, Memory, Tensors
@@ -19,6 +19,7 @@ from scalelab.worker.journal import Journal
 from scalelab.worker.loop import Probed
 from scalelab.worker.meter import gather
 from scalelab.worker.probe import Readings
+from scalelab.worker.sampling import summarise
 
 IMPOSSIBLE = "more than a whole step, which cannot be: the probes met other load than the training; measure on a quiet machine"
 CATEGORIES = ("parameters", "gradients", "optimizer")
@@ -76,7 +77,9 @@ def conclude(journal: Journal, job: Job, facts: RankFacts, readings: Readings | 
     record.memory_bytes = _memory(facts)
     record.communication_seconds, record.bytes_sent = _communication(job, readings, record.step_seconds)
     record.compute_seconds = _compute(journal, job, readings)
+    record.resources = summarise(journal.folder, record)
     measured = {"memory_bytes": memory.METHOD[job.world.device.type], "memory_bytes.tensors": tensors.METHOD}
+    measured |= {"model.flops_per_image": flops.METHOD} | ({"resources": resources.METHOD} if record.resources else {})
     record.method = {**METHOD, **measured, **job.strategy.method}
     record.seconds = (record.seconds or 0.0) + seconds
     if facts.drift > 0:

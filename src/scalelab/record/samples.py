@@ -1,0 +1,24 @@
+"""``resources/rank-N.jsonl`` of a run's folder: what each worker used, a line a sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from scalelab.record.schema import Sample
+
+FOLDER = "resources"
+
+
+def path(folder: Path, rank: int) -> Path:
+    """The file of one worker."""
+    return folder / FOLDER / f"rank-{rank}.jsonl"
+
+
+def read(folder: Path, since: float = 0.0) -> list[Sample]:
+    """The samples of all workers taken after ``since`` (seconds since 1970), by time; a last line still being written is left out."""
+    found, decoder = [], msgspec.json.Decoder(Sample)
+    for file in sorted((folder / FOLDER).glob("rank-*.jsonl")):
+        found += [decoder.decode(line) for line in file.read_bytes().split(b"\n")[:-1]]
+    return sorted((sample for sample in found if sample.at > since), key=lambda sample: sample.at)
