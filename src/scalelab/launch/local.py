@@ -198,6 +198,6 @@ def _unmeasured() -> dict[str, object]:
     seconds = none("s")
     return {
         "images_per_second": none("images/s"), "step_seconds": seconds, "compute_seconds": seconds, "data_wait_seconds": seconds,
-        "communication_seconds": Communication(total=seconds, exposed=seconds, hidden=seconds),
+        "communication_seconds": Communication(total=seconds, exposed=seconds, hidden=seconds, waited=seconds, bare=seconds),
         "memory_bytes": Memory(peak=none("bytes")), "bytes_sent": none("bytes"),
     }  # fmt: skip

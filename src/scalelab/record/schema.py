@@ -51,11 +51,16 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Communication(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds of a step: in collectives (total); added to the step (exposed); behind compute (hidden)."""
+    """Seconds of a step: in collectives (total); added to the step (exposed); behind compute (hidden).
+
+    ``waited`` is another reading of the exposed, by the profiler; ``bare`` is what the step's collectives take by themselves.
+    """
 
     total: Figure
     exposed: Figure
     hidden: Figure
+    waited: Figure = Figure(unit="s", reason="this record has no such reading")
+    bare: Figure = Figure(unit="s", reason="this record has no such reading")
 
 
 class Tensors(msgspec.Struct, frozen=True, kw_only=True):

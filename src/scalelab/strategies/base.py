@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from scalelab.comm.instruments import collective_seconds
+from scalelab.comm.profiled import Timed, collective_seconds
 from scalelab.comm.world import World
 from scalelab.errors import NotApplicable
 from scalelab.optim import OPTIMIZERS
@@ -192,8 +192,8 @@ class Strategy(ABC):
         """Inside of it every step exchanges, whatever the period: what probes of communication run in."""
         return nullcontext()
 
-    def collective_seconds(self, step: Callable[[], None], count: int) -> list[float]:
-        """Seconds in which at least one collective was under way, for each of ``count`` calls of ``step``. A collective."""
+    def collective_seconds(self, step: Callable[[], None], count: int) -> list[Timed]:
+        """When at least one collective was under way, for each of ``count`` calls of ``step``. A collective."""
         return collective_seconds(step, count)
 
     def notes(self) -> list[str]:

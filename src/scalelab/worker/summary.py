@@ -116,11 +116,12 @@ def _communication(job: Job, readings: Readings | None, step: Figure) -> tuple[C
     if readings is None:
         why = next(text for holds, text in NOT_PROBED if holds(job))
         none = absent("s", why)
-        return Communication(total=none, exposed=none, hidden=none), absent("bytes", why)
+        return Communication(total=none, exposed=none, hidden=none, waited=none, bare=none), absent("bytes", why)
     total, sent = figure(readings.total, "s"), Figure(unit="bytes", median=readings.bytes_sent, n=1)
+    bare = figure(readings.bare, "s", readings.not_bare)
     if not readings.exposed:
         none = absent("s", job.strategy.not_silenced)
-        return Communication(total=total, exposed=none, hidden=none), sent
+        return Communication(total=total, exposed=none, hidden=none, waited=none, bare=bare), sent
     exposed = figure(readings.exposed, "s")
     if exposed.ci95 is not None and exposed.ci95[0] <= 0 <= exposed.ci95[1]:
         exposed = figure(readings.exposed, "s", "not distinguishable from zero")
@@ -129,7 +130,8 @@ def _communication(job: Job, readings: Readings | None, step: Figure) -> tuple[C
     hidden = difference(readings.total, readings.exposed, "s")
     if hidden.ci95 is not None and hidden.ci95[0] <= 0 <= hidden.ci95[1]:
         hidden = msgspec.structs.replace(hidden, reason="not distinguishable from zero")
-    return Communication(total=total, exposed=exposed, hidden=hidden), sent
+    waited = figure(readings.waited, "s", None if readings.waited else "the profiler does not see this engine's collectives")
+    return Communication(total=total, exposed=exposed, hidden=hidden, waited=waited, bare=bare), sent
 
 
 def _compute(journal: Journal, job: Job, readings: Readings | None) -> Figure:

@@ -121,7 +121,7 @@ class DDP(Strategy):
             if not somewhere:
                 parameter.grad = None
 
-    def collective_seconds(self, step: Callable[[], None], count: int) -> list[float]:
+    def collective_seconds(self, step: Callable[[], None], count: int) -> list[Timed]:
         return timeline.seconds(step, count)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import horovod.torch as hvd
 import torch.distributed as dist
 
-from scalelab.comm.instruments import collective_seconds, union
+from scalelab.comm.profiled import Timed, collective_seconds, union
 
 METHOD = {
     "communication_seconds.total": "union of the intervals between a gradient being ready on the first rank and its average being there, "
@@ -21,11 +21,11 @@ METHOD = {
 }
 
 
-def seconds(step: Callable[[], None], count: int) -> list[float]:
+def seconds(step: Callable[[], None], count: int) -> list[Timed]:
     """Seconds in which an all-reduce was under way, for each of ``count`` calls of ``step``; 0 but on the first rank. A collective."""
     others = collective_seconds(step, count)
     with tempfile.TemporaryDirectory(prefix="scalelab-") as folder:
-        return [other + _traced(step, Path(folder, f"{number}.json")) for number, other in enumerate(others)]
+        return [Timed(other.total + _traced(step, Path(folder, f"{number}.json"))) for number, other in enumerate(others)]
 
 
 def _traced(step: Callable[[], None], file: Path) -> float:
