@@ -17,6 +17,7 @@ import horovod.torch as hvd
 import torch
 from torch import Tensor, nn
 
+from scalelab.comm.profiled import Timed
 from scalelab.comm.world import on_cuda
 from scalelab.errors import NotApplicable
 from scalelab.spec import Spec
