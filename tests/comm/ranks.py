@@ -10,8 +10,9 @@ import torch.distributed as dist
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from scalelab.comm import averaging, batch_norm
-from scalelab.comm.instruments import CommunicationOff, CountBytes, UnknownCollective, collective_seconds
+from scalelab.comm import averaging, bare, batch_norm
+from scalelab.comm.instruments import CommunicationOff, CountBytes, UnknownCollective
+from scalelab.comm.profiled import collective_seconds
 from tests.joined import joined
 
 NORMS: list[Callable[[], tuple[nn.Module, tuple[int, ...]]]] = [
@@ -116,7 +117,7 @@ def bytes_are_counted(rank: int, size: int) -> None:
             collective()
             whole.sum()
         assert counted.sent == sent * factor, counted.calls
-        assert sum(counted.calls.values()) == 1
+        assert len(counted.calls) == 1
 
 
 @joined
@@ -155,5 +156,43 @@ def collectives_are_timed(rank: int, size: int) -> None:
     talking = collective_seconds(lambda: dist.all_reduce(large), 3)
     silent = collective_seconds(lambda: large.sum().item() and None, 2)
     assert len(talking) == 3
-    assert all(0 < s < 10 for s in talking)
-    assert silent == [0.0, 0.0]
+    assert all(0 < seen.total < 10 for seen in talking)
+    assert all(seen.waited is not None and seen.waited > 0.5 * seen.total for seen in talking)  # there is nothing else to do
+    assert [(seen.total, seen.waited) for seen in silent] == [(0.0, 0.0)] * 2
+
+
+@joined
+def what_is_computed_meanwhile_is_not_waited_for(rank: int, size: int) -> None:
+    large, square = torch.ones(1 << 22), torch.rand(300, 300)
+
+    def hidden() -> None:
+        work = dist.all_reduce(large, async_op=True)
+        assert work is not None
+        while not work.is_completed():
+            torch.mm(square, square)
+
+    for seen in collective_seconds(hidden, 3):
+        assert seen.waited is not None
+        assert seen.waited < 0.5 * seen.total
+
+
+@joined
+def a_steps_collectives_are_done_by_themselves(rank: int, size: int) -> None:
+    half = dist.new_group(list(range(size)))
+    part, whole = torch.ones(1200 // size), torch.ones(1200)
+
+    def step() -> None:
+        dist.all_reduce(whole.double())
+        dist.all_gather_into_tensor(whole, part, group=half)
+        dist.broadcast(whole, size - 1)
+        dist.reduce_scatter_tensor(part, whole)
+
+    with CountBytes("gloo") as counted:
+        step()
+    with CountBytes("gloo") as again:
+        seconds = bare.seconds(counted.calls, whole.device)
+    assert bare.unknown(counted.calls) is None
+    assert len(seconds) == bare.TIMES
+    assert all(0 < s < 10 for s in seconds)
+    repeated = [call for call in again.calls if call.operator != "barrier"]
+    assert [(c.operator, c.tensors) for c in repeated] == [(c.operator, c.tensors) for c in counted.calls] * (bare.TIMES + 1)

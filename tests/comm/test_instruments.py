@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scalelab.comm.instruments import union, wire_factor
+from scalelab.comm.instruments import wire_factor
+from scalelab.comm.profiled import timed, union
 from tests.comm.conftest import OnRanks
 
 
@@ -24,6 +25,24 @@ def test_communication_off_refuses_an_unknown_collective(on_ranks: OnRanks) -> N
 
 def test_the_time_in_collectives_is_read_from_the_profiler(on_ranks: OnRanks) -> None:
     on_ranks("collectives_are_timed", 2)
+
+
+def test_a_rank_waits_only_while_it_computes_nothing(on_ranks: OnRanks) -> None:
+    on_ranks("what_is_computed_meanwhile_is_not_waited_for", 2)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_collectives_of_a_step_can_be_done_by_themselves(on_ranks: OnRanks, size: int) -> None:
+    on_ranks("a_steps_collectives_are_done_by_themselves", size)
+
+
+@pytest.mark.parametrize(
+    ("computing", "waited"),
+    [([], 4.0), ([(0, 10)], 0.0), ([(1, 2), (1, 2)], 3.0), ([(2, 5)], 3.0), ([(3, 4)], 4.0), ([(1, 6)], 1.0)],
+)
+def test_waiting_is_what_is_left_of_the_collectives(computing: list[tuple[float, float]], waited: float) -> None:
+    seen = timed([(0e6, 2e6), (1e6, 3e6), (5e6, 6e6)], [(start * 1e6, end * 1e6) for start, end in computing])
+    assert (seen.total, seen.waited) == (4.0, waited)
 
 
 def test_nccl_reduce_scatters_really() -> None:

@@ -7,7 +7,6 @@ a training step pays nothing for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,12 +15,18 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from scalelab.comm import bare
+from scalelab.comm.bare import Call
+
 METHOD = {
     "communication_seconds.exposed": "step time - the same step with local copies in place of collectives, in interleaved pairs "
     "on a snapshot of the training state that is restored bit for bit; the slowest rank's; both steps of a pair run under a dispatch mode",
     "communication_seconds.total": "union of the intervals in which a collective was under way, by torch.profiler, in a few probe steps; "
     "the slowest rank's, time in the backend's queue included",
     "communication_seconds.hidden": "total - exposed",
+    "communication_seconds.waited": "of total: the time in which the rank ran no operator of torch (on a GPU: no other kernel), by the same "
+    "profiles; of the rank that waits least, because what the others wait longer is for that rank",
+    "communication_seconds.bare": bare.METHOD,
     "bytes_sent": "tensor bytes of each collective of one probe step x the bytes that a ring algorithm sends per byte; mean over ranks",
 }
 HOROVOD = "horovod"
@@ -49,19 +54,19 @@ def wire_factor(operator: str, backend: str, n: int) -> float:
 
 
 class CountBytes(TorchDispatchMode):
-    """Adds up, in ``sent``, the bytes this rank sends in collectives; ``calls`` counts them by operator."""
+    """Adds up, in ``sent``, the bytes this rank sends in collectives; ``calls`` are the collectives, in their order."""
 
     def __init__(self, backend: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.backend, self.sent, self.calls = backend, 0.0, dict[str, int]()
+        self.backend, self.sent, self.calls = backend, 0.0, list[Call]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.namespace in NAMESPACES:
             name = func.__name__.split(".")[0]
-            self.calls[name] = self.calls.get(name, 0) + 1
-            groups = _tensor_groups(args)
+            groups, group = _tensor_groups(args), _group(args)
             largest = max((sum(t.nbytes for t in g) for g in groups), default=0)
-            self.sent += largest * wire_factor(name, self.backend, _group_size(args))
+            self.sent += largest * wire_factor(name, self.backend, dist.get_world_size() if group is None else group.size())
+            self.calls.append(Call(name, tuple((t.numel(), t.dtype, t.device) for g in groups for t in g), group))
         return func(*args, **(kwargs or {}))
 
 
@@ -102,42 +107,13 @@ class CommunicationOff(TorchDispatchMode):
         return output, work
 
 
-def collective_seconds(step: Callable[[], None], count: int) -> list[float]:
-    """Seconds in which at least one collective was under way, for each of ``count`` calls of ``step``.
-
-    Read from torch.profiler's events of the backend (``gloo:…``; ``nccl…`` kernels): the union of their intervals.
-    """
-    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
-    activities = [torch.profiler.ProfilerActivity.CPU] + ([torch.profiler.ProfilerActivity.CUDA] if cuda else [])
-    seconds = []
-    for _ in range(count):
-        with torch.profiler.profile(activities=activities) as profile:
-            step()
-        seconds.append(union(list(_intervals(profile))) / 1e6)
-    return seconds
-
-
-def _intervals(profile: Any) -> Iterator[tuple[float, float]]:
-    for event in profile.events():
-        if event.name.startswith("gloo:") or "nccldevkernel" in event.name.lower():
-            yield event.time_range.start, event.time_range.end
-
-
-def union(intervals: list[tuple[float, float]]) -> float:
-    """The length of what a list of [start, end] covers."""
-    total, reached = 0.0, float("-inf")
-    for start, end in sorted(intervals):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total
-
-
 def _tensor_groups(args: Any) -> list[list[Tensor]]:
     return [[t for t in tree_leaves(a) if isinstance(t, Tensor)] for a in args]
 
 
-def _group_size(args: Any) -> int:
+def _group(args: Any) -> dist.ProcessGroup | None:
+    """The group of a collective; None: all ranks."""
     for a in args:
         if isinstance(a, torch.ScriptObject) and "ProcessGroup" in str(a._type()):
-            return int(dist.ProcessGroup.unbox(a).size())
-    return dist.get_world_size()
+            return dist.ProcessGroup.unbox(a)
+    return None

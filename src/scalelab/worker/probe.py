@@ -2,11 +2,12 @@
 
 Probe steps run on a snapshot of the training state that is restored bit for bit. Pairs of a step with its collectives and
 the same step with local copies in their place, in alternating order, give the exposed time; a few profiled steps give
-the total; a counted one gives the bytes.
+the total, and the time in which a rank could only wait; a counted one gives the bytes, and the collectives to be timed by themselves.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,9 @@ import torch
 import torch.distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from scalelab.comm import bare
 from scalelab.comm.instruments import CommunicationOff, CountBytes
+from scalelab.comm.profiled import Timed
 from scalelab.comm.world import World, subgroup
 from scalelab.measure import tensors
 from scalelab.measure.clock import clock
@@ -27,11 +30,17 @@ PROFILED = 5
 
 @dataclass(frozen=True)
 class Readings:
-    """Seconds of the slowest rank, a value a probe; bytes of the mean rank, a step. ``exposed`` is empty where nothing can be silenced."""
+    """Seconds of the slowest rank, a value a probe; bytes of the mean rank, a step. ``exposed`` is empty where nothing can be silenced.
+
+    ``waited``, of the rank that waits least, is empty where the profiler can't tell; ``bare`` where ``not_bare`` says why.
+    """
 
     exposed: list[float]
     total: list[float]
     bytes_sent: float
+    waited: list[float]
+    bare: list[float]
+    not_bare: str | None = None
 
 
 class _PassThrough(TorchDispatchMode):
@@ -56,24 +65,45 @@ def measure(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]]
     try:
         with strategy.probing():
             exposed = [] if strategy.not_silenced else _exposed(strategy, world, batches, pairs, restore)
-            sent = _sent(strategy, world, batches)
-            total = strategy.collective_seconds(lambda: (strategy.step(next(batches)), None)[1], min(PROFILED, pairs))
-        local = (
-            _sent(strategy, world, batches) if strategy.period > 1 else 0.0
-        )  # the steps between two exchanges send too: batch norm
+            sent = _counted(strategy, world, batches)
+            timed = strategy.collective_seconds(lambda: (strategy.step(next(batches)), None)[1], min(PROFILED, pairs))
+        local = _counted(strategy, world, batches) if strategy.period > 1 else None  # these steps send too: batch norm
     finally:
         restore()
-    totals = gather(torch.tensor(total, dtype=torch.float64, device=world.device), world).amax(0)
+    total, waited = _over_ranks(timed, world)
     per = strategy.period
-    mean = gather(torch.tensor([(sent + (per - 1) * local) / per], dtype=torch.float64, device=world.device), world).mean()
-    return Readings([value / per for value in exposed], [value / per for value in totals.tolist()], float(mean))
+    bytes_sent = (sent.sent + (per - 1) * (local.sent if local else 0.0)) / per
+    mean = gather(torch.tensor([bytes_sent], dtype=torch.float64, device=world.device), world).mean()
+    alone, not_bare = _bare(sent, local, per, world)
+    each = ([value / per for value in values] for values in (exposed, total, waited))
+    return Readings(next(each), next(each), float(mean), next(each), alone, not_bare)
 
 
-def _sent(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]]) -> float:
-    """Bytes that this rank sends in one step."""
+def _counted(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]]) -> CountBytes:
+    """The bytes that this rank sends in one step, and its collectives."""
     with CountBytes(world.backend) as counted:
         strategy.step(next(batches))
-    return float(counted.sent)
+    return counted
+
+
+def _over_ranks(timed: Sequence[Timed], world: World) -> tuple[list[float], list[float]]:
+    """(total of the slowest rank, waited of the one that waits least: for it the others wait), a value a step; none where one can't tell."""
+    rows = [[one.total, math.nan if one.waited is None else one.waited] for one in timed]
+    found = gather(torch.tensor(rows, dtype=torch.float64, device=world.device), world)
+    waited = found[:, :, 1].amin(0).tolist()
+    return found[:, :, 0].amax(0).tolist(), waited if all(map(math.isfinite, waited)) else []
+
+
+def _bare(sent: CountBytes, local: CountBytes | None, period: int, world: World) -> tuple[list[float], str | None]:
+    """Seconds of the collectives of a step by themselves (the mean step of a ``period``), or why there are none. A collective."""
+    calls = [sent.calls, local.calls if local else []]
+    why = bare.unknown([call for some in calls for call in some]) or (None if sent.calls else "the step has no collectives")
+    able = torch.tensor([why is None], dtype=torch.float64, device=world.device)
+    if not gather(able, world).all():  # all or none: a pipeline's ranks have different ones
+        return [], why or "another worker's collectives can't be done by themselves"
+    exchange, others = ([*bare.seconds(some, world.device), *[0.0] * bare.TIMES][: bare.TIMES] for some in calls)
+    mine = [(a + (period - 1) * b) / period for a, b in zip(exchange, others, strict=True)]
+    return gather(torch.tensor(mine, dtype=torch.float64, device=world.device), world).amax(0).tolist(), None
 
 
 def _exposed(
