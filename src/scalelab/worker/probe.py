@@ -81,13 +81,14 @@ def measure(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]]
 
 def _counted(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]]) -> CountBytes:
     """The bytes that this rank sends in one step, and its collectives."""
-    with CountBytes(world.backend) as counted:
+    counted = CountBytes(world.backend)
+    with counted:
         strategy.step(next(batches))
     return counted
 
 
 def _over_ranks(timed: Sequence[Timed], world: World) -> tuple[list[float], list[float]]:
-    """(total of the slowest rank, waited of the one that waits least: for it the others wait), a value a step; none where one can't tell."""
+    """(total of the slowest rank, waited of the one that waits least: for it the others wait), a value a step; [] where it can't be told."""
     rows = [[one.total, math.nan if one.waited is None else one.waited] for one in timed]
     found = gather(torch.tensor(rows, dtype=torch.float64, device=world.device), world)
     waited = found[:, :, 1].amin(0).tolist()
