@@ -247,6 +247,38 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
     """[channels, height, width]"""
 
 
+class Bubble(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the workers of a pipeline wait, from recorded steps (n steps): shares of a step's span. The parts add up to ``measured``.
+
+    What each is: scalelab.measure.bubble. The events are in the run's timeline.json.
+    """
+
+    measured: Figure
+    order: Figure
+    """what the order of the passes costs where all stages are equal and messages take no time"""
+    unequal: Figure
+    """what unequal stages add"""
+    jitter: Figure
+    """what passes of one stage that take longer now and then add"""
+    rest: Figure
+    """messages, and what the schedule itself does between passes"""
+    span_seconds: Figure
+    """from the first forward pass on any worker to the last backward pass"""
+    theory: float | None = None
+    """the least that the schedule can have: (p-1)/(m+p-1) for gpipe and 1f1b"""
+    busy_seconds: list[Figure] = []
+    """in passes, by the workers' places in the pipeline"""
+    schedule: str | None = None
+    workers: int | None = None
+    """of one pipeline: p"""
+    micro_batches: int | None = None
+    """m"""
+    micro_batch: int | None = None
+    """images"""
+    clock_error: float | None = None
+    """seconds by which two workers' clocks may disagree; 0 on one host"""
+
+
 class TrainRecord(msgspec.Struct, kw_only=True):
     """record.json of a training. Figures that a run has not reached yet are absent with a reason."""
 
@@ -271,6 +303,8 @@ class TrainRecord(msgspec.Struct, kw_only=True):
     bytes_sent: Figure
     resources: Resources | None = None
     """what the workers used, by the samples of resources/; None: not sampled"""
+    bubble: Bubble | None = None
+    """of strategies that cut the model into stages"""
     losses: list[float] = []
     """one a step, finite as the steps' are"""
     epochs: list[Epoch] = []

@@ -17,6 +17,7 @@ from torch import Tensor
 from scalelab.strategies.base import Batch
 from scalelab.strategies.formulas import staged
 from scalelab.strategies.formulas.explanation import Explanation, Facts
+from scalelab.strategies.stages.recording import Watched
 from scalelab.strategies.stages.relay import Piece
 from scalelab.strategies.stages.staged import Staged
 
@@ -33,29 +34,41 @@ class Model(Staged):
             return super().step(micro_batches)
         self.draw_apart()
         total = torch.zeros((), device=self.world.device)
-        for images, labels in micro_batches:
+        for index, (images, labels) in enumerate(micro_batches):
             (piece,) = self.pieces(images)
-            total = total + self._through(piece, images, labels, self.loss_scale / len(micro_batches))
+            total = total + self._through(piece, index, images, labels, self.loss_scale / len(micro_batches))
         self.finish()
         return total / len(micro_batches)
 
-    def _through(self, piece: Piece, images: Tensor, labels: Tensor, scale: float) -> Tensor:
+    def watched(self) -> list[Watched]:
+        return [
+            Watched(self, "_forward", lambda piece, index, *args: ("forward", piece.number, index)),
+            Watched(self, "_backward", lambda piece, index, *args: ("backward", piece.number, index)),
+            *self.after(),
+        ]
+
+    def _through(self, piece: Piece, index: int, images: Tensor, labels: Tensor, scale: float) -> Tensor:
         """One micro-batch, forward and backward; its loss where this is the last stage, else 0."""
         assert self.relay is not None, "the model is cut"
-        loss = torch.zeros((), device=self.world.device)
         arrived = self.relay.receive(piece) if piece.incoming else images
-        with self.autocast():
-            out = piece(arrived)
-            if piece.outgoing is None:
-                loss = self.loss(out, labels)
+        out = self._forward(piece, index, arrived, labels)
         if piece.outgoing is None:
-            (loss * scale).backward()
+            self._backward(piece, index, out * scale, None)
         else:
             self.relay.send(piece, out)
             if piece.outgoing.requires_grad:
                 gradient = self.relay.receive_gradient(piece)
                 if out.requires_grad:  # else what is trained here has no part in it
-                    out.backward(gradient)
+                    self._backward(piece, index, out, gradient)
         if piece.incoming is not None and piece.incoming.requires_grad:
             self.relay.send_gradient(piece, arrived)
-        return loss.detach()
+        return torch.zeros((), device=self.world.device) if piece.outgoing else out.detach()
+
+    def _forward(self, piece: Piece, index: int, arrived: Tensor, labels: Tensor) -> Tensor:
+        """What leaves the stage; the loss of the micro-batch ``index`` where it is the last."""
+        with self.autocast():
+            out = piece(arrived)
+            return out if piece.outgoing else self.loss(out, labels)
+
+    def _backward(self, piece: Piece, index: int, out: Tensor, gradient: Tensor | None) -> None:
+        out.backward(gradient)

@@ -25,11 +25,13 @@ from scalelab import strategies
 from scalelab.batch import derive
 from scalelab.comm.world import World
 from scalelab.errors import NotApplicable
+from scalelab.record.timeline import Kind
 from scalelab.spec import Spec
 from scalelab.strategies.base import Batch, Recipe
 from scalelab.strategies.formulas import staged
 from scalelab.strategies.formulas.explanation import Explanation, Facts
 from scalelab.strategies.stages.crossing import Crossing
+from scalelab.strategies.stages.recording import Watched
 from scalelab.strategies.stages.relay import Piece
 from scalelab.strategies.stages.staged import Staged
 
@@ -86,6 +88,7 @@ class Pipeline(Staged):
 
     def __init__(self, recipe: Recipe, world: World, spec: Spec) -> None:
         self._schedules: dict[tuple[int, int], Any] = {}
+        self._run: list[PipelineStage] = []
         super().__init__(recipe, world, spec)
 
     @classmethod
@@ -163,6 +166,14 @@ class Pipeline(Staged):
             return torch.zeros((), device=self.world.device)
         return torch.stack([loss.detach() for loss in losses]).sum() / self.loss_scale
 
+    @classmethod
+    def least_bubble(cls, spec: Spec, workers: int, micro_batches: int) -> float:
+        return bubble(spec.pipeline_schedule, workers, micro_batches)
+
+    def watched(self) -> list[Watched]:
+        chunks = [one for stage in self._run for one in _chunks(stage)]
+        return [*chunks, Watched(self, "loss", lambda outputs, labels: None), *self.after()]
+
     def _schedule(self, pieces: Sequence[Piece], images: Tensor, count: int) -> Any:
         """torch's schedule for ``count`` micro-batches like ``images``; fewer than stages are what gpipe does with 1f1b as well."""
         assert self.relay is not None, "the model is cut"
@@ -183,6 +194,7 @@ class Pipeline(Staged):
             )
             for piece in pieces
         ]
+        self._run += stages
         held: Any = stages if order.chunks > 1 else stages[0]
         return kind(held, count, self._scaled_loss(count), scale_grads=False)
 
@@ -194,6 +206,26 @@ class Pipeline(Staged):
                 return self.loss(outputs, labels) * (self.loss_scale / count)
 
         return loss
+
+
+def _chunks(stage: PipelineStage) -> list[Watched]:
+    """How torch's schedules call the passes of a stage."""
+    number = stage.stage_index
+
+    def forward(index: int, *args: Any, **kwargs: Any) -> tuple[Kind, int, int]:
+        return "forward", number, index
+
+    def backward(index: int, loss: Tensor | None = None, full_backward: bool = True, **kwargs: Any) -> tuple[Kind, int, int]:
+        return "backward" if full_backward else "input", number, index
+
+    def weight(index: int, *args: Any, **kwargs: Any) -> tuple[Kind, int, int]:
+        return "weight", number, index
+
+    return [
+        Watched(stage, "forward_one_chunk", forward),
+        Watched(stage, "backward_one_chunk", backward),
+        Watched(stage, "backward_weight_one_chunk", weight),
+    ]
 
 
 class _Travelling(nn.Module):

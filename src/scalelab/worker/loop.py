@@ -19,8 +19,9 @@ from scalelab.errors import RunError
 from scalelab.measure import memory
 from scalelab.measure.clock import clock
 from scalelab.record.schema import Epoch, Step
+from scalelab.record.timeline import Timeline
 from scalelab.strategies.base import Batch
-from scalelab.worker import checkpoint
+from scalelab.worker import checkpoint, timeline
 from scalelab.worker.checkpoint import Progress
 from scalelab.worker.evaluate import evaluate
 from scalelab.worker.job import Job
@@ -41,6 +42,8 @@ class Probed:
     readings: Readings | None = None
     tensors: dict[str, int] | None = None
     peak: int | None = None
+    timeline: Timeline | None = None
+    """on the first rank only"""
 
 
 def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> Probed:
@@ -132,7 +135,8 @@ def probe(job: Job, journal: Journal | None, batch: int, batches: Iterator[list[
     """What a step of ``batch`` samples holds, and what communication costs it; no readings where a collective is not known."""
     peak = memory.peak(job.world.device)  # the probes' snapshots are no part of a training
     tensors = held(job.strategy, batches)
-    return Probed(_readings(job, journal, batch, batches) if job.world.size > 1 else None, tensors, peak)
+    recorded = timeline.record(job.strategy, job.world, batches, job.spec.probe_steps)
+    return Probed(_readings(job, journal, batch, batches) if job.world.size > 1 else None, tensors, peak, recorded)
 
 
 def _readings(job: Job, journal: Journal | None, batch: int, batches: Iterator[list[Batch]]) -> Readings | None:

@@ -75,7 +75,7 @@ def run(spec: Spec, derived: Derived, folder: Path) -> None:
     seconds = time.perf_counter() - began
     facts = summary.of_rank(mine, probed)
     if journal is not None:
-        summary.conclude(journal, mine, facts, probed.readings, seconds)
+        summary.conclude(journal, mine, facts, probed, seconds)
     mine.strategy.close()
     leave()
 

@@ -14,6 +14,7 @@ from scalelab.measure import flops, memory, resources, tensors
 from scalelab.measure.statistics import absent, blocks, difference, figure
 from scalelab.record.export import steps_parquet
 from scalelab.record.schema import Communication, Figure, Memory, Tensors
+from scalelab.worker import timeline
 from scalelab.worker.job import Job
 from scalelab.worker.journal import Journal
 from scalelab.worker.loop import Probed
@@ -71,15 +72,17 @@ def of_rank(job: Job, probed: Probed) -> RankFacts:
     return RankFacts(columns[0], columns[1], dict(zip(CATEGORIES, columns[2:split], strict=True)), at_peak, drift)
 
 
-def conclude(journal: Journal, job: Job, facts: RankFacts, readings: Readings | None, seconds: float) -> None:
+def conclude(journal: Journal, job: Job, facts: RankFacts, probed: Probed, seconds: float) -> None:
     """Set the last figures and close the run's files. The launcher sets the status."""
-    record = journal.record
+    record, readings = journal.record, probed.readings
     record.memory_bytes = _memory(facts)
     record.communication_seconds, record.bytes_sent = _communication(job, readings, record.step_seconds)
     record.compute_seconds = _compute(journal, job, readings)
+    record.bubble = timeline.keep(journal.folder, job.strategy, probed.timeline)
     record.resources = summarise(journal.folder, record)
     measured = {"memory_bytes": memory.METHOD[job.world.device.type], "memory_bytes.tensors": tensors.METHOD}
     measured |= {"model.flops_per_image": flops.METHOD} | ({"resources": resources.METHOD} if record.resources else {})
+    measured |= timeline.METHOD if record.bubble else {}
     record.method = {**METHOD, **measured, **job.strategy.method}
     record.seconds = (record.seconds or 0.0) + seconds
     if facts.drift > 0:

@@ -23,6 +23,7 @@ from scalelab.strategies.base import Recipe, Strategy
 from scalelab.strategies.blocks import layers
 from scalelab.strategies.stages import cut, tracing
 from scalelab.strategies.stages.cut import Cut, Stage, Traces
+from scalelab.strategies.stages.recording import Watched
 from scalelab.strategies.stages.relay import Piece, Relay
 from scalelab.strategies.stages.timing import segment_seconds
 
@@ -162,6 +163,22 @@ class Staged(Strategy):
         self.average()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    @classmethod
+    def least_bubble(cls, spec: Spec, workers: int, micro_batches: int) -> float:
+        """The share of a step in which a worker waits at best: where one stage computes at a time, all but one of them."""
+        return 1 - 1 / workers
+
+    def watched(self) -> list[Watched]:
+        """The calls that a recording of a step notes, forward and backward passes among them; none where they can't be told apart."""
+        return []
+
+    def after(self) -> list[Watched]:
+        """The same of what comes after the last backward pass."""
+        return [
+            Watched(self, "average", lambda: ("reduce", None, None)),
+            Watched(self.optimizer, "step", lambda *args: ("update", None, None)),
+        ]
 
     def draw_apart(self) -> None:
         """Give each stage random numbers of its own in this step: or dropout of equal shape would drop the same elements in all."""
