@@ -264,6 +264,8 @@ class Bubble(msgspec.Struct, frozen=True, kw_only=True):
     """messages, and what the schedule itself does between passes"""
     span_seconds: Figure
     """from the first forward pass on any worker to the last backward pass"""
+    compute_seconds: Figure
+    """in passes, a step, all workers of a pipeline together"""
     theory: float | None = None
     """the least that the schedule can have: (p-1)/(m+p-1) for gpipe and 1f1b"""
     busy_seconds: list[Figure] = []

@@ -112,7 +112,10 @@ def keep(folder: Path, strategy: Strategy, timeline: Timeline | None) -> Bubble 
     if timeline is None:
         why = next(text for holds, text in NOT_RECORDED if holds(strategy))
         none = absent("ratio", why)
-        return Bubble(measured=none, order=none, unequal=none, jitter=none, rest=none, span_seconds=absent("s", why))
+        no_time = absent("s", why)
+        return Bubble(
+            measured=none, order=none, unequal=none, jitter=none, rest=none, span_seconds=no_time, compute_seconds=no_time
+        )
     write(folder, timeline)
     found = [parts(step) for step in timeline.steps]
     least = strategy.least_bubble(strategy.spec, timeline.workers, timeline.micro_batches)
@@ -121,6 +124,6 @@ def keep(folder: Path, strategy: Strategy, timeline: Timeline | None) -> Bubble 
         measured=figure([one.bubble for one in found], "ratio"), order=figure([one.order for one in found], "ratio"),
         unequal=figure([one.unequal for one in found], "ratio"), jitter=figure([one.jitter for one in found], "ratio"),
         rest=figure([one.rest for one in found], "ratio"), span_seconds=figure([one.span for one in found], "s"), theory=least,
-        busy_seconds=busy, schedule=timeline.schedule, workers=timeline.workers, micro_batches=timeline.micro_batches,
+        compute_seconds=figure([sum(one.busy) for one in found], "s"), busy_seconds=busy, schedule=timeline.schedule, workers=timeline.workers, micro_batches=timeline.micro_batches,
         micro_batch=timeline.micro_batch, clock_error=timeline.clock_error,
     )  # fmt: skip
