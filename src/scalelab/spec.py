@@ -46,14 +46,29 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         str | None,
         field("task", "parameters that are not trained, by name: 'conv1*,layer1*'; their batch norms stay as they are"),
     ] = None
-    data: Annotated[str, field("task", "digits, cifar10, synthetic or path/to/file.py:function")] = "digits"
+    data: Annotated[
+        str,
+        field(
+            "task",
+            "digits, cifar10, cifar100, svhn, synthetic, synthetic-clips, folder:PATH, parquet:PATH or path/to/file.py:function",
+        ),
+    ] = "digits"
     data_dir: Annotated[
-        str | None, field("task", "folder of the data set (cifar10: official archive, its folder, or Parquet)")
+        str | None, field("task", "folder of cifar10, cifar100 or svhn: official files, their folder, or Parquet")
     ] = None
     train_limit: Annotated[Positive | None, field("task", "use only the first N training samples")] = None
     test_limit: Annotated[Positive | None, field("task", "use only the first N test samples")] = None
-    image_size: Annotated[int, field("task", "height and width of synthetic images", ge=1)] = 32
+    image_size: Annotated[int, field("task", "height and width of synthetic images and clips", ge=1)] = 32
     classes: Annotated[int, field("task", "number of classes of synthetic data", ge=2)] = 10
+    frames: Annotated[int, field("task", "frames of a clip: made, or taken evenly from a folder of frames", ge=1)] = 8
+    resize: Annotated[Positive | None, field("task", "images are resized to N x N, antialiased, batch by batch")] = None
+    stream: Annotated[
+        Literal["auto", "always", "never"],
+        field("task", "folder, parquet: decode while training; auto: where decoded they would take over half of a host's memory"),
+    ] = "auto"
+    data_workers: Annotated[
+        Positive | None, field("task", "threads of each worker that decode streamed images; default: as many as compute")
+    ] = None
     augment: Annotated[Literal["auto", "none", "crop", "flip", "crop+flip"], field("task", "auto: what suits the data set")] = (
         "auto"
     )

@@ -110,3 +110,27 @@ def hub(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a folder of class folders; ``size(k)`` is the (height, width) of picture k, ``form`` its extension."""
+
+    def make(
+        classes: int = 2, count: int = 10, size: Callable[[int], tuple[int, int]] = lambda k: (12, 10), form: str = "png",
+        parts: tuple[str, ...] = ("",), name: str = "pictures",
+    ) -> Path:  # fmt: skip
+        generator, root, k = np.random.default_rng(1), tmp_path / name, 0
+        for part in parts:
+            for label in range(classes):
+                folder = root / part / f"class {label}"
+                folder.mkdir(parents=True)
+                for number in range(count):
+                    pixels = generator.integers(0, 100, (*size(k), 3), dtype=np.uint8) + np.uint8(
+                        150 * label // max(1, classes - 1)
+                    )
+                    Image.fromarray(pixels).save(folder / f"{number:04}.{form}")
+                    k += 1
+        return root
+
+    return make

@@ -9,7 +9,8 @@ import pickle
 import shutil
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,18 @@ import torch
 from pyarrow import parquet
 
 from conftest import BATCHES, batch_arrays, png
-from scalelab.data import cifar10
+from scalelab.data import cifar, known
+from scalelab.data.dataset import silent
 from scalelab.spec import Spec
 
 NOBODY = "http://127.0.0.1:9/cifar-10-python.tar.gz"
 """An address where nothing listens: what being offline looks like."""
 
 
-def load(folder: Path | str, **more: str):
-    return cifar10.load(Spec(data="cifar10", data_dir=str(folder)), **{"url": NOBODY, **more})
+def load(folder: Path | str, told: Callable[[str], None] = silent, url: str = NOBODY, md5: str = cifar.CIFAR10.official[0].md5):
+    """CIFAR-10 from ``folder``, as if its home page were at ``url`` and the archive's checksum ``md5``."""
+    official = (replace(cifar.CIFAR10.official[0], url=url, md5=md5),)
+    return known.load(replace(cifar.CIFAR10, official=official), Spec(data="cifar10", data_dir=str(folder)), told)
 
 
 def assert_is_the_test_batches(dataset) -> None:
@@ -94,11 +98,10 @@ def test_parquet_in_several_files_is_joined_in_their_order(hub):
 def test_the_second_load_needs_no_decoding(hub):
     folder = hub()
     told: list[str] = []
-    spec = Spec(data="cifar10", data_dir=str(folder))
-    first = cifar10.load(spec, told.append)
+    first = load(folder, told.append)
     assert any("decoding" in line for line in told)
     told.clear()
-    second = cifar10.load(spec, told.append)
+    second = load(folder, told.append)
     assert told == []
     assert torch.equal(first.train.images, second.train.images)
 
@@ -117,8 +120,7 @@ def test_a_missing_folder_is_made_and_filled_from_the_home_page(archive, server,
     _, md5 = archive(served / "c.tar.gz")
     told: list[str] = []
     target = tmp_path / "deep" / "new folder"
-    spec = Spec(data="cifar10", data_dir=str(target))
-    assert_is_the_test_batches(cifar10.load(spec, told.append, url=f"{url}/c.tar.gz", md5=md5))
+    assert_is_the_test_batches(load(target, told.append, url=f"{url}/c.tar.gz", md5=md5))
     assert any("100 %" in line for line in told)
     assert [path.name for path in target.iterdir()] == ["cifar-10-python.tar.gz"]
 
@@ -126,7 +128,7 @@ def test_a_missing_folder_is_made_and_filled_from_the_home_page(archive, server,
 def test_a_download_with_another_checksum_is_refused_and_leaves_nothing(archive, server, tmp_path, refused):
     url, served = server
     archive(served / "c.tar.gz")
-    with refused("MD5", cifar10.MD5, "get the file elsewhere"):
+    with refused("MD5", cifar.CIFAR10.official[0].md5, "get the file elsewhere"):
         load(tmp_path / "a" / "b", url=f"{url}/c.tar.gz")
     assert not (tmp_path / "a").exists()
 
@@ -194,7 +196,7 @@ def test_a_truncated_archive_whose_checksum_was_not_told_is_refused_too(archive,
     path, _ = archive()
     path.write_bytes(path.read_bytes()[:keep])
     with refused(str(path), "delete it"):
-        load(path, md5=cifar10.cifar10_official.md5_of(path))
+        load(path, md5=known.md5_of(path))
 
 
 def test_an_archive_without_a_batch_is_refused(tmp_path, refused):
@@ -202,7 +204,7 @@ def test_an_archive_without_a_batch_is_refused(tmp_path, refused):
     with tarfile.open(path, "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("cifar-10-batches-py/readme.html"), io.BytesIO())
     with refused("holds no data_batch_1", "test_batch"):
-        load(path, md5=cifar10.cifar10_official.md5_of(path))
+        load(path, md5=known.md5_of(path))
 
 
 def test_a_missing_batch_is_named(batches, refused):

@@ -11,15 +11,23 @@ import pytest
 import torch
 
 from scalelab import data
-from scalelab.data import cifar10
+from scalelab.data.cifar import CIFAR10
 from scalelab.spec import Spec
 
+PUBLISHED = ("cifar10", "cifar100", "svhn")
+MADE = ("synthetic", "synthetic-clips")
+"""make as much as is asked for"""
 
-@pytest.fixture(params=[*data.DATA, "user"])
-def spec(request: pytest.FixtureRequest, tmp_path: Path, hub) -> Spec:
-    """A spec of every data set in the registry, and of a user's own."""
-    if request.param == "cifar10":
-        return Spec(data="cifar10", data_dir=str(hub()))
+
+@pytest.fixture(params=[*data.DATA, *data.AT_PATH, "user"])
+def spec(request: pytest.FixtureRequest, tmp_path: Path, hub, pictures) -> Spec:
+    """A spec of every data set in the registry, of every kind of path, and of a user's own."""
+    if request.param in PUBLISHED:
+        return Spec(data=request.param, data_dir=str(hub()))
+    if request.param == "parquet":
+        return Spec(data=f"parquet:{hub()}")
+    if request.param == "folder":
+        return Spec(data=f"folder:{pictures()}")
     if request.param == "user":
         (tmp_path / "mine.py").write_text(
             "import torch\ndef f():\n g = torch.Generator().manual_seed(0)\n"
@@ -39,8 +47,8 @@ def test_images_are_uint8_and_labels_lie_within_the_classes(spec):
         assert len(split.images) == len(split.labels) == len(split) > 0
         assert split.labels.min() >= 0
         assert split.labels.max() < dataset.num_classes == len(dataset.class_names)
-    channels, height, width = dataset.shape
-    assert dataset.train.images.shape[1:] == dataset.test.images.shape[1:] == (height, width, channels)
+    *frames, channels, height, width = dataset.shape
+    assert dataset.train.images.shape[1:] == dataset.test.images.shape[1:] == (*frames, height, width, channels)
     assert len(dataset.mean) == len(dataset.std) == channels
 
 
@@ -56,12 +64,12 @@ def test_limits_keep_the_first_samples(spec):
     assert (len(part.train), len(part.test)) == (7, 3)
     assert torch.equal(part.train.images, whole.train.images[:7])
     assert torch.equal(part.test.labels, whole.test.labels[:3])
-    if spec.data != "synthetic":  # which makes as much as is asked for, and takes its statistics from that
+    if spec.data not in MADE and ":" not in spec.data:  # these take their statistics from what is asked for
         assert (part.mean, part.std, part.num_classes) == (whole.mean, whole.std, whole.num_classes)
 
 
 def test_a_limit_above_the_size_keeps_all(spec):
-    if spec.data == "synthetic":
+    if spec.data in MADE:
         assert len(data.load(_with(spec, train_limit=3000)).train) == 3000
     else:
         assert len(data.load(_with(spec, train_limit=10**9)).train) == len(data.load(spec).train)
@@ -69,11 +77,13 @@ def test_a_limit_above_the_size_keeps_all(spec):
 
 def test_normalised_with_its_own_statistics_the_training_set_has_mean_0_and_deviation_1(spec):
     dataset = data.load(spec)
-    if spec.data == "cifar10":  # random pixels here; test_real_cifar10 compares the constants with the real images
-        assert (dataset.mean, dataset.std) == cifar10.STATISTICS
+    if spec.data in PUBLISHED:  # random pixels here; test_real_cifar10 compares the constants with the real images
+        if spec.data == "cifar10":
+            assert (dataset.mean, dataset.std) == CIFAR10.statistics
         return
     batches = data.Batches(dataset.train, dataset.mean, dataset.std, "none", 0, torch.device("cpu"), torch.float64)
     images, _ = batches.fetch(torch.arange(len(dataset.train)), 0, train=True)
+    images = images.flatten(0, -4)  # the frames of clips are so many images
     assert images.mean((0, 2, 3)).abs().max() < 1e-9
     assert (images.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-9
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -94,22 +95,23 @@ def _store(stem: Path, arrays: Arrays) -> None:
     """Write every part, then the manifest. Raises OSError; nothing half-written stays."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     for part, array in arrays.items():
-        _write(_part(stem, part), lambda file, array=array: _save(file, array))
+        write(_part(stem, part), partial(_save, array))
     sums = json.dumps({part: _checksum(array) for part, array in arrays.items()})
-    _write(_manifest(stem), lambda file: file.write(sums.encode()))
+    write(_manifest(stem), lambda file: file.write(sums.encode()))
 
 
-def _save(file: IO[bytes], array: np.ndarray) -> None:
+def _save(array: np.ndarray, file: IO[bytes]) -> None:
     """np.save, but a full disk is an OSError that says so: numpy's own write hides the reason."""
     np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
     file.write(array.reshape(-1).view(np.uint8).data)
 
 
-def _write(path: Path, write: Callable[..., object]) -> None:
+def write(path: Path, content: Callable[[IO[bytes]], object]) -> None:
+    """A file that is whole or absent: ``content`` writes to a temporary name. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            write(file)
+            content(file)
             file.flush()
             os.fsync(file.fileno())  # else a power cut can leave the new name with old zeros
         os.replace(temporary, path)

@@ -1,7 +1,8 @@
-"""What a data set is once it is in memory: uint8 images, channels last, and labels."""
+"""What a data set is: images as uint8, channels last, in memory or decoded when they are asked for; labels; what normalises them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scalelab.data.sources import Streamed
 from scalelab.spec import Spec
 
 Augment = Literal["none", "crop", "flip", "crop+flip"]
@@ -27,9 +29,9 @@ def silent(message: str) -> None:
 
 @dataclass(frozen=True)
 class Split:
-    """images: uint8 [N, H, W, C] (channels last: a batch of it is channels_last for free); labels: int64 [N]."""
+    """images: uint8 [N, H, W, C], clips [N, T, H, W, C] (channels last: a batch of it is channels_last for free); labels: int64 [N]."""
 
-    images: Tensor
+    images: Tensor | Streamed
     labels: Tensor
 
     def __len__(self) -> int:
@@ -42,7 +44,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """mean and std are per channel on the 0..1 scale; augment is what suits the data where the spec says auto."""
+    """mean and std are per channel on the 0..1 scale; augment is what suits the data where the spec says auto.
+
+    ``notes`` say what a reader of the record should know of how the files were read.
+    """
 
     name: str
     train: Split
@@ -52,12 +57,25 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augment: Augment
+    resize: int | None = None
+    """height and width that batches are resized to; None: as they are"""
+    notes: tuple[str, ...] = ()
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
-        _, height, width, channels = self.train.images.shape
-        return channels, height, width
+    def shape(self) -> tuple[int, ...]:
+        """One sample as the model sees it: (C, H, W) of an image, (T, C, H, W) of a clip."""
+        *frames, height, width, channels = self.train.images.shape[1:]
+        return (*frames, channels, self.resize or height, self.resize or width)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images are decoded while the training runs."""
+        return isinstance(self.train.images, Streamed)
+
+    @property
+    def size_bytes(self) -> int:
+        """All images, decoded."""
+        return sum(math.prod(split.images.shape) for split in (self.train, self.test))
 
     def limited(self, train: int | None, test: int | None) -> Dataset:
         """With the first ``train`` and ``test`` samples; a limit above the size keeps all."""
@@ -70,12 +88,12 @@ def from_arrays(
     """The data set of ``arrays``; ``statistics`` (mean, std) are those of the training images where not given."""
     tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
     train, test = (Split(tensors[f"{part}_images"], tensors[f"{part}_labels"]) for part in ("train", "test"))
-    mean, std = statistics or channel_statistics(train.images)
+    mean, std = statistics or channel_statistics(tensors["train_images"])
     return Dataset(name, train, test, len(class_names), class_names, mean, std, augment)
 
 
 def channel_statistics(images: Tensor) -> Statistics:
-    """Mean and standard deviation of each channel of uint8 [N, H, W, C], on the 0..1 scale, exact by histogram.
+    """Mean and standard deviation of each channel of uint8 [N, ..., C], on the 0..1 scale, exact by histogram.
 
     A channel that never varies has standard deviation 1, so that normalising never divides by zero.
     """

@@ -1,32 +1,47 @@
-"""Images in Parquet as the hub lays them out: a column ``img`` (or ``image``) of {bytes, path}, and ``label``."""
+"""Images in Parquet as the hub lays them out: a column of {bytes, path}, or of bytes, and a column of labels."""
 
 from __future__ import annotations
 
-import io
-import os
-from concurrent.futures import ThreadPoolExecutor
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from scalelab import userfile
 from scalelab.data.dataset import Arrays, Progress
+from scalelab.data.sources import Rows, Streamed, size_of
 from scalelab.errors import ScalelabError
 
-IMAGE_COLUMNS = ("img", "image")
-LABEL = "label"
-LAYOUT = "columns 'img' (or 'image') of {bytes, path} and 'label'"
+
+@dataclass(frozen=True)
+class Layout:
+    """Names that the columns may have; the first that is there is taken."""
+
+    images: tuple[str, ...] = ("img", "image")
+    labels: tuple[str, ...] = ("label",)
+
+    def __str__(self) -> str:
+        image, *others = map(repr, self.images)
+        either = f" (or {', '.join(others)})" if others else ""
+        return f"columns {image}{either} of {{bytes, path}} and {' or '.join(map(repr, self.labels))}"
 
 
-def files(folder: Path, part: str) -> list[Path]:
-    """``part``*.parquet in ``folder``, sorted. Raises ScalelabError where there is none."""
-    found = sorted(folder.glob(f"{part}*.parquet"))
-    if not found:
-        raise ScalelabError(f"data folder {str(folder)!r} holds Parquet files, but no {part}*.parquet")
-    return found
+HUB = Layout()
 
 
-def read(parts: dict[str, list[Path]], num_classes: int, progress: Progress) -> Arrays:
+def files(folder: Path, *parts: str) -> list[Path]:
+    """PART*.parquet in ``folder``, sorted, of the first of ``parts`` that has some. Raises ScalelabError where there is none."""
+    for part in parts:
+        if found := sorted(folder.glob(f"{part}*.parquet")):
+            return found
+    raise ScalelabError(f"data folder {str(folder)!r} holds Parquet files, but no {' or '.join(f'{p}*.parquet' for p in parts)}")
+
+
+def read(parts: dict[str, list[Path]], num_classes: int, layout: Layout, progress: Progress) -> Arrays:
     """The arrays of the files of each part, decoded to RGB on all cores: ``PART_images`` and ``PART_labels``.
 
     Raises ScalelabError: not Parquet, other columns, no rows, a label outside the classes, an image that does not
@@ -36,74 +51,89 @@ def read(parts: dict[str, list[Path]], num_classes: int, progress: Progress) -> 
     size: tuple[int, int] | None = None
     for part, paths in parts.items():
         progress(f"decoding the {part} images of {paths[0].parent}")
-        columns = [_columns(path, num_classes) for path in paths]
-        images = []
-        for path, (encoded, _) in zip(paths, columns, strict=True):
-            size = size or _decode(encoded[0], path, 0).shape[:2]
-            images.append(_decode_all(encoded, path, size))
-        arrays[f"{part}_images"] = np.concatenate(images) if len(images) > 1 else images[0]
-        arrays[f"{part}_labels"] = np.concatenate([labels for _, labels in columns])
+        columns = tuple((str(path), image_column(path, layout)) for path in paths)
+        labels = np.concatenate([numbers(path, label_column(path, layout), num_classes) for path in paths])
+        rows = Rows(functools.partial(tuple, columns), len(labels))
+        size = size or size_of(*rows.frames(0)[0], rows.remedy)
+        arrays[f"{part}_images"] = Streamed(rows, (len(labels), *size, 3), squash=False).all()
+        arrays[f"{part}_labels"] = labels
     return arrays
 
 
-def _columns(path: Path, num_classes: int) -> tuple[list[bytes | None], np.ndarray]:
-    """The encoded images and the labels, int64 [N], of one file. Raises ScalelabError."""
+def schema(path: Path, layout: Layout) -> tuple[Any, str, str]:
+    """(pyarrow's schema, name of the image column, name of the label column) of a file. Raises ScalelabError."""
     import pyarrow as pa
     from pyarrow import parquet
 
+    found = _told(path, lambda: parquet.read_schema(path))
+    image, label = (next((name for name in names if name in found.names), None) for names in (layout.images, layout.labels))
+    if image is None or label is None:
+        raise ScalelabError(f"{path}: has the columns {', '.join(found.names) or '(none)'}; expected {layout}")
+    kind = found.field(image).type
+    plain = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    if not plain and (not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0):
+        raise ScalelabError(f"{path}: the column '{image}' is {kind}; expected {layout}")
+    return found, image, label
+
+
+def image_column(path: Path, layout: Layout) -> Any:
+    """The encoded images of a file, pyarrow's ChunkedArray of binary. Raises ScalelabError."""
+    from pyarrow import parquet
+
+    _, image, _ = schema(path, layout)
+    return as_bytes(_told(path, lambda: parquet.read_table(path, columns=[image]))[image])
+
+
+def as_bytes(column: Any) -> Any:
+    """A column of {bytes, path} as that of the bytes; null where either is."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    return compute.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
+
+
+def label_column(path: Path, layout: Layout) -> Any:
+    """The labels of a file, pyarrow's ChunkedArray. Raises ScalelabError: no rows, a row without."""
+    from pyarrow import parquet
+
+    _, _, label = schema(path, layout)
+    column = _told(path, lambda: parquet.read_table(path, columns=[label]))[label]
+    if len(column) == 0:
+        raise ScalelabError(f"{path}: has no rows")
+    if column.null_count:
+        raise ScalelabError(f"{path}: {column.null_count} rows have no label")
+    return column
+
+
+def numbers(path: Path, column: Any, num_classes: int | None) -> np.ndarray:
+    """Labels as int64 [N], from 0 to ``num_classes`` - 1 where that is known. Raises ScalelabError naming the row."""
+    import pyarrow as pa
+
+    if not pa.types.is_integer(column.type):
+        raise ScalelabError(f"{path}: the column 'label' is {column.type}; expected whole numbers")
+    found: np.ndarray = column.to_numpy().astype(np.int64)
+    wrong = np.flatnonzero((found < 0) | (found >= (found.max() + 1 if num_classes is None else num_classes)))
+    if len(wrong):
+        known = "numbered from 0" if num_classes is None else f"0 to {num_classes - 1}"
+        raise ScalelabError(f"{path}: the label of row {wrong[0]} is {found[wrong[0]]}; the classes are {known}")
+    return found
+
+
+def class_names(path: Path, layout: Layout) -> list[str] | None:
+    """The names that the hub's metadata give the numbers of the labels; None where there are none."""
+    found, _, label = schema(path, layout)
     try:
-        schema = parquet.read_schema(path)
-        image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
-        if image is None or LABEL not in schema.names:
-            raise ScalelabError(f"{path}: has the columns {', '.join(schema.names) or '(none)'}; expected {LAYOUT}")
-        kind = schema.field(image).type
-        if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
-            raise ScalelabError(f"{path}: the column '{image}' is {kind}; expected {LAYOUT}")
-        if not pa.types.is_integer(schema.field(LABEL).type):
-            raise ScalelabError(f"{path}: the column '{LABEL}' is {schema.field(LABEL).type}; expected whole numbers")
-        table = parquet.read_table(path, columns=[image, LABEL])
+        names = json.loads(found.metadata[b"huggingface"])["info"]["features"][label]["names"]
+    except (TypeError, KeyError, ValueError):
+        return None
+    return [str(name) for name in names] if isinstance(names, Sequence) and not isinstance(names, str) else None
+
+
+def _told(path: Path, read: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return read()
     except (pa.ArrowException, OSError) as error:
         what = userfile.one_line(error)
         raise ScalelabError(f"{path}: cannot be read as Parquet, it is truncated or something else: {what}") from None
-    if table.num_rows == 0:
-        raise ScalelabError(f"{path}: has no rows")
-    labels = table[LABEL]
-    if labels.null_count:
-        raise ScalelabError(f"{path}: {labels.null_count} rows have no label")
-    numbers = labels.to_numpy().astype(np.int64)
-    wrong = np.flatnonzero((numbers < 0) | (numbers >= num_classes))
-    if len(wrong):
-        raise ScalelabError(f"{path}: the label of row {wrong[0]} is {numbers[wrong[0]]}; the classes are 0 to {num_classes - 1}")
-    return [row["bytes"] if row else None for row in table[image].to_pylist()], numbers
-
-
-def _decode_all(encoded: list[bytes | None], path: Path, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [N, H, W, 3] of all images of one file. Raises ScalelabError naming the first bad row."""
-    images = np.empty((len(encoded), *size, 3), dtype=np.uint8)
-
-    def fill(start: int) -> None:
-        for row in range(start, min(start + 512, len(encoded))):
-            image = _decode(encoded[row], path, row)
-            if image.shape[:2] != size:
-                found, expected = (f"{shape[1]}x{shape[0]}" for shape in (image.shape, size))
-                unequal = f"the image of row {row} is {found}, the first one {expected} (width x height)"
-                raise ScalelabError(f"{path}: {unequal}; all must be alike")
-            images[row] = image
-
-    # Pillow lets go of the interpreter's lock while it decodes.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(fill, range(0, len(encoded), 512)):
-            pass
-    return images
-
-
-def _decode(encoded: bytes | None, path: Path, row: int) -> np.ndarray:
-    """One image as uint8 [H, W, 3]. Raises ScalelabError naming the row."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(encoded or b"")) as image:
-            return np.asarray(image.convert("RGB"))
-    except Exception as error:  # Pillow's decoders raise many kinds for damaged bytes
-        what = "no bytes" if not encoded else userfile.one_line(error).split(": ", 1)[-1].split(" <_io")[0]
-        raise ScalelabError(f"{path}: the image of row {row} does not decode ({what}); write the file again without it") from None

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scalelab import userfile
-from scalelab.data import cifar10, digits, synthetic, user
+from scalelab.data import cifar, digits, folder, hub, svhn, synthetic, synthetic_clips, user
 from scalelab.data.dataset import Dataset, Loader, Progress, silent
 from scalelab.errors import unknown
 from scalelab.spec import Spec
 
-DATA: dict[str, Loader] = {"digits": digits.load, "cifar10": cifar10.load, "synthetic": synthetic.load}
+DATA: dict[str, Loader] = {
+    "digits": digits.load,
+    "cifar10": cifar.load10,
+    "cifar100": cifar.load100,
+    "svhn": svhn.load,
+    "synthetic": synthetic.load,
+    "synthetic-clips": synthetic_clips.load,
+}
+AT_PATH: dict[str, Loader] = {"folder": folder.load, "parquet": hub.load}
+"""what stands before ``:PATH``"""
 
 
 def load(spec: Spec, progress: Progress = silent) -> Dataset:
-    """The data set ``spec.data``, cut to ``spec.train_limit`` and ``spec.test_limit``.
+    """The data set ``spec.data``, cut to ``spec.train_limit`` and ``spec.test_limit``; ``resize`` is that of the spec.
 
     ``progress`` is told in short lines what takes long. Raises ScalelabError in one line for everything that can be
     wrong with the name, the files or the user's function.
     """
-    if userfile.is_reference(spec.data):
-        loader: Loader = user.load
-    elif spec.data in DATA:
-        loader = DATA[spec.data]
-    else:
-        raise unknown("data", spec.data, DATA, " or path/to/file.py:function")
-    return loader(spec, progress).limited(spec.train_limit, spec.test_limit)
+    dataset = _loader(spec.data)(spec, progress).limited(spec.train_limit, spec.test_limit)
+    height, width = dataset.train.images.shape[-3:-1]
+    return dataset if spec.resize in (None, height) and spec.resize in (None, width) else replace(dataset, resize=spec.resize)
+
+
+def _loader(name: str) -> Loader:
+    if userfile.is_reference(name):
+        return user.load
+    kind, _, path = name.partition(":")
+    if path and kind in AT_PATH:
+        return AT_PATH[kind]
+    if name in DATA:
+        return DATA[name]
+    raise unknown("data", name, [*DATA, *(f"{kind}:PATH" for kind in AT_PATH)], " or path/to/file.py:function")

@@ -24,15 +24,15 @@ def load(spec: Spec, progress: Progress) -> Dataset:
     size = (spec.image_size, spec.image_size)
     patterns = functional.interpolate(coarse, size=size, mode="bilinear", align_corners=True)
     patterns = (127.5 + 60 * patterns).permute(0, 2, 3, 1).contiguous()
-    train = _draw(patterns, spec.train_limit or TRAIN, 2 * spec.seed + 1)
-    test = _draw(patterns, spec.test_limit or TEST, 2 * spec.seed + 2)
-    mean, std = channel_statistics(train.images)
+    train, labels = _draw(patterns, spec.train_limit or TRAIN, 2 * spec.seed + 1)
+    test = Split(*_draw(patterns, spec.test_limit or TEST, 2 * spec.seed + 2))
+    mean, std = channel_statistics(train)
     names = tuple(f"class {k}" for k in range(spec.classes))
-    return Dataset("synthetic", train, test, spec.classes, names, mean, std, "none")
+    return Dataset("synthetic", Split(train, labels), test, spec.classes, names, mean, std, "none")
 
 
-def _draw(patterns: Tensor, count: int, seed: int) -> Split:
-    """``count`` samples; classes take turns, so that the first N are balanced."""
+def _draw(patterns: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """(images uint8 [count, H, W, 3], labels int64 [count]); classes take turns, so that the first N are balanced."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % len(patterns)
     images = torch.empty(count, *patterns.shape[1:], dtype=torch.uint8)
@@ -40,4 +40,4 @@ def _draw(patterns: Tensor, count: int, seed: int) -> Split:
         part = patterns[labels[start : start + 256]]
         noise = torch.randn(part.shape, generator=generator)
         images[start : start + 256] = (part + NOISE * noise).clamp_(0, 255).to(torch.uint8)
-    return Split(images, labels)
+    return images, labels
