@@ -67,7 +67,7 @@ def test_a_step_ended_between_the_samples_around_it(pool: Pool, tmp_path: Path) 
     gaps = [b - a for a, b in pairwise(ends)]
     assert all(gap > 0 for gap in gaps)
     assert sum(gaps) == pytest.approx(sum(step.seconds for step in steps[1:]), rel=0.5)
-    assert samples.read(tmp_path / record.run)[-1].at >= max(ends)
+    assert samples.read(tmp_path / record.run)[-1].at > max(ends) - 0.2
 
 
 def test_a_resumed_run_appends_and_its_figures_are_the_new_attempts(pool: Pool, tmp_path: Path) -> None:

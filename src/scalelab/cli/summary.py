@@ -12,7 +12,7 @@ from scalelab.cli.terminal import console, shown
 from scalelab.launch.local import NOT_YET
 from scalelab.record import folder as records
 from scalelab.record import text
-from scalelab.record.schema import Tensors, TrainRecord
+from scalelab.record.schema import Figure, Resources, Tensors, TrainRecord
 
 
 def readable(names: list[str], out: Path) -> dict[Path, TrainRecord]:
@@ -35,6 +35,7 @@ def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
     rows = [
         ("status", record.status),
         ("throughput", shown(rate, text.rate) + (f" images/s, n = {rate.n} blocks of 10 steps" if rate.n else "")),
+        ("  arithmetic", arithmetic(record)),
         ("step", shown(record.step_seconds, text.seconds)),
         ("  compute", shown(record.compute_seconds, text.seconds)),
         ("  exposed communication", shown(communication.exposed, text.seconds)),
@@ -44,6 +45,7 @@ def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
         ("sent by each worker, a step", shown(record.bytes_sent, text.size)),
         ("peak memory of a worker", text.shown(record.memory_bytes.peak, text.size)),
         ("  of it tensors of a step", tensors(record.memory_bytes.tensors)),
+        ("a worker used", used(record.resources)),
         ("loss", f"{record.losses[0]:.4f} → {record.losses[-1]:.4f}" if record.losses else text.ABSENT),
         ("accuracy", text.ABSENT if record.accuracy is None else text.percent(record.accuracy)),
         *(("note", note) for note in record.notes),
@@ -53,6 +55,28 @@ def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
         if NOT_YET not in value and value != text.ABSENT:
             table.add_row(name, escape(value))
     out.print(table)
+
+
+def arithmetic(record: TrainRecord) -> str:
+    """``109 GFLOP/s: 60.3 MFLOP an image``; a dash where one of the two is not known."""
+    rate, flops = record.images_per_second.median, record.model.flops_per_image.median if record.model else None
+    if rate is None or flops is None:
+        return text.ABSENT
+    return f"{text.prefixed(rate * flops, 'FLOP/s')}: {text.prefixed(flops, 'FLOP')} an image, forward and backward"
+
+
+def used(found: Resources | None) -> str:
+    """``87 % of a core, 12.6 MB/s sent``: medians of what was sampled; a dash where nothing was."""
+    if found is None:
+        return text.ABSENT
+    said: tuple[tuple[Figure, text.Show], ...] = (
+        (found.cpu_percent, lambda value: f"{value:.0f} % of a core"),
+        (found.gpu_percent, lambda value: f"{value:.0f} % of its GPU"),
+        (found.gpu_memory_bytes, lambda value: f"{text.size(value)} of its memory"),
+        (found.power_watts, lambda value: f"{value:.0f} W"),
+        (found.sent_bytes_per_second, lambda value: f"{text.prefixed(value, 'B/s')} sent over the host's interface"),
+    )
+    return ", ".join(show(figure.median) for figure, show in said if figure.median is not None) or text.ABSENT
 
 
 def tensors(found: Tensors | None) -> str:

@@ -17,6 +17,7 @@ from scalelab.record.schema import Figure, Step, TrainRecord
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")
 
+NOT_SAMPLED = "resources were not sampled"
 FIGURES: dict[str, Callable[[TrainRecord], Figure]] = {
     "images_per_second": lambda r: r.images_per_second,
     "step_seconds": lambda r: r.step_seconds,
@@ -27,8 +28,12 @@ FIGURES: dict[str, Callable[[TrainRecord], Figure]] = {
     "data_wait_seconds": lambda r: r.data_wait_seconds,
     "memory_bytes.peak": lambda r: r.memory_bytes.peak,
     "bytes_sent": lambda r: r.bytes_sent,
+    "model.flops_per_image": lambda r: r.model.flops_per_image if r.model else Figure(unit="FLOP", reason="no model"),
+    "resources.cpu_percent": lambda r: r.resources.cpu_percent if r.resources else Figure(unit="%", reason=NOT_SAMPLED),
+    "resources.gpu_percent": lambda r: r.resources.gpu_percent if r.resources else Figure(unit="%", reason=NOT_SAMPLED),
+    "resources.power_watts": lambda r: r.resources.power_watts if r.resources else Figure(unit="W", reason=NOT_SAMPLED),
 }
-"""every figure of a record, by its name there; a table's column has ``_`` for ``.``"""
+"""the figures of a record, by their names there; a table's column has ``_`` for ``.``"""
 
 
 def cell(value: Any) -> Any:

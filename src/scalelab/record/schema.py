@@ -134,6 +134,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """when it ended, by the first worker's clock: seconds since 1970, UTC"""
 
     def __post_init__(self) -> None:
+        _drop_non_finite(self, "at")
         _require_finite(self, "learning_rate", "loss", "seconds", "data_seconds")  # the run ends where a loss is not
 
 
@@ -153,6 +154,10 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gpu_memory_bytes: int | None = None
     power_watts: float | None = None
 
+    def __post_init__(self) -> None:
+        _drop_non_finite(self, "gpu_percent", "power_watts")
+        _require_finite(self, "at", "cpu_percent")
+
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker used while the training ran: medians over the samples of all workers."""
@@ -166,6 +171,9 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     gpu_percent: Figure
     gpu_memory_bytes: Figure
     power_watts: Figure
+
+    def __post_init__(self) -> None:
+        _require_finite(self, "sample_seconds")
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,7 +252,11 @@ class DataFacts(msgspec.Struct, frozen=True, kw_only=True):
     test: int
     classes: list[str]
     shape: list[int]
-    """[channels, height, width]"""
+    """[channels, height, width] as the model gets them; of clips [frames, channels, height, width]"""
+    streamed: bool = False
+    """decoded while the training runs, by ``derived.data_threads`` threads of each worker"""
+    notes: list[str] = []
+    """what to know of how the files were read"""
 
 
 class Bubble(msgspec.Struct, frozen=True, kw_only=True):
@@ -301,6 +313,8 @@ class TrainRecord(msgspec.Struct, kw_only=True):
     compute_seconds: Figure
     communication_seconds: Communication
     data_wait_seconds: Figure
+    data_wait_share: Figure = Figure(unit="share", reason="not kept by an earlier version")
+    """of a step's time"""
     memory_bytes: Memory
     bytes_sent: Figure
     resources: Resources | None = None

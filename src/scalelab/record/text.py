@@ -10,6 +10,9 @@ from scalelab.record.schema import Figure
 ABSENT = "–"
 
 
+PREFIXES = ("", "k", "M", "G", "T", "P")
+
+
 def number(value: float, digits: int = 3) -> str:
     """``value`` with ``digits`` significant digits and thin grouping: ``1,280``, ``0.0123``, ``2.1e-13``."""
     if not math.isfinite(value):
@@ -68,6 +71,12 @@ def size(value: float) -> str:
 
 
 Show = Callable[[float], str]
+
+
+def prefixed(value: float, unit: str) -> str:
+    """``60.3 MFLOP``: three digits and the decimal prefix of ``unit``."""
+    power = min(max(math.floor(math.log10(abs(value)) / 3), 0), len(PREFIXES) - 1) if value else 0
+    return f"{number(value / 1000**power)} {PREFIXES[power]}{unit}"
 
 
 def shown(figure: Figure, show: Show) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from scalelab.errors import ScalelabError, unknown
 from scalelab.record import text
 from scalelab.record.folder import load, read_steps, write_atomic
+from scalelab.record.samples import read
 from scalelab.record.schema import Step, TrainRecord, VerifyRecord
 from scalelab.report import markdown, page, table
 from scalelab.report.alike import task_names
@@ -17,6 +19,8 @@ Format = Literal["html", "md", "csv"]
 Render = Callable[[Sequence[TrainRecord], Mapping[str, Sequence[Step]], str, str, str | None, VerifyRecord | None], str]
 
 FORMATS: dict[str, Render] = {"html": page.render, "md": markdown.render, "csv": table.csv}
+SAMPLED = "html"
+"""the format that shows what the workers used over time"""
 
 
 def write(
@@ -41,7 +45,10 @@ def write(
     records = [load(folder) for folder in folders]
     steps = {record.run: list(read_steps(folder)) for record, folder in zip(records, folders, strict=True)}
     heading = title or default_title(records)
-    write_atomic(output, FORMATS[format](records, steps, heading, question or default_question(records), answer, verify))
+    render = FORMATS[format]
+    if format == SAMPLED:
+        render = partial(page.render, samples={record.run: read(folder) for record, folder in zip(records, folders, strict=True)})
+    write_atomic(output, render(records, steps, heading, question or default_question(records), answer, verify))
     return output
 
 

@@ -48,6 +48,8 @@ METHODS = {
     "data_wait_seconds": "waiting for data",
     "memory_bytes": "peak memory",
     "bytes_sent": "bytes sent",
+    "model.flops_per_image": "FLOPs of an image",
+    "resources": "resources",
 }
 
 

@@ -8,9 +8,11 @@ from scalelab.record.schema import Step
 from scalelab.report.bars import breakdown, memory, throughput
 from scalelab.report.chart import Chart, Runs
 from scalelab.report.curves import accuracy, loss
+from scalelab.report.resources import Samples, resources
 
 
-def charts(runs: Runs, steps: Mapping[str, Sequence[Step]], points: int) -> list[Chart]:
+def charts(runs: Runs, steps: Mapping[str, Sequence[Step]], samples: Samples, points: int) -> list[Chart]:
     """Every figure that the data can fill, in the page's order."""
-    made = [throughput(runs), breakdown(runs), loss(runs, steps, points), accuracy(runs), memory(runs)]
+    curves = [loss(runs, steps, points), accuracy(runs)]
+    made = [throughput(runs), breakdown(runs), *curves, memory(runs), resources(runs, steps, samples, points)]
     return [chart for chart in made if chart is not None]

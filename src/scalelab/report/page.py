@@ -25,6 +25,7 @@ from scalelab.report.cards import cards
 from scalelab.report.chart import Chart, Runs, colour
 from scalelab.report.columns import COLUMNS, Notes, cells, describe
 from scalelab.report.figures import charts
+from scalelab.report.resources import Samples
 from scalelab.report.table import Row, rows
 
 HERE = Path(__file__).parent
@@ -40,8 +41,9 @@ def render(
     question: str,
     answer: str | None = None,
     verify: VerifyRecord | None = None,
+    samples: Samples | None = None,
 ) -> str:
-    """The page, at most 2 MB of UTF-8: curves get fewer points before it grows. ``steps`` are by ``record.run``.
+    """The page, at most 2 MB of UTF-8: curves get fewer points before it grows. ``steps`` and ``samples`` are by ``record.run``.
 
     Raises ScalelabError for no record, or for more runs than fit.
     """
@@ -51,7 +53,7 @@ def render(
     runs = list(zip(table, records, strict=True))
     content = _content(runs, answer or sentence(records), title, question, verify)
     for points in (300, 120, 40):
-        page = _page(content, charts(runs, steps, points), _confusions(runs))
+        page = _page(content, charts(runs, steps, samples or {}, points), _confusions(runs))
         if len(page.encode()) <= LIMIT:
             return page
     raise ScalelabError(f"{len(records)} runs do not fit into a page of 2 MB; name fewer, or use --format md or csv")

@@ -38,7 +38,7 @@
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", traceorder: "normal", font: { size: 12.5 }, itemwidth: 30 },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: "var(--ink-2)", activecolor: "var(--accent)" },
     dragmode: touch ? false : "zoom",
-    xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis),
+    ...Object.fromEntries(["xaxis", "yaxis", ...Object.keys(layout).filter((name) => /^[xy]axis\d+$/.test(name))].map((name) => [name, axis(layout[name])])),
   });
 
   const draw = (chart) => {
