@@ -9,6 +9,7 @@ from scalelab.studies.study import Study
 
 STUDIES: dict[str, str] = {
     "weak-scaling": "scalelab.studies.weak_scaling:STUDY",
+    "pipeline": "scalelab.studies.pipeline:STUDY",
 }
 
 

@@ -1,0 +1,191 @@
+"""What a study of pipelines says and draws: the split to take, what it is worth, what speaks against more micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scalelab.measure.statistics import differs
+from scalelab.record import text
+from scalelab.record.schema import Figure
+from scalelab.record.study import Axis, Plot, Row, Series
+from scalelab.studies import bubbles
+from scalelab.studies.figures import READ, versus
+from scalelab.studies.study import Asked, Result
+
+Measured = Sequence[tuple[Result, Row]]
+"""the pipelines whose throughput is known"""
+SHOWN = 4
+"""timelines at most: one for each schedule"""
+
+
+def _rate(row: Row) -> float:
+    return row.figures["images_per_second"].median or 0.0
+
+
+def _fastest(measured: Measured) -> tuple[Result, Row]:
+    return max(measured, key=lambda pair: _rate(pair[1]))
+
+
+def _slower(fast: Result, other: Result) -> bool:
+    """Whether ``other`` is shown to be slower than ``fast``."""
+    return differs(versus(fast, other, READ["images_per_second"]))
+
+
+def _level(best: Result, others: Measured) -> list[str]:
+    """The labels of those that are not shown to be slower than ``best``."""
+    return [r.label for result, r in others if result is not best and not _slower(best, result)]
+
+
+def answer(results: Sequence[Result], measured: Measured) -> str:
+    """Which pipeline to take, or that none is worth it here."""
+    if not measured:
+        why = next((r.refused for r in results if r.refused), "no pipeline was trained to its end")
+        return f"No pipeline was measured: {why.rstrip('.')}."
+    best, shown = _fastest(measured)
+    speedup = shown.figures["speedup"]
+    level = _level(best, measured)
+    also = (
+        f" {text.count(len(level)).capitalize()} other{'s are' if len(level) > 1 else ' is'} not shown to be slower."
+        if level
+        else ""
+    )
+    size = _micro_batch(best)
+    name = f"{shown.label} of {size} images each" if int(shown.factors["micro_batches"]) > 1 else shown.label
+    rate = f"{text.shown(shown.figures['images_per_second'], text.rate)} images/s"
+    gain = f"{text.shown(speedup, text.times)} the throughput of one process ({_interval(speedup)})"
+    if speedup.median is None or not differs(speedup):
+        return f"The fastest pipeline, {name}, is not shown to differ from one process: {rate}, {gain}.{also}"
+    if speedup.median < 1:
+        return (
+            f"Don't cut this model for speed: the fastest pipeline, {name}, reaches {rate}, {gain}. "
+            f"It is for models that don't fit.{also}"
+        )
+    return f"Take {name}: {rate}, {gain}; its bubble is {_bubble(shown)}.{also}"
+
+
+def _interval(figure: Figure) -> str:
+    return f"95 % interval {text.interval(figure, text.times)}" if figure.ci95 else "no interval: too few blocks or repeats"
+
+
+def _bubble(row: Row) -> str:
+    figures = row.figures
+    return f"{text.shown(figures['bubble'], text.percent)} of a step, {text.shown(figures['theory'], text.percent)} in theory"
+
+
+def _micro_batch(result: Result) -> int:
+    record = result.completed[0].record
+    return record.derived.micro_batch
+
+
+def _groups(measured: Measured) -> dict[tuple[str, int], list[tuple[Result, Row]]]:
+    found: dict[tuple[str, int], list[tuple[Result, Row]]] = {}
+    for result, shown in measured:
+        found.setdefault((str(shown.factors["schedule"]), int(shown.factors["stages"])), []).append((result, shown))
+    return found
+
+
+def best_splits(measured: Measured) -> list[str]:
+    """The best number of micro-batches of each schedule, and those that are as good."""
+    found = []
+    for (schedule, stages), members in _groups(measured).items():
+        if len(members) < 2:
+            continue
+        best, shown = _fastest(members)
+        level = sorted(
+            int(r.factors["micro_batches"]) for result, r in members if result is not best and not _slower(best, result)
+        )
+        as_good = (
+            f"; {text.listing([str(n) for n in level])} {'is' if len(level) == 1 else 'are'} not shown to be slower"
+            if level
+            else ""
+        )
+        found.append(
+            f"{schedule} with {stages} stages is fastest in {shown.factors['micro_batches']} micro-batches of "
+            f"{_micro_batch(best)} images{as_good or ', and every other number tried is slower'}."
+        )
+    return found
+
+
+def against_model(results: Sequence[Result], measured: Measured) -> list[str]:
+    """What overlapping the stages is worth."""
+    found = []
+    for result in results:
+        if result.point.spec.strategy != "model" or not result.completed:
+            continue
+        same = [pair for pair in measured if pair[1].factors["stages"] == result.point.factors["stages"]]
+        if not same:
+            continue
+        best, shown = _fastest(same)
+        ratio = versus(best, result, READ["images_per_second"])
+        if ratio.median is None:
+            continue
+        claim = "trains" if differs(ratio) else "is not shown to differ from it:"
+        found.append(
+            f"Against {result.point.label}, where one stage computes at a time, {shown.label} {claim} "
+            f"{text.times(ratio.median)} as fast ({_interval(ratio)})."
+        )
+    return found
+
+
+def small(measured: Measured) -> list[str]:
+    """What small micro-batches cost in computing, which is no bubble."""
+    found = []
+    for (schedule, _), members in _groups(measured).items():
+        order = sorted(members, key=lambda pair: int(pair[1].factors["micro_batches"]))
+        (few, one), (many, other) = order[0], order[-1]
+        ratio = versus(many, few, bubbles.COMPUTE)
+        if few is many or ratio.median is None or not differs(ratio) or ratio.median < 1:
+            continue
+        found.append(
+            f"{schedule}: an image takes {text.times(ratio.median)} the computing in {other.factors['micro_batches']} micro-batches of "
+            f"{_micro_batch(many)} as in {one.factors['micro_batches']} of {_micro_batch(few)} ({_interval(ratio)}). That is no bubble, "
+            "and counts against many micro-batches."
+        )
+    return found
+
+
+def plots(asked: Asked, rows: Sequence[Row], staged: Sequence[Row], measured: Measured) -> list[Plot]:
+    """Time per epoch and bubble over the number of micro-batches, what bubbles are made of, and a timeline for each schedule."""
+    ticks = [float(n) for n in sorted(asked.varied["accumulate"])]
+    over = Axis(title="micro-batches of a step", ticks=ticks, log=len(ticks) > 2, show="count")
+    epochs = [_line(members, name, "epoch_seconds") for name, members in _named(measured)]
+    alone = rows[0].figures["epoch_seconds"].median
+    epochs += [Series(name="single", x=list(ticks), y=[alone] * len(ticks), style="ideal")] if alone is not None else []
+    shares = [_line(members, name, "bubble") for name, members in _named(measured)]
+    shares += [
+        Series(name=f"{name}, in theory", x=one.x, y=[r.figures["theory"].median for _, r in _sorted(members)], style="ideal")
+        for (name, members), one in zip(_named(measured), shares, strict=True)
+    ]
+    drawn = [
+        Plot(
+            id="epoch", title="Time per epoch", x=over, y=Axis(title="seconds of an epoch", show="seconds"), series=epochs,
+            caption="More micro-batches leave less waiting, and smaller ones are computed less well: take the lowest point.",
+        ),
+        Plot(
+            id="bubble", title="Bubble, measured and in theory", x=over, series=shares,
+            y=Axis(title="share of a step in which a worker computes nothing", show="percent"),
+            caption="A line above its dashed one: workers wait for more than the order of the passes.",
+        ),
+    ]  # fmt: skip
+    known = [r for r in staged if r.figures["bubble"].median is not None]
+    found = [bubbles.timeline_plot(*_fastest(members)) for members in _groups(measured).values()]
+    return [*drawn, *([bubbles.waiting_plot(known)] if known else []), *[one for one in found if one is not None][:SHOWN]]
+
+
+def _named(measured: Measured) -> list[tuple[str, list[tuple[Result, Row]]]]:
+    groups = _groups(measured)
+    several = len({stages for _, stages in groups}) > 1
+    return [(f"{schedule}, {stages} stages" if several else schedule, members) for (schedule, stages), members in groups.items()]
+
+
+def _sorted(members: Measured) -> list[tuple[Result, Row]]:
+    return sorted(members, key=lambda pair: int(pair[1].factors["micro_batches"]))
+
+
+def _line(members: Measured, name: str, key: str) -> Series:
+    order = _sorted(members)
+    figures = [r.figures[key] for _, r in order]
+    return Series(
+        name=name, x=[r.factors["micro_batches"] for _, r in order], y=[f.median for f in figures],
+        low=[f.ci95[0] if f.ci95 else None for f in figures], high=[f.ci95[1] if f.ci95 else None for f in figures],
+    )  # fmt: skip
