@@ -42,6 +42,8 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     shard: int
     pipe: int
     threads: int
+    data_threads: int = 0
+    """of each worker, beside those: they decode streamed images"""
     oversubscribed: bool = False
     shares: tuple[int, ...] = ()
     """samples of a micro-batch for each replica, where ``--shares`` makes them uneven; ``micro_batch`` is then the largest"""
@@ -158,6 +160,15 @@ def _constant(spec: Spec, degrees: tuple[int, int, int], cores: int) -> Derived:
         shard=shard, pipe=pipe, threads=threads, shares=shares,
         oversubscribed=spec.device != "cuda" and threads * spec.workers > cores,
     )  # fmt: skip
+
+
+def decoding(spec: Spec, derived: Derived, cores: int, streamed: bool) -> Derived:
+    """With the threads that decode ``streamed`` images, which need cores too: as many as compute, unless the spec says otherwise."""
+    if not streamed:
+        return derived
+    threads = spec.data_workers or derived.threads
+    crowded = spec.device != "cuda" and (derived.threads + threads) * spec.workers > cores
+    return msgspec.structs.replace(derived, data_threads=threads, oversubscribed=crowded)
 
 
 def divided(total: int, weights: tuple[float, ...]) -> tuple[int, ...]:

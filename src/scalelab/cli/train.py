@@ -97,6 +97,11 @@ def _micro_batches(derived: Derived) -> str:
     return f"micro-batch {derived.micro_batch} x accumulate {derived.accumulate} x {replicas}"
 
 
+def _decoding(derived: Derived) -> str:
+    """The threads that decode streamed images, beside those that compute."""
+    return f" + {derived.data_threads} to decode images" if derived.data_threads else ""
+
+
 def _policies(spec: Spec, derived: Derived) -> list[str]:
     """How the learning rate and the batch follow each other, where they do."""
     said = []
@@ -120,12 +125,12 @@ def explain(err: Console, prepared: Prepared) -> None:
         markup=False,
     )
     err.print(
-        f"{_spread(spec, derived)} x {derived.threads} thread{'s' * (derived.threads > 1)}; "
+        f"{_spread(spec, derived)} x {derived.threads} thread{'s' * (derived.threads > 1)}{_decoding(derived)}; "
         f"batch {derived.batch} = {_micro_batches(derived)}; "
         f"{prepared.plan['total_steps']} steps, {prepared.plan['steps_per_epoch']} an epoch",
         markup=False,
     )
-    for line in (*model.notes, *_policies(spec, derived)):
+    for line in (*model.notes, *data.notes, *_policies(spec, derived)):
         err.print(line, markup=False)
     if prepared.plan["dropped"]:
         err.print(

@@ -16,6 +16,7 @@ from scalelab.data import cache, room
 from scalelab.data.dataset import Augment, Dataset, Progress, Split, channel_statistics
 from scalelab.data.sources import Source, Streamed, sizes, unequal
 from scalelab.errors import ScalelabError
+from scalelab.record.text import size
 from scalelab.spec import Spec
 
 SAMPLED = 2048
@@ -83,10 +84,10 @@ def assemble(found: Found, spec: Spec, progress: Progress) -> Dataset:
 
 
 def _told(total: int, asked: str) -> str:
-    needed = f"decoded they are {total / 2**30:.3g} GiB"
+    why = f"decoded they take {size(total)}"
     if asked == "auto":
-        needed += f", more than half of this host's {room.memory_bytes() / 2**30:.3g} GiB"
-    return f"images are decoded while the training runs: {needed} (--stream {asked})"
+        why += f", more than half of this host's {size(room.memory_bytes())}"
+    return f"images are decoded while the training runs: {why} (--stream {asked})"
 
 
 def _size(found: Found, train: Source, test: Source, key: str, resize: int | None, progress: Progress) -> tuple[int, int, bool]:

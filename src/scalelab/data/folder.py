@@ -50,7 +50,6 @@ def load(spec: Spec, progress: Progress) -> Dataset:
     root = Path(path).expanduser()
     if not path or not root.is_dir():
         raise ScalelabError(f"data '{spec.data}': there is no folder {str(root)!r}; {LAYOUT}")
-    progress(f"reading the folder {root}")
     scan = Scan()
     scan.digest.update(f"{root.resolve()}\0".encode(errors="surrogateescape"))
     train, test, notes = _parts(root, scan, spec.frames)

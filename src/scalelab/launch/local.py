@@ -15,7 +15,7 @@ import msgspec
 
 from scalelab import spec as specs
 from scalelab import strategies
-from scalelab.batch import Derived, derive
+from scalelab.batch import Derived, decoding, derive
 from scalelab.errors import RunError, ScalelabError
 from scalelab.launch.asking import ask
 from scalelab.launch.ending import close
@@ -56,6 +56,7 @@ def prepare(pool: Pool, spec: Spec) -> Prepared:
     derived = derive(spec, strategies.degrees(spec), usable_cores())
     found = ask(pool, "scalelab.worker.prepare:prepare", spec)
     model, data = msgspec.convert(found["model"], ModelFacts), msgspec.convert(found["data"], DataFacts)
+    derived = decoding(spec, derived, usable_cores(), data.streamed)
     return Prepared(spec, derived, model, data, found["plan"], found["devices"])
 
 
@@ -127,7 +128,7 @@ def begin(folder: Path, prepared: Prepared, command: list[str]) -> None:
     facts = {
         "strategy": spec.strategy, "engine": spec.engine, "workers": spec.workers, "derived": prepared.derived,
         "spec": msgspec.to_builtins(spec), "model": prepared.model, "data": prepared.data,
-        "environment": environment(command, prepared.derived.threads),
+        "environment": environment(command, prepared.derived.threads, spec),
     }  # fmt: skip
     if spec.resume:
         record = records.load(folder)
@@ -140,11 +141,9 @@ def begin(folder: Path, prepared: Prepared, command: list[str]) -> None:
         said = spread(spec.strategy, spec.engine, options(msgspec.to_builtins(spec)))
         name = spec.name or f"{spec.model} {said} ×{spec.workers}"
         record = TrainRecord(run=folder.name, name=name, attempts=[attempt], **facts, **_unmeasured())  # type: ignore[arg-type]
-    record.notes += [note for note in prepared.model.notes if note not in record.notes]
+    record.notes += [note for note in (*prepared.model.notes, *prepared.data.notes) if note not in record.notes]
     if prepared.derived.oversubscribed:
-        record.notes.append(
-            f"{OVERSUBSCRIBED}: {spec.workers} workers x {prepared.derived.threads} threads on {usable_cores()} cores"
-        )
+        record.notes.append(f"{OVERSUBSCRIBED}: {spec.workers} workers x {_threads(prepared.derived)} on {usable_cores()} cores")
     try:
         records.write_atomic(folder / "spec.yaml", specs.dump(spec))
         records.save(folder, record)
@@ -154,6 +153,10 @@ def begin(folder: Path, prepared: Prepared, command: list[str]) -> None:
         raise ScalelabError(str(error)) from None
     except OSError as error:
         raise ScalelabError(f"{folder}: cannot be written: {error.strerror}") from None
+
+
+def _threads(derived: Derived) -> str:
+    return f"{derived.threads} threads" + (f" + {derived.data_threads} that decode images" if derived.data_threads else "")
 
 
 def start_ranks(pool: Pool, folder: Path, prepared: Prepared, listener: socket.socket, processes: list[Process]) -> None:

@@ -45,8 +45,9 @@ def evaluate(strategy: Strategy, batches: Batches, world: World, classes: int, b
     total = torch.zeros((), dtype=torch.float64, device=world.device)
     training = strategy.module.training
     strategy.module.eval()
-    for indices, real in rank_share(len(batches), world, batch):
-        images, labels = batches.fetch(indices, epoch=0, train=False)
+    share = rank_share(len(batches), world, batch)
+    fetched = batches.each((indices for indices, _ in share), epoch=0, train=False)
+    for (_, real), (images, labels) in zip(share, fetched, strict=True):
         outputs = strategy.forward(images).float()
         labels = torch.where((real & world.last_stage).to(labels.device), labels, PADDING)
         metrics.update(outputs, labels)

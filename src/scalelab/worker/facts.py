@@ -41,7 +41,9 @@ def gather(spec: Spec, derived: Derived, model: nn.Module, dataset: Dataset) -> 
     ``model`` becomes what a rank trains (recomputing, synchronised); inside ``alone`` where batch norm is.
     """
     dtype = DTYPES.get(spec.precision, torch.float32)
-    samples = Batches(dataset.train, dataset.mean, dataset.std, "none", spec.seed, torch.device("cpu"), dtype)
+    samples = Batches(
+        dataset.train, dataset.mean, dataset.std, "none", spec.seed, torch.device("cpu"), dtype, resize=dataset.resize
+    )
     images, labels = samples.fetch(torch.arange(derived.micro_batch) % len(samples), 0, True)
     model = model.to(dtype).train()
     units, unused = blocks(model), bool(models.unused_parameters(model, dataset.shape))

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from scalelab import data, models, optim, strategies
-from scalelab.batch import MEASURED, Derived, norm_slices
+from scalelab.batch import MEASURED, Derived, decoding, norm_slices
 from scalelab.comm import batch_norm
 from scalelab.comm.world import World, subgroup
 from scalelab.data import Batches, Dataset
 from scalelab.errors import ScalelabError, unknown
 from scalelab.measure import flops, memory
+from scalelab.measure.environment import usable_cores
 from scalelab.optim.schedules import SCHEDULES
 from scalelab.record.schema import DataFacts, ModelFacts
 from scalelab.spec import Spec
@@ -50,11 +51,11 @@ class Job:
     def batches(self, start: int, stop: int) -> Iterator[list[Batch]]:
         """This replica's micro-batches for each step in [start, stop), all of one epoch."""
         epoch = self.plan.epoch_of(start)
-        for share in planning.shares(self.plan, self.spec, self.derived, self.strategy.replica, start, stop):
-            if self.strategy.takes_images:
-                yield [self.train.fetch(indices, epoch, train=True) for indices in share]
-            else:
-                yield [self.train.fetch_labels(indices) for indices in share]
+        shares = planning.shares(self.plan, self.spec, self.derived, self.strategy.replica, start, stop)
+        if self.strategy.takes_images:
+            yield from self.train.steps(shares, epoch)
+        else:
+            yield from ([self.train.fetch_labels(indices) for indices in share] for share in shares)
 
 
 def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFacts, DataFacts, Plan]:
@@ -70,6 +71,7 @@ def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFact
     strategy.check(spec)
     dataset = data.load(spec, say)
     plan = planning.make(spec, derived, len(dataset.train))
+    profiling.check(spec, plan.total_steps)
     if spec.resume is not None:
         resuming.check(Path(spec.resume), spec, derived, plan)
     torch.set_num_threads(derived.threads)
@@ -99,6 +101,8 @@ def facts(spec: Spec, model: nn.Module, dataset: Dataset) -> tuple[ModelFacts, D
         test=len(dataset.test),
         classes=list(dataset.class_names),
         shape=list(dataset.shape),
+        streamed=dataset.streamed,
+        notes=list(dataset.notes),
     )
     operations = flops.per_image(model, dataset.shape)
     return ModelFacts(name=spec.model, parameters=parameters, trained=trained, bytes=size, flops_per_image=operations), data_facts
@@ -107,13 +111,25 @@ def facts(spec: Spec, model: nn.Module, dataset: Dataset) -> tuple[ModelFacts, D
 def build(spec: Spec, derived: Derived, world: World) -> Job:
     """Everything in place on this rank, weights equal on all ranks."""
     dataset = data.load(spec, lambda _: None)
+    derived = decoding(spec, derived, usable_cores(), dataset.streamed)
     plan = planning.make(spec, derived, len(dataset.train))
     dtype = DTYPES[spec.precision]
     kind = strategies.load(spec.strategy, spec.engine)
     weights_last, images_last = _channels_last(spec, kind, world)
 
     def batches(split: data.Split, augment: str) -> Batches:
-        return Batches(split, dataset.mean, dataset.std, augment, spec.seed, world.device, dtype, images_last)
+        return Batches(
+            split,
+            dataset.mean,
+            dataset.std,
+            augment,
+            spec.seed,
+            world.device,
+            dtype,
+            images_last,
+            dataset.resize,
+            derived.data_threads,
+        )
 
     train, test = batches(dataset.train, data.augmentation(spec, dataset)), batches(dataset.test, "none")
     if spec.shares == MEASURED and world.replicas > 1:

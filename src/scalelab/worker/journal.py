@@ -87,7 +87,9 @@ class Journal:
             images = blocks([float(s.batch) for s in timed])
             record.step_seconds = figure(seconds, "s", why or self.mixed(timed))
             record.images_per_second = figure([n / s for n, s in zip(images, seconds, strict=True)], "images/s", why)
-            record.data_wait_seconds = figure(blocks([s.data_seconds for s in timed]), "s", why)
+            waits = blocks([s.data_seconds for s in timed])
+            record.data_wait_seconds = figure(waits, "s", why)
+            record.data_wait_share = figure([wait / step for wait, step in zip(waits, seconds, strict=True)], "share", why)
         records.save(self.folder, record)
 
     def short(self) -> str:
@@ -100,8 +102,8 @@ class Journal:
         return f"over steps of {sizes[0]} to {sizes[-1]} images: the batch changes" if len(sizes) > 1 else None
 
     def timed_steps(self) -> list[Step]:
-        """The steps of this attempt after its warm-up."""
-        first = self.record.attempts[-1].first_step + int(self.record.spec["warmup_steps"])
+        """The steps of this attempt after its warm-up, and after those that were traced."""
+        first = self.record.attempts[-1].first_step + int(self.record.spec["warmup_steps"]) + int(self.record.spec["profile"])
         return [s for s in self.steps if s.step > first]
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from scalelab.measure import flops, memory, resources, tensors
 from scalelab.measure.statistics import absent, blocks, difference, figure
 from scalelab.record.export import steps_parquet
 from scalelab.record.schema import Communication, Figure, Memory, Tensors
-from scalelab.worker import timeline
+from scalelab.worker import timeline, waiting
 from scalelab.worker.job import Job
 from scalelab.worker.journal import Journal
 from scalelab.worker.loop import Probed
@@ -30,6 +30,7 @@ METHOD = {
     "the interval is a bootstrap over the blocks",
     "step_seconds": "perf_counter_ns around whole steps (fetch, forward, backward, optimizer), device synchronised; the slowest rank's",
     "data_wait_seconds": "from the end of a step to the next batch lying on the device, augmented; the slowest rank's",
+    "data_wait_share": "data wait / step time, over the same blocks",
     "compute_seconds": "step time - exposed communication - data wait",
     "losses": "mean over all samples of the global batch, before the step",
     **COMMUNICATION_METHOD,
@@ -85,6 +86,8 @@ def conclude(journal: Journal, job: Job, facts: RankFacts, probed: Probed, secon
     measured |= timeline.METHOD if record.bubble else {}
     record.method = {**METHOD, **measured, **job.strategy.method}
     record.seconds = (record.seconds or 0.0) + seconds
+    if (slow := waiting.note(record.data_wait_share, job.dataset.streamed, job.derived)) is not None:
+        journal.note(slow)
     if facts.drift > 0:
         journal.note(f"the ranks' parameters differ by {facts.drift:.1e} at the end: they should be equal")
     journal.save()
