@@ -82,7 +82,7 @@ def sentences(rows: Sequence[Row], oversubscribed: Sequence[Row]) -> list[str]:
     if agreeing or apart:
         found.append(
             f"The measured bubble agrees with theory (its 95 % interval, {text.percent(MARGIN)} of a step wider at both ends, holds it) "
-            f"in {text.count(len(agreeing))} of {text.count(len(agreeing) + len(apart))} pipelines."
+            f"in {text.count(len(agreeing)) if agreeing else 'none'} of {text.count(len(agreeing) + len(apart))} pipelines."
         )
     found += [_apart(row) for row in _most(apart)]
     if oversubscribed:

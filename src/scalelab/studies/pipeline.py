@@ -145,7 +145,7 @@ CAPTION = (
 )
 PARTS_CAPTION = (
     "Shares of a step's span (first forward to last backward pass), mean over the workers. Each part is what a replay of the recorded "
-    "order shows when it is let in after those to its left; together they are the measured bubble."
+    "order shows when it is let in after those to its left; together they are the measured bubble (nearly: they are medians)."
 )
 
 
@@ -183,5 +183,5 @@ STUDY = Study(
     example="  scalelab study pipeline --model resnet18 --data cifar10 --stages 2 4 --accumulate 2 4 8 --pipeline-schedule gpipe 1f1b",
     base={"strategy": "pipeline", "batch": 128, "steps": 60, "evaluate": False, "checkpoint": False},
     varies={"stages": [2], "accumulate": [2, 4, 8, 16], "pipeline_schedule": ["gpipe", "1f1b", "interleaved", "zero-bubble"]},
-    quick={"steps": 30, "accumulate": [2, 8]},
+    quick={"steps": 40, "accumulate": [2, 8]},
 )
