@@ -94,8 +94,16 @@ def differs(figure: Figure) -> bool:
     return figure.ci95 is not None and not figure.ci95[0] <= 1 <= figure.ci95[1]
 
 
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""97.5 % points of Student's t with n - 1 degrees of freedom (Student 1908), by n"""
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""97.5 % points of Student's t (1908) with 1, 2 … 9 degrees of freedom"""
+
+
+def student(freedom: int) -> float:
+    """The 97.5 % point of Student's t; from 10 degrees of freedom on by its expansion (Abramowitz & Stegun 26.7.5), good to 0.001."""
+    if freedom <= len(T95):
+        return T95[freedom - 1]
+    z = 1.959964
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def repeated(values: Sequence[float], unit: str) -> Figure:
@@ -115,7 +123,7 @@ def repeated(values: Sequence[float], unit: str) -> Figure:
     if data.min() <= 0:
         return Figure(unit=unit, median=median, n=len(data), mad=mad, reason="too few repeats for an interval")
     logs = np.log(data)
-    half = T95[len(data)] * float(logs.std(ddof=1)) / math.sqrt(len(data))
+    half = student(len(data) - 1) * float(logs.std(ddof=1)) / math.sqrt(len(data))
     centre = float(logs.mean())
     low, high = math.exp(centre - half), math.exp(centre + half)
     return Figure(unit=unit, median=median, n=len(data), mad=mad, ci95=(min(low, median), max(high, median)))
