@@ -1,0 +1,56 @@
+"""How long trainings take to a target accuracy, where some of them never reach it: those are counted, and bound what is known."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from scalelab.measure.statistics import repeated
+from scalelab.record.schema import Epoch, Figure, TrainRecord
+from scalelab.studies.study import Run
+
+Cost = Callable[[TrainRecord, Sequence[Epoch]], float]
+
+COSTS: dict[str, tuple[Cost, str]] = {
+    "epochs": (lambda record, epochs: float(len(epochs)), "epochs"),
+    "images": (lambda record, epochs: float(sum(e.steps for e in epochs) * record.derived.batch), "images"),
+    "seconds": (lambda record, epochs: sum(e.seconds for e in epochs), "s"),
+}
+"""what a target costs, of the epochs that it took: training only, without evaluation; and the unit"""
+
+
+@dataclass(frozen=True)
+class Time:
+    """What one training took, to the target if it ``reached`` it, else to its end: then the target costs more than that."""
+
+    value: float
+    reached: bool
+
+
+def time_of(run: Run, target: float, cost: Cost) -> Time:
+    """Of one run. It reached the target with the first epoch whose test accuracy is not below it."""
+    epochs = run.record.epochs
+    count = next((place for place, epoch in enumerate(epochs, 1) if epoch.accuracy >= target), None)
+    return Time(cost(run.record, epochs[:count]), count is not None)
+
+
+def median(times: Sequence[Time], unit: str) -> Figure:
+    """The median over all runs; one that never reached the target counts as longer than all that did.
+
+    Nothing is assumed of when it would have, as a survival curve (Kaplan & Meier 1958) does: its runs leave by chance, these because they
+    learn too slowly or diverge. Where all reached the target, with the interval of ``repeated``. Where the middle one never did, it is
+    absent, and the reason bounds it: each run takes at least as long as it trained.
+    """
+    reached, n = sum(time.reached for time in times), len(times)
+    if not times:
+        return Figure(unit=unit, reason="no training of this point was started")
+    if reached == n:
+        return repeated([time.value for time in times], unit)
+    told = f"{reached} of {n} trainings reached the target"
+    middle = statistics.median(time.value if time.reached else math.inf for time in times)
+    if math.isinf(middle):
+        least = statistics.median(time.value for time in times)
+        return Figure(unit=unit, reason=f"{told}: the median is more than {least:,.4g} {unit}")
+    return Figure(unit=unit, median=middle, n=n, reason=f"{told}: the others count as longer, so there is no interval")

@@ -1,0 +1,163 @@
+"""What is trained for large-batch, and what its findings claim."""
+
+from __future__ import annotations
+
+import pytest
+
+from scalelab.batch import derive
+from scalelab.errors import ScalelabError
+from scalelab.studies.large_batch import SAMPLES, STUDY, analyse, cells, equal_steps, points
+from scalelab.studies.remedies import REMEDIES
+from scalelab.worker import plan as planning
+from tests.studies.learned import asked, result
+
+SMALL = {"batch": [100, 1000]}
+
+
+def question(remedies=("linear",), batches=(100, 1000), steps="0", **base):
+    options = {"remedies": list(remedies), "equal_steps": steps}
+    return asked(STUDY, {"batch": list(batches)}, options, **{"data": "cifar10", "train_limit": 10_000, **base})
+
+
+def answered(accuracies, **values):
+    """The findings where the seeds of (batch, remedy) reached these accuracies."""
+    wanted = question(**values)
+    found = []
+    for point in points(wanted):
+        reached = accuracies[point.factors["batch"], point.factors["remedy"]]
+        found.append(result(point, [None if one is None else [one] for one in reached]))
+    return analyse(wanted, found)
+
+
+def row_of(findings, batch, remedy, table=0):
+    return next(r for r in findings.tables[table].rows if (r.factors["batch"], r.factors["remedy"]) == (batch, remedy))
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+@pytest.mark.parametrize("batch", [128, 8192])
+@pytest.mark.parametrize("epochs", [2, 3, 5, 90])
+def test_every_remedy_is_a_training_that_can_be_planned(name, batch, epochs):
+    wanted = question([name], [128, 8192], epochs=epochs)
+    cell = next(one for one in cells(wanted) if (one.batch, one.remedy) == (batch, name))
+    plan = planning.make(cell.spec, derive(cell.spec, (1, 1, 1), 1), 50_000)
+    assert plan.stretches[-1].segment.batch == batch
+    assert plan.epoch_of(plan.total_steps - 1) == epochs - 1
+
+
+def test_the_peak_of_each_remedy_is_its_rules():
+    found = {one.remedy: one for one in cells(question(["linear", "sqrt", "warm-up"], [100, 400], lr=0.1)) if one.batch == 400}
+    peaks = {name: derive(one.spec, (1, 1, 1), 1).lr for name, one in found.items()}
+    assert peaks == pytest.approx({"none": 0.1, "linear": 0.4, "sqrt": 0.2, "warm-up": 0.4})
+    assert found["warm-up"].spec.warmup_epochs == 1.0
+    assert found["linear"].spec.warmup_epochs == 0.0
+    assert found["none"].spec.label_smoothing == 0.0
+
+
+def test_what_would_be_the_same_training_is_trained_once():
+    wanted = question(["linear", "sqrt", "label-smoothing"])
+    assert len(cells(wanted)) == 8
+    assert [point.label for point in points(wanted) if point.factors["batch"] == 100] == [
+        "batch 100, none", "batch 100, label-smoothing",
+    ]  # fmt: skip
+
+
+def test_equal_steps_are_those_of_the_largest_batch_unless_said():
+    assert equal_steps(question(steps="auto", epochs=5)) == 5 * 10
+    assert equal_steps(question(steps="7")) == 7
+    assert equal_steps(question(steps="0")) == 0
+    assert equal_steps(question(steps="auto", train_limit=None, data="synthetic")) == 0
+
+
+def test_in_equal_steps_the_warm_up_is_the_same_share_and_what_is_made_of_epochs_is_left_out():
+    found = [one for one in cells(question(["warm-up", "batch-schedule"], steps="20")) if one.steps]
+    assert {one.remedy for one in found} == {"none", "warm-up"}
+    for one in found:
+        warm = round(one.spec.warmup_epochs * (10_000 // one.batch))
+        assert warm == (4 if one.remedy == "warm-up" else 0)
+
+
+def test_the_known_sizes_are_those_of_the_data():
+    from scalelab import data
+    from scalelab.spec import Spec
+
+    assert len(data.load(Spec(data="digits"), lambda message: None).train) == SAMPLES["digits"]
+
+
+def test_a_drop_what_is_won_back_and_what_keeps_the_accuracy():
+    found = answered(
+        {
+            (100, "none"): [0.70, 0.71, 0.72], (1000, "none"): [0.40, 0.41, 0.42], (1000, "linear"): [0.60, 0.61, 0.62],
+            (100, "lars"): [0.70, 0.71, 0.72], (1000, "lars"): [0.705, 0.71, 0.725], (1000, "sqrt"): [0.39, 0.41, 0.43],
+        },
+        remedies=["linear", "sqrt", "lars"],
+    )  # fmt: skip
+    linear = row_of(found, 1000, "linear").figures
+    assert linear["won_back"].median == pytest.approx(0.20)
+    assert linear["recovered"].median == pytest.approx(2 / 3)
+    assert row_of(found, 1000, "linear").factors["verdict"] == "lower"
+    assert row_of(found, 1000, "lars").factors["verdict"] == "may be the same"
+    assert found.answer.startswith(
+        "After 5 epochs, accuracy is 71.0 % ± 1.0 with batch 100 and 41.0 % ± 1.0 with batch 1000 without"
+    )
+    assert "lars wins back 30.3 points" in found.answer
+    assert "sqrt nothing that could not be chance" in found.answer
+    assert "The largest batch that keeps the accuracy of batch 100 is 1000, with lars" in found.answer
+
+
+def test_a_drop_that_may_be_chance_is_not_called_one():
+    found = answered({(100, "none"): [0.70, 0.74, 0.66], (1000, "none"): [0.69, 0.63, 0.72]}, remedies=["none"])
+    assert row_of(found, 1000, "none").factors["verdict"] == "may be the same"
+    assert "keeps the accuracy of batch 100 is 1000, without a remedy, though it may be up to" in found.answer
+
+
+def test_no_larger_batch_keeps_it():
+    found = answered({(100, "none"): [0.70, 0.71, 0.72], (1000, "none"): [0.40, 0.41, 0.42]}, remedies=["none"])
+    assert found.answer.endswith("No larger batch keeps the accuracy of batch 100.")
+
+
+def test_a_seed_that_did_not_end_keeps_nothing():
+    found = answered(
+        {(100, "none"): [0.70, 0.71, 0.72], (1000, "none"): [0.40, 0.41, 0.42], (1000, "linear"): [0.71, None, 0.72]}
+    )
+    row = row_of(found, 1000, "linear")
+    assert row.factors["verdict"] == "not all seeds completed"
+    assert row.marks == ["1 of 3 trainings did not come to their end"]
+    assert "No larger batch keeps" in found.answer
+
+
+def test_a_remedy_of_which_no_seed_ended_is_absent_with_its_reason():
+    found = answered({(100, "none"): [0.7, 0.71], (1000, "none"): [0.40, 0.41], (1000, "linear"): [None, None]})
+    figures = row_of(found, 1000, "linear").figures
+    assert all(figure.median is not None or figure.reason for figure in figures.values())
+    assert figures["mean_accuracy"].median is None
+
+
+def test_one_seed_claims_nothing():
+    found = answered({(100, "none"): [0.70], (1000, "none"): [0.40], (1000, "linear"): [0.60]})
+    assert "no spread is known, so no difference is claimed" in found.answer
+    assert row_of(found, 1000, "linear").factors["verdict"] == "one seed: not known"
+
+
+def test_every_column_has_its_figure_in_every_row():
+    found = answered({(100, "none"): [0.7, 0.71], (1000, "none"): [0.40, 0.41], (1000, "linear"): [0.5, 0.6]}, steps="10")
+    for table in found.tables:
+        for row in table.rows:
+            assert all(column.key in row.figures or column.key in row.factors for column in table.columns)
+            assert all(figure.median is not None or figure.reason for figure in row.figures.values())
+    assert [table.id for table in found.tables] == ["rows", "equal-steps"]
+    assert [plot.id for plot in found.plots] == ["accuracy", "won-back", "accuracy-steps"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"remedies": ["lasr"]}, r"unknown remedy 'lasr' \(did you mean 'lars'\?\)"),
+        ({"lr_scaling": "linear", "base_batch": 3}, "--lr-scaling linear: large-batch sets it itself"),
+        ({"steps": "-3"}, "--equal-steps -3: expected a number of steps, 0 for none, or auto"),
+        ({"steps": "ten"}, "--equal-steps ten: expected"),
+        ({"steps": "10", "train_limit": None, "data": "synthetic"}, "say with --train-limit how many samples synthetic has"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_line(values, said):
+    with pytest.raises(ScalelabError, match=said):
+        points(question(**values))
