@@ -1,95 +1,124 @@
-"""Each worker keeps its batch, and there are more and more workers: does a step still take as long as on one?"""
+"""Each worker keeps its batch, and there are more and more workers: does a step still take as long as on one?
+
+Weak scaling (Gustafson, CACM 31(5), 1988): the work grows with the workers. efficiency = throughput / (workers x the throughput of
+``single`` with the same batch per worker and the same threads), which is the step time of ``single`` over that of the workers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scalelab.measure.statistics import differs
 from scalelab.record import text
-from scalelab.record.schema import Figure
 from scalelab.record.study import Axis, Column, Findings, Plot, Row, Series, Table
-from scalelab.studies.figures import READ, of, pooled, row, scaled, versus
-from scalelab.studies.points import serial, spread, threads, with_values
+from scalelab.studies import scaling
+from scalelab.studies.figures import READ, versus
+from scalelab.studies.scaling import BASE, SPREAD, quoted, role, shared_figures, spread_over, table_row, workers_of
 from scalelab.studies.study import Asked, Point, Result, Study
+
+FIELD = "batch_per_worker"
+COLUMNS = [
+    *scaling.COLUMNS,
+    Column(key=FIELD, title="Batch", sub="per worker", show="count"),
+    Column(key="step_seconds", title="Step", show="seconds"),
+    Column(key="step_ratio", title="Step", sub="over single's", show="times"),
+    Column(key="images_per_second", title="Throughput", sub="images/s", show="rate"),
+    Column(key="speedup", title="Speedup", sub="over single", show="times"),
+    Column(key="efficiency", title="Efficiency", sub="speedup / workers", show="percent"),
+    Column(key="exposed_share", title="Exposed", sub="communication / step", show="percent"),
+    Column(key="achieved", title="Ceiling", sub="share achieved", show="percent"),
+]
+CAPTION = (
+    "Each worker keeps its batch. The base is single with the threads of one worker; the strategy on one worker shows what its wrapper costs, "
+    "for nothing is sent there."
+)
 
 
 def points(asked: Asked) -> list[Point]:
-    """The serial base, the strategy on one worker (what the wrapper costs), and every number of workers, for each batch."""
-    workers, batches = sorted({1, *asked.varied["workers"]}), asked.varied["batch_per_worker"]
-    each = threads(asked, max(workers))
-    found = []
-    for batch in batches:
-        common = {"batch_per_worker": batch, "threads_per_worker": each}
-        alone = serial(asked.base, **common)
-        found.append(Point(f"single, batch {batch}", {"strategy": "single", "workers": 1, "batch_per_worker": batch}, alone))
-        for count in workers:
-            spec = with_values(asked.base, workers=count, **common)
-            name = spread(spec)
-            found.append(
-                Point(
-                    f"{name} × {count}, batch {batch} each", {"strategy": name, "workers": count, "batch_per_worker": batch}, spec
-                )
-            )
-    return found
+    """The serial base, one process on all cores, the strategy on one worker, and every number of workers, for each batch."""
+    return scaling.groups(asked, FIELD)
 
 
 def analyse(asked: Asked, results: Sequence[Result]) -> Findings:
     """Step time, throughput, speedup and efficiency of each point against the serial run of the same batch per worker."""
     rows = [_row(result, results) for result in results]
-    table = Table(
-        id="rows", title="Weak scaling", columns=COLUMNS, rows=rows, caption="Each worker keeps its batch; the base is single."
-    )
-    return Findings(answer=_answer(rows), tables=[table], plots=[_plot(asked, rows)])
-
-
-COLUMNS = [
-    Column(key="strategy", title="Strategy", show="text"),
-    Column(key="workers", title="Workers", show="count"),
-    Column(key="batch_per_worker", title="Batch", sub="per worker", show="count"),
-    Column(key="step_seconds", title="Step", show="seconds"),
-    Column(key="images_per_second", title="Throughput", sub="images/s", show="rate"),
-    Column(key="speedup", title="Speedup", sub="over single", show="times"),
-    Column(key="efficiency", title="Efficiency", sub="speedup / workers", show="percent"),
-]
+    batches = sorted({int(result.point.factors[FIELD]) for result in results})
+    sentences = [one for batch in batches for one in _sentences(results, batch)]
+    table = Table(id="rows", title="Weak scaling", columns=COLUMNS, rows=rows, caption=CAPTION)
+    return Findings(answer=_answer(results, rows, batches), sentences=sentences, tables=[table], plots=[_plot(rows, batches)])
 
 
 def _row(result: Result, results: Sequence[Result]) -> Row:
-    factors = result.point.factors
-    figures: dict[str, Figure] = {key: pooled(result, READ[key]) for key in ("step_seconds", "images_per_second")}
-    base = of(results, strategy="single", batch_per_worker=factors["batch_per_worker"])
+    base = role(results, BASE, **{FIELD: result.point.factors[FIELD]})
     assert base is not None, "points makes one for every batch"
-    figures["speedup"] = versus(result, base, READ["images_per_second"])
-    figures["efficiency"] = scaled(figures["speedup"], 1 / int(factors["workers"]))
-    return row(result, figures)
+    figures = shared_figures(result, base)
+    if result is base:
+        figures["step_ratio"] = figures["speedup"]
+    else:
+        figures["step_ratio"] = versus(result, base, READ["step_seconds"])
+    return table_row(result, figures)
 
 
-def _answer(rows: Sequence[Row]) -> str:
-    best = max(
-        (r for r in rows if r.figures["efficiency"].median is not None), key=lambda r: int(r.factors["workers"]), default=None
-    )
-    if best is None:
-        return "No throughput was measured."
+def _largest(results: Sequence[Result], batch: int) -> Result | None:
+    """The point with the most workers that have cores of their own."""
+    found = spread_over(results, **{FIELD: batch})
+    return found[-1] if found else None
+
+
+def _answer(results: Sequence[Result], rows: Sequence[Row], batches: Sequence[int]) -> str:
+    found = {r.label: r for r in rows}
+    known = [
+        (one, found[one.point.label].figures) for batch in batches if (one := _largest(results, batch)) is not None
+        and found[one.point.label].figures["efficiency"].median is not None
+    ]  # fmt: skip
+    if not known:
+        return "No efficiency can be told: no training with a core for each of its workers has a throughput and a base."
+    best, figures = max(known, key=lambda pair: pair[1]["efficiency"].median or 0.0)
+    count, name, batch = workers_of(best), best.point.factors["strategy"], best.point.factors[FIELD]
+    value = figures["efficiency"]
+    assert value.median is not None
+    arrives = (
+        "all of each worker arrives, as far as was measured" if value.median <= 1 and not differs(value) else
+        "more than each worker's share arrives; see the marks" if value.median > 1 and differs(value) else
+        "each worker's share arrives whole, as far as was measured" if value.median > 1 else
+        f"{text.percent(1 - value.median)} of each worker is lost"
+    )  # fmt: skip
     return (
-        f"On {best.factors['workers']} workers {best.factors['strategy']} reaches "
-        f"{text.shown(best.figures['speedup'], text.times)} of the throughput of one process "
-        f"({text.interval(best.figures['speedup'], text.times)})."
+        f"On {count} workers with {batch} images each, {name} trains {quoted(figures['speedup'], text.times)} as many images a second as one "
+        f"process: an efficiency of {quoted(value, text.percent)}, so {arrives}."
     )
 
 
-def _plot(asked: Asked, rows: Sequence[Row]) -> Plot:
-    series = []
-    for batch in asked.varied["batch_per_worker"]:
-        line = [r for r in rows if r.factors["batch_per_worker"] == batch and r.factors["strategy"] != "single"]
-        figures = [r.figures["efficiency"] for r in line]
-        series.append(
-            Series(
-                name=f"batch {batch} per worker", x=[r.factors["workers"] for r in line], y=[f.median for f in figures],
-                low=[f.ci95[0] if f.ci95 else None for f in figures], high=[f.ci95[1] if f.ci95 else None for f in figures],
+def _sentences(results: Sequence[Result], batch: int) -> list[str]:
+    said, found = f"batch {batch}", []
+    base, most = role(results, BASE, **{FIELD: batch}), _largest(results, batch)
+    if base is not None and most is not None and base.completed:
+        ratio = versus(most, base, READ["step_seconds"])
+        if ratio.median is not None:
+            claim = (
+                "no difference was shown"
+                if not differs(ratio)
+                else f"a step is {'longer' if ratio.median > 1 else 'shorter'} than on one"
             )
-        )  # fmt: skip
-    axis = Axis(title="workers", ticks=[float(w) for w in asked.varied["workers"]], show="count")
+            found.append(
+                f"{said.capitalize()} per worker, {workers_of(most)} workers: a step takes {quoted(ratio, text.times)} single's time: {claim}."
+            )
+        found.append(scaling.all_cores_sentence(results, most, **{FIELD: batch}) or "")
+    found.append(scaling.wrapper_sentence(results, said, **{FIELD: batch}) or "")
+    return [one for one in found if one]
+
+
+def _plot(rows: Sequence[Row], batches: Sequence[int]) -> Plot:
+    series, workers = [], sorted({int(r.factors["workers"]) for r in rows})
+    for batch in batches:
+        line = [r for r in rows if r.factors[FIELD] == batch and r.factors["role"] in (scaling.WRAPPER, SPREAD)]
+        series.append(scaling.series(f"batch {batch} per worker", line, "efficiency"))
+    series.append(Series(name="nothing lost", x=list(workers), y=[1.0] * len(workers), style="ideal"))
     return Plot(
-        id="efficiency", title="Efficiency", caption="1 is a step that takes as long as on one worker.", x=axis,
+        id="efficiency", title="Efficiency", x=Axis(title="workers", ticks=[float(w) for w in workers], show="count"),
         y=Axis(title="efficiency", show="percent"), series=series,
+        caption="A step on n workers that takes as long as single's is 100 %. What is lost at 1 worker is the wrapper's, what is lost "
+        "further on is communication, waiting for the slowest, and what cores share: memory, caches, clock.",
     )  # fmt: skip
 
 
@@ -101,5 +130,5 @@ STUDY = Study(
     example="  scalelab study weak-scaling --model resnet18 --data cifar10 --strategy ddp --workers 1 2 --batch-per-worker 32 128",
     base={"strategy": "ddp", "steps": 60, "evaluate": False, "checkpoint": False},
     varies={"workers": [1, 2], "batch_per_worker": [32, 128]},
-    quick={"steps": 30, "batch_per_worker": [64]},
+    quick={"steps": 35, "batch_per_worker": [64]},
 )

@@ -88,7 +88,7 @@ def _counted(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]
 
 
 def _over_ranks(timed: Sequence[Timed], world: World) -> tuple[list[float], list[float]]:
-    """(total of the slowest rank, waited of the one that waits least: for it the others wait), a value a step; [] where it can't be told."""
+    """(total of the slowest rank, waited of the one that waits least: for it the others wait), a value a step; [] where it can't tell."""
     rows = [[one.total, math.nan if one.waited is None else one.waited] for one in timed]
     found = gather(torch.tensor(rows, dtype=torch.float64, device=world.device), world)
     waited = found[:, :, 1].amin(0).tolist()
