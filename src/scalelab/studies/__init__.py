@@ -9,6 +9,7 @@ from scalelab.studies.study import Study
 
 STUDIES: dict[str, str] = {
     "weak-scaling": "scalelab.studies.weak_scaling:STUDY",
+    "strong-scaling": "scalelab.studies.strong_scaling:STUDY",
     "pipeline": "scalelab.studies.pipeline:STUDY",
     "large-batch": "scalelab.studies.large_batch:STUDY",
     "convergence": "scalelab.studies.convergence:STUDY",
