@@ -29,7 +29,7 @@ def fit(batches: Sequence[float], seconds: Sequence[float]) -> Line:
     """Least squares of the relative errors: a step of 4096 images must not outweigh one of 32.
 
     Hockney's r_inf and n_1/2 of a pipelined unit (Hockney & Jesshope, Parallel Computers, 1981): r_inf = 1/b, n_1/2 = a/b. Intervals of
-    a and b are Student's of the fit. Fewer than 3 points are no fit. Where a is not positive, there is no overhead to speak of and ``half`` is absent.
+    a and b are Student's of the fit. Fewer than 3 points are no fit. Without a positive a there is no overhead, and no ``half``.
     """
     if len(batches) < 3:
         none = absent("s", f"a fit needs three batch sizes or more, there are {len(batches)}")

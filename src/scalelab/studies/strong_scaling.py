@@ -1,6 +1,6 @@
-"""The global batch stays, and more and more workers share it: how much faster, how much of it never becomes faster, where does it stop paying?
+"""The global batch stays, and more workers share it: how much faster is it, what never becomes faster, and where does it stop paying?
 
-Strong scaling: speedup S(n) = throughput on n workers / throughput of ``single`` with the same global batch and the same threads per worker.
+Strong scaling: speedup S(n) = throughput on n workers / throughput of ``single`` with the same global batch and threads per worker.
 Amdahl's serial fraction is fitted over all n; Karp and Flatt's is computed for each n, and how it moves with n tells a serial part from
 overhead that grows (measure/amdahl.py). It pays up to the last n after which one more step in ``--workers`` still raised throughput by the
 interval of the ratio.
@@ -9,6 +9,7 @@ interval of the ratio.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from scalelab.measure import amdahl
 from scalelab.measure.statistics import absent, differs
@@ -40,8 +41,8 @@ FITS = [
     Column(key="pays_to", title="Pays up to", sub="workers", show="count"),
 ]
 CAPTION = (
-    "The global batch stays; the base is single with the threads of one worker. Marginal: what the speedup grew by, for each worker more than "
-    "the row before. Karp-Flatt: the part that would have to be serial to give this speedup."
+    "The global batch stays; the base is single with the threads of one worker. Marginal: what the speedup grew by, for each worker more "
+    "than the row before. Karp-Flatt: the part that would have to be serial to give this speedup."
 )
 
 
@@ -109,7 +110,7 @@ def _marginal(result: Result, results: Sequence[Result], base: Result) -> Figure
 def pays_to(results: Sequence[Result], batch: int) -> tuple[Result, Result | None, Figure | None] | None:
     """(the last point to which each step raised throughput by its interval, the first that was not shown to, its ratio); None: no base."""
     steps = chain(results, batch)
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in pairwise(steps):
         ratio = versus(after, before, RATE)
         if ratio.ci95 is None or ratio.ci95[0] <= 1:
             return before, after, ratio
@@ -153,7 +154,8 @@ def _paying(results: Sequence[Result], batch: int) -> str | None:
     name = steps[1].point.factors["strategy"]
     gain = scaling.over_base(last, base)
     if after is None:
-        return f"Batch {batch}: {name} paid up to the {workers_of(last)} workers that were tried: {quoted(gain, text.times)} as fast as one process."
+        tried = f"the {workers_of(last)} workers that were tried"
+        return f"Batch {batch}: {name} paid up to {tried}: {quoted(gain, text.times)} as fast as one process."
     assert ratio is not None
     reached = f", {quoted(gain, text.times)} as fast as one process" if last is not base else ""
     count = workers_of(last)
@@ -172,7 +174,8 @@ def _sentences(results: Sequence[Result], rows: Sequence[Row], batch: int) -> li
     serial = amdahl.serial_fraction(speedups)
     if serial.median is not None and len(speedups) >= 2:
         found.append(
-            f"Batch {batch}: Amdahl's law fits with a serial fraction of {quoted(serial, text.percent)} over {len(speedups)} numbers of workers."
+            f"Batch {batch}: Amdahl's law fits with a serial fraction of {quoted(serial, text.percent)} over {len(speedups)} numbers of "
+            "workers."
         )
     elif serial.median is not None:
         found.append(
@@ -217,8 +220,8 @@ def _plot(rows: Sequence[Row], fits: Sequence[Row], batches: Sequence[int]) -> P
     return Plot(
         id="speedup", title="Speedup", x=Axis(title="workers", ticks=[float(w) for w in workers], show="count"),
         y=Axis(title="speedup over single", show="times"), series=series,
-        caption="Below the line of linear speedup lies what is lost; a measured curve that leaves Amdahl's downwards has overhead that grows with "
-        "the workers.",
+        caption="Below the line of linear speedup lies what is lost; a measured curve that leaves Amdahl's downwards has overhead that "
+        "grows with the workers.",
     )  # fmt: skip
 
 

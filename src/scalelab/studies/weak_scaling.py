@@ -29,8 +29,8 @@ COLUMNS = [
     Column(key="achieved", title="Ceiling", sub="share achieved", show="percent"),
 ]
 CAPTION = (
-    "Each worker keeps its batch. The base is single with the threads of one worker; the strategy on one worker shows what its wrapper costs, "
-    "for nothing is sent there."
+    "Each worker keeps its batch. The base is single with the threads of one worker; the strategy on one worker shows what its wrapper "
+    "costs, for nothing is sent there."
 )
 
 
@@ -84,8 +84,8 @@ def _answer(results: Sequence[Result], rows: Sequence[Row], batches: Sequence[in
         f"{text.percent(1 - value.median)} of each worker is lost"
     )  # fmt: skip
     return (
-        f"On {count} workers with {batch} images each, {name} trains {quoted(figures['speedup'], text.times)} as many images a second as one "
-        f"process: an efficiency of {quoted(value, text.percent)}, so {arrives}."
+        f"On {count} workers with {batch} images each, {name} trains {quoted(figures['speedup'], text.times)} as many images a second as "
+        f"one process: an efficiency of {quoted(value, text.percent)}, so {arrives}."
     )
 
 
@@ -101,7 +101,8 @@ def _sentences(results: Sequence[Result], batch: int) -> list[str]:
                 else f"a step is {'longer' if ratio.median > 1 else 'shorter'} than on one"
             )
             found.append(
-                f"{said.capitalize()} per worker, {workers_of(most)} workers: a step takes {quoted(ratio, text.times)} single's time: {claim}."
+                f"{said.capitalize()} per worker, {workers_of(most)} workers: a step takes {quoted(ratio, text.times)} single's time: "
+                f"{claim}."
             )
         found.append(scaling.all_cores_sentence(results, most, **{FIELD: batch}) or "")
     found.append(scaling.wrapper_sentence(results, said, **{FIELD: batch}) or "")
