@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from scalelab.errors import ScalelabError
 from scalelab.record.schema import DataFacts
-from scalelab.report import page
+from scalelab.report import frame, page
 from tests import support
 from tests.report import samples
 
@@ -279,7 +279,7 @@ def test_no_record_is_refused() -> None:
 
 
 def test_embedded_data_cannot_end_its_script() -> None:
-    shown = str(page.embed({"a": "</script><!--\u2028&", "b": float("nan"), "c": [float("inf"), 1.5]}))
+    shown = str(frame.embed({"a": "</script><!--\u2028&", "b": float("nan"), "c": [float("inf"), 1.5]}))
     assert not set("<>&\u2028") & set(shown)
     assert json.loads(shown) == {"a": "</script><!--\u2028&", "b": None, "c": [None, 1.5]}
 
@@ -298,7 +298,7 @@ def contrast(one: str, other: str) -> float:
 def tokens() -> dict[str, tuple[str, str]]:
     return {
         name: (light, dark)
-        for name, light, dark in re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", page.asset("page.css"))
+        for name, light, dark in re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", frame.asset("page.css"))
     }
 
 

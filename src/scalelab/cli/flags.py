@@ -104,13 +104,17 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
-def values_of(parsed: argparse.Namespace, base: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The spec's fields that were given, by flag or in ``--spec``'s file, over ``base``. Raises ScalelabError."""
+def values_of(parsed: argparse.Namespace, base: dict[str, Any] | None = None, several: Iterable[str] = ()) -> dict[str, Any]:
+    """The spec's fields that were given, by flag or in ``--spec``'s file, over ``base``. Raises ScalelabError.
+
+    ``several``: fields that may be lists of values; each value is checked by whoever takes them apart.
+    """
     values: dict[str, Any] = dict(base or {})
     if getattr(parsed, "spec", None):
         path = Path(parsed.spec)
         given = specs.read_yaml(path)
-        specs.from_mapping(given, source=str(path))  # names the file in the error
+        lists = {name for name in several if isinstance(given.get(name), list)}
+        specs.from_mapping({n: v for n, v in given.items() if n not in lists}, source=str(path))  # names the file in the error
         values = specs.over(values, given)
     flags = {name: value for name, value in vars(parsed).items() if name in specs.FIELDS}
     if "model_args" in flags:

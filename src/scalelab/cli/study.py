@@ -3,97 +3,120 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from rich.markup import escape
-from rich.table import Table as Grid
+from rich.console import Console
 
-from scalelab import spec as specs
-from scalelab.cli.flags import Parser, add_common, add_spec, values_of
-from scalelab.cli.terminal import Observer, console
+from scalelab.cli.flags import add_common, add_spec
+from scalelab.cli.study_flags import FIXED, StudyParser, add_options, asked_for, repeats_of
+from scalelab.cli.study_shown import show, show_plan, tell_failures, tell_plan
+from scalelab.cli.study_watch import StudyWatch
+from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
-from scalelab.measure.environment import usable_cores
-from scalelab.report.study import SHOW, write
-from scalelab.studies import STUDIES, load, running
+from scalelab.record.folder import write_atomic
+from scalelab.record.study import StudyRecord
+from scalelab.report.study import csv, write
+from scalelab.studies import STUDIES, keeping, load, planning, running
 from scalelab.studies.study import Asked, Study
 
-FIXED = ("name", "resume", "out", "stop_after_epoch")
+USAGE = """usage: scalelab study NAME [flags]
+
+A study answers one question with several trainings: it plans them, runs them, goes on where it stopped, and writes a page.
+
+studies:
+{studies}
+
+`scalelab study NAME --help` shows a study's flags, with an example. `--dry-run` shows its plan, and how long it may take.
+
+example:
+  scalelab study weak-scaling --quick --data digits
+"""
 
 
 def run(words: list[str], debug: bool) -> int:
     """The command; its exit status."""
-    if not words or words[0].startswith("-"):
-        raise ScalelabError(f"which study? one of {', '.join(STUDIES)}; `scalelab study weak-scaling --help` shows its flags")
+    if not words or words[0] in ("-h", "--help"):
+        listed = "\n".join(f"  {name:15} {load(name).question}" for name in STUDIES)
+        print(USAGE.format(studies=listed), end="")
+        return 0 if words else 2
+    if words[0].startswith("-"):
+        raise ScalelabError(f"which study? its name comes first, before {words[0]}: one of {', '.join(STUDIES)}")
     study = load(words[0])
-    parser = Parser(f"study {study.name}", study.question, study.example)
-    parser.add_argument("--quick", action="store_true", help="small and once: a first look within minutes")
-    parser.add_argument(
-        "--repeats", metavar="N", type=int, help=f"trainings of each point, interleaved (default {study.repeats})"
-    )
-    parser.add_argument("--out", dest="folder", metavar="FOLDER", help="the study's folder: the same command goes on there")
-    add_spec(parser, leave_out=FIXED, several=tuple(study.varies))
-    add_common(parser)
-    parsed = parser.parse(words[1:])
-    asked = asked_for(study, parsed)
-    repeats = parsed.repeats or (1 if parsed.quick else study.repeats)
-    digest = hashlib.sha256(msgspec.json.encode(running.identity(study, asked))).hexdigest()[:8]
-    folder = Path(parsed.folder or f"studies/{study.name}-{digest}")
+    parsed = parser_of(study).parse(words[1:])
+    asked, repeats = asked_for(study, parsed), repeats_of(study, parsed)
+    for flag, path in (("--csv", parsed.csv), ("-o", parsed.report)):
+        if path and not Path(path).parent.is_dir():
+            raise ScalelabError(f"{flag} {path!r}: the folder does not exist; make it, or choose another")
+    folder = Path(parsed.folder or default_folder(study, asked))
     err = console(to_stderr=True)
-    with Pool() as pool, Observer(err, asked.base.steps or 0) as observer:
-        pool.warm()
-        planned = running.plan(pool, study, asked, repeats, folder)
-        record = running.carry_out(pool, planned, observer, lambda record: None)
-    record.report = str(write(folder, record))
-    running.save(folder, record)
+    with Pool() as pool:
+        planned = planning.plan(pool, study, asked, repeats, folder)
+        if parsed.dry_run:
+            return show_plan(console(), planning.described(planned), parsed.json)
+        tell_plan(err, planning.described(planned))
+        with StudyWatch(err) as watch:
+            try:
+                record = running.carry_out(pool, planned, watch)
+            except KeyboardInterrupt:
+                watch.stop()
+                tell_interrupted(err, folder)
+                raise
+    return finish(parsed, folder, record, err)
+
+
+def parser_of(study: Study) -> StudyParser:
+    """The study's flags: its own first, then those of every training."""
+    parser = StudyParser(f"study {study.name}", study.question, study.example)
+    parser.add_argument("--quick", action="store_true", help="small and once: a first look within minutes")
+    times = "seeds" if study.seeded else "repeats"
+    what = "seeds of each point, counted from --seed" if study.seeded else "trainings of each point, interleaved"
+    parser.add_argument(
+        f"--{times}", dest="repeats", metavar="N", help=f"{what} (default {study.repeats}, with --quick 1); more extend a study"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and how long it may take; nothing is trained")
+    parser.add_argument("--out", dest="folder", metavar="FOLDER", help="the study's folder: the same command goes on there")
+    parser.add_argument("--csv", metavar="FILE", help="the rows of its tables, too, as CSV")
+    parser.add_argument("-o", "--report", metavar="FILE", help="a copy of the page")
+    add_options(parser, study)
+    add_spec(parser, leave_out=FIXED, several=tuple(study.varies))
+    parser.set_study_defaults(study)
+    add_common(parser)
+    return parser
+
+
+def default_folder(study: Study, asked: Asked) -> str:
+    """``studies/NAME-…``: one for each question, so the same command finds its own trainings again."""
+    digest = hashlib.sha256(msgspec.json.encode(keeping.identity(study, asked), order="sorted")).hexdigest()[:8]
+    return f"studies/{study.name}-{digest}"
+
+
+def finish(parsed: Namespace, folder: Path, record: StudyRecord, err: Console) -> int:
+    """The page, the copies that were asked for, and what a terminal shows; the exit status."""
+    page = write(folder, record)
+    record.report = str(page)
+    keeping.save(folder, record)
+    if parsed.csv:
+        write_atomic(Path(parsed.csv), csv(record))
+    if parsed.report and Path(parsed.report).resolve() != page.resolve():
+        shutil.copyfile(page, parsed.report)
     if parsed.json:
         print(msgspec.json.encode(record).decode())
     else:
-        show(record)
+        show(console(), record)
+    tell_failures(err, record)
     return 0 if record.status == "completed" else 1
 
 
-def asked_for(study: Study, parsed: Any) -> Asked:
-    """The flags as a question. Raises ScalelabError."""
-    changes = {**study.base, **study.varies}
-    if parsed.quick:
-        changes |= study.quick
-    values = values_of(parsed, changes)
-    varied = {
-        name: [_typed(name, value) for value in _listed(values.pop(name, None) or study.varies[name])] for name in study.varies
-    }
-    base = specs.from_mapping(values, flags=True)
-    return Asked(base, varied, {}, parsed.quick, usable_cores())
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _typed(name: str, value: Any) -> Any:
-    return getattr(specs.from_mapping({name: value}, flags=True), name)
-
-
-def show(record: Any) -> None:
-    """The tables and the answer."""
-    out = console()
-    for table in record.tables:
-        grid = Grid(title=table.title, title_justify="left")
-        for column in table.columns:
-            grid.add_column(f"{column.title}" + (f"\n[dim]{column.sub}[/]" if column.sub else ""))
-        for row in table.rows:
-            cells = []
-            for column in table.columns:
-                if column.key in row.figures:
-                    figure = row.figures[column.key]
-                    cells.append("–" if figure.median is None else SHOW[column.show](figure.median))
-                else:
-                    cells.append(escape(str(row.factors.get(column.key, ""))))
-            grid.add_row(*cells)
-        out.print(grid)
-    out.print(record.answer, markup=False, style="bold")
-    for note in record.notes:
-        out.print(note, markup=False, style="dim")
-    out.print(f"report: {record.report}", markup=False)
+def tell_interrupted(err: Console, folder: Path) -> None:
+    """How far it came, and how it goes on."""
+    record = keeping.read(folder) if folder.is_dir() else None
+    if record is not None:
+        planned = [one for one in record.trainings if one.status != "refused"]
+        done = sum(one.status == "completed" for one in planned)
+        err.print(
+            f"{done} of {len(planned)} trainings are finished and kept; the same command goes on with the rest", markup=False
+        )

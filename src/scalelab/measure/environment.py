@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
 import socket
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +16,8 @@ from pathlib import Path
 import psutil
 
 from scalelab.record.schema import Environment, Host
+from scalelab.spec import Spec
+from scalelab.userfile import is_reference
 
 PACKAGES = ("scalelab", "torch", "torchvision", "timm", "numpy", "deepspeed", "horovod")
 
@@ -30,8 +34,8 @@ def host() -> Host:
     )
 
 
-def environment(command: list[str], threads: int) -> Environment:
-    """The environment of a run that starts now."""
+def environment(command: list[str], threads: int, spec: Spec | None = None) -> Environment:
+    """The environment of a run of ``spec`` that starts now."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -40,7 +44,7 @@ def environment(command: list[str], threads: int) -> Environment:
             continue
     return Environment(
         hosts=[host()], versions=versions, system=platform.platform(), git_commit=_git_commit(), code=code(), threads=threads,
-        command=command,
+        command=command, files=files(spec) if spec is not None else {},
     )  # fmt: skip
 
 
@@ -51,6 +55,21 @@ def code() -> str:
     for path in sorted(root.rglob("*.py")):
         found.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     return found.hexdigest()[:12]
+
+
+def files(spec: Spec) -> dict[str, str]:
+    """Twelve digits for each of the user's own files that ``spec`` names, which change with what it holds; not for what it imports."""
+    named = [reference.rpartition(":")[0] for reference in (spec.model, spec.data, spec.strategy) if is_reference(reference)]
+    return digests([*named, *([spec.deepspeed_config] if spec.deepspeed_config else [])])
+
+
+def digests(names: Iterable[str]) -> dict[str, str]:
+    """Twelve digits for each of the files, by its name; nothing for one that can't be read."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(OSError):
+            found[name] = hashlib.sha256(Path(name).expanduser().read_bytes()).hexdigest()[:12]
+    return found
 
 
 def _processor() -> str:

@@ -26,6 +26,9 @@ import psutil
 from scalelab.errors import RunError, ScalelabError
 from scalelab.record.schema import Attempt, Failure, Step, TrainRecord
 
+TRACE = "trace.json.gz"
+"""of a run that was profiled"""
+
 
 def now() -> str:
     """UTC, ISO 8601, to the millisecond."""
@@ -64,8 +67,8 @@ def create(out: Path, name: str) -> Path:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a run for one attempt. Raises ScalelabError at once while another process, or thread, holds it.
+def held(folder: Path, doing: str = "training this run") -> Iterator[None]:
+    """Hold a run for one attempt, or a study. Raises ScalelabError at once while another process, or thread, holds it.
 
     The kernel lets go of it when the process ends, however that comes about.
     """
@@ -78,7 +81,7 @@ def held(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             os.close(file)
-            raise ScalelabError(f"{folder}: another process is training this run now; wait for it, or end it") from None
+            raise ScalelabError(f"{folder}: another process is {doing} now; wait for it, or end it") from None
         # a file system without locks: the status in the record is then all that warns
     try:
         yield

@@ -84,6 +84,15 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
     wide: bool = False
 
 
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure to be read from across the room: what it is of, its value and unit as written, and what stands below it."""
+
+    label: str
+    value: str
+    unit: str = ""
+    sub: str = ""
+
+
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """What the trainings show. Sentences are made from the figures and their intervals, never fixed."""
 
@@ -92,6 +101,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     tables: list[Table]
     plots: list[Plot] = []
     notes: list[str] = []
+    cards: list[Card] = []
+    """at most four, under the answer; of none the page takes the best figures of the first table"""
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +115,30 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     run: str | None = None
     reason: str | None = None
     seconds: float | None = None
+    """from its start to its end"""
+    expected: float | None = None
+    """the estimate of ``seconds`` before the study began, or went on; None where it was finished already, or nothing could be said"""
     code: str | None = None
+
+
+class StudyPlan(msgspec.Struct, kw_only=True):
+    """What ``study --dry-run --json`` prints: every training, what is finished, what can't run and why, how long the rest may take."""
+
+    kind: Literal["study-plan"] = "study-plan"
+    format: int = 1
+    study: str
+    question: str
+    folder: str
+    repeats: int
+    trainings: list[Trained]
+    finished: int
+    to_train: int
+    refused: int
+    """points, not trainings"""
+    expected_seconds: float | None = None
+    """an estimate for all that is to be trained; None where nothing could be said, and ``estimate`` has the reason"""
+    estimate: str = ""
+    """how the estimate was made"""
 
 
 class StudyRecord(msgspec.Struct, kw_only=True):
@@ -126,7 +160,12 @@ class StudyRecord(msgspec.Struct, kw_only=True):
     quick: bool = False
     repeats: int = 1
     trainings: list[Trained] = []
+    cards: list[Card] = []
     runs: list[str] = []
+    expected_seconds: float | None = None
+    """the estimate, made before the first training, for all that was to be trained then"""
+    seconds: float | None = None
+    """that this call took for it"""
     ceilings: dict[str, Ceiling] = {}
     """what this machine can compute at most, measured before the first training, by workers, threads, device and precision"""
     report: str | None = None

@@ -12,6 +12,7 @@ from scalelab.report.series import loss_curve
 
 # The library's own ticks between decades are bare digits: a 5 that means 0.5.
 LOG_TICKS = [float(f"{digit}e{power}") for power in range(-6, 5) for digit in (1, 2, 5)]
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down")
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -105,5 +106,5 @@ def accuracy(runs: Runs) -> Chart | None:
 
 
 def _points(line: dict[str, Any], place: int) -> dict[str, Any]:
-    symbol = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down")[place % COLOURS]
+    symbol = SYMBOLS[place % COLOURS]
     return line | {"mode": "lines+markers", "marker": {"size": 7, "symbol": symbol, "color": colour(place)}}

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup
-
-from scalelab import __version__
 from scalelab.errors import ScalelabError
 from scalelab.record import text
 from scalelab.record.schema import Step, TrainRecord, VerifyRecord
@@ -25,11 +14,10 @@ from scalelab.report.cards import cards
 from scalelab.report.chart import Chart, Runs, colour
 from scalelab.report.columns import COLUMNS, Notes, cells, describe
 from scalelab.report.figures import charts
+from scalelab.report.frame import LIMIT, fill
 from scalelab.report.resources import Samples
 from scalelab.report.table import Row, rows
 
-HERE = Path(__file__).parent
-LIMIT = 2_000_000
 MOST_CLASSES = 24
 """beyond, a confusion matrix is no longer readable and outgrows the page"""
 
@@ -67,7 +55,6 @@ def _content(runs: Runs, answer: str, title: str, question: str, verify: VerifyR
         "title": title,
         "question": question,
         "answer": answer,
-        "version": __version__,
         "facts": _facts(runs),
         "cards": cards(table, verify),
         "columns": COLUMNS,
@@ -85,63 +72,8 @@ def _content(runs: Runs, answer: str, title: str, question: str, verify: VerifyR
 
 
 def _page(content: dict[str, Any], drawn: Sequence[Chart], confusions: list[dict[str, Any]]) -> str:
-    plotly, script, css = asset("plotly-basic.min.js"), asset("page.js"), asset("page.css")
-    data = embed({"charts": [asdict(chart) for chart in drawn], "confusions": confusions})
-    return _template().render(
-        **content,
-        charts=drawn,
-        confusions=confusions,
-        sections=_sections(content, drawn),
-        policy=policy([plotly, script]),
-        plotly=Markup(plotly),  # noqa: S704 - our own files, not a user's text
-        script=Markup(script),  # noqa: S704
-        css=Markup(css),  # noqa: S704
-        data=data,
-    )
-
-
-def _template() -> Template:
-    # StrictUndefined: a name that the template expects and nobody gives is an error here, not a hole in the page.
-    environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["together"] = together
-    return environment.get_template("page.html.j2")
-
-
-def together(line: str) -> str:
-    """``line`` with hard spaces where a line must not break: ``ddp × 2``, ``81 %``."""
-    return line.replace(" × ", "\u00a0×\u00a0").replace(" %", "\u00a0%")
-
-
-@cache
-def asset(name: str) -> str:
-    """The text of a file in ``assets/``."""
-    return (HERE / "assets" / name).read_text(encoding="utf-8")
-
-
-def policy(scripts: Sequence[str]) -> str:
-    """A Content-Security-Policy that lets exactly ``scripts`` run, and nothing be loaded or sent."""
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts)
-    # Styles are inline because the figures' library sets them; data: and blob: are the images it saves on request.
-    rest = "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
-    return f"default-src 'none'; script-src {hashes}; {rest}"
-
-
-def embed(value: Any) -> Markup:
-    """``value`` as JSON that is safe inside ``<script type="application/json">``; what is not finite becomes null."""
-    body = json.dumps(_finite(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        body = body.replace(character, f"\\u{ord(character):04x}")
-    return Markup(body)  # noqa: S704 - every character that HTML could read is escaped above
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
+    told = {**content, "confusions": confusions, "sections": _sections(content, drawn)}
+    return fill("page.html.j2", told, drawn, confusions=confusions)
 
 
 def _sections(content: dict[str, Any], drawn: Sequence[Chart]) -> list[tuple[str, str]]:

@@ -5,16 +5,14 @@ The rules of what is compared with what are in ``alike.py``.
 
 from __future__ import annotations
 
-import csv as comma
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scalelab.measure.statistics import absent, quotient
-from scalelab.record.export import cell
 from scalelab.record.naming import options
 from scalelab.record.schema import Cell, Figure, Step, TrainRecord, VerifyRecord
+from scalelab.report import sheet
 from scalelab.report.alike import base_of, share, task_names
 from scalelab.report.labels import names
 
@@ -224,17 +222,10 @@ def csv(
     answer: str | None = None,
     verify: VerifyRecord | None = None,
 ) -> str:
-    """The comparison as CSV: a figure is the columns ``NAME``, ``NAME_low``, ``NAME_high``, ``NAME_unit``, ``NAME_reason``.
+    """The comparison as CSV: a figure is the columns ``NAME``, ``NAME_low``, ``NAME_high``, ``NAME_n``, ``NAME_unit``, ``NAME_reason``.
 
     An absent figure is an empty cell. A user's text that a spreadsheet would run as a formula is quoted.
     """
-    output = io.StringIO()
-    writer = comma.writer(output, lineterminator="\n")
-    writer.writerow([*PLAIN, *(f"{name}{part}" for name in FIGURES for part in ("", "_low", "_high", "_unit", "_reason"))])
-    for row in rows(records, verify):
-        values: list[Any] = [getattr(row, name) for name in PLAIN]
-        for name in FIGURES:
-            figure: Figure = getattr(row, name)
-            values += [figure.median, *(figure.ci95 or (None, None)), figure.unit, figure.reason]
-        writer.writerow([cell(value) for value in values])
-    return output.getvalue()
+    lines = rows(records, verify)
+    body = [[*(getattr(row, name) for name in PLAIN), *sheet.values(getattr(row, name) for name in FIGURES)] for row in lines]
+    return sheet.text([*PLAIN, *sheet.heading(FIGURES)], body)

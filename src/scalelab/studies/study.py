@@ -15,6 +15,9 @@ from scalelab.record.schema import Ceiling, TrainRecord
 from scalelab.record.study import Factor, Findings
 from scalelab.spec import Spec
 
+SILENCE = 300.0
+"""seconds after which a silent worker ends its training, in a study that has others to go on with (--timeout)"""
+
 
 @dataclass(frozen=True)
 class Option:

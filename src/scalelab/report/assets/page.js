@@ -138,17 +138,18 @@
   }
 
   for (const table of document.querySelectorAll(".compare")) {
-    table.querySelectorAll("thead button").forEach((button, column) => button.addEventListener("click", () => {
+    table.querySelectorAll("thead button").forEach((button) => button.addEventListener("click", () => {
       const head = button.closest("th");
       const order = head.getAttribute("aria-sort") === "descending" ? "ascending" : "descending";
       table.querySelectorAll("th[aria-sort]").forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", order);
-      const key = (row) => row.children[column + 1].dataset.sort;
+      const key = (row) => row.children[head.cellIndex].dataset.sort;
       const body = table.tBodies[0];
       // Absent figures stay last, whichever way the rest is sorted.
       const sorted = [...body.rows].sort((a, b) => {
         if (key(a) === "" || key(b) === "") return (key(a) === "") - (key(b) === "");
-        return (Number(key(a)) - Number(key(b))) * (order === "ascending" ? 1 : -1);
+        const apart = Number(key(a)) - Number(key(b));
+        return (Number.isNaN(apart) ? key(a).localeCompare(key(b)) : apart) * (order === "ascending" ? 1 : -1);
       });
       body.append(...sorted);
     }));

@@ -1,0 +1,122 @@
+"""A study in the terminal: its plan before, its tables and its answer after."""
+
+from __future__ import annotations
+
+import msgspec
+from rich.box import HEAVY_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from scalelab.record import text
+from scalelab.record.study import StudyPlan, StudyRecord, Table
+from scalelab.report.columns import Notes
+from scalelab.report.study_table import lay
+
+WIDE = 110
+"""columns of a terminal from which on intervals stand below the figures"""
+FIRST_REFUSED = 8
+"""refused points that are listed before the start; --dry-run lists all"""
+
+
+def tell_plan(err: Console, plan: StudyPlan) -> None:
+    """What is about to happen, before anything starts."""
+    err.print(plan.question, markup=False, style="bold")
+    refused = [one for one in plan.trainings if one.status == "refused"]
+    for one in refused[:FIRST_REFUSED]:
+        err.print(f"can't run here: {one.label}: {one.reason}", markup=False, style="yellow")
+    if len(refused) > FIRST_REFUSED:
+        err.print(f"and {len(refused) - FIRST_REFUSED} more; --dry-run lists them", style="yellow")
+    err.print(f"{counted(plan)}; in {plan.folder}", markup=False)
+
+
+def counted(plan: StudyPlan) -> str:
+    """``12 trainings: 3 are finished, 9 to run, about 2 min 10 s (an estimate)``."""
+    total = plan.finished + plan.to_train
+    said = f"{total} training{'s' * (total != 1)}"
+    if not plan.to_train:
+        return f"{said}, all finished"
+    parts = (
+        [f"{plan.finished} {'is' if plan.finished == 1 else 'are'} finished", f"{plan.to_train} to run"] if plan.finished else []
+    )
+    if plan.expected_seconds is not None:
+        parts.append(f"about {text.seconds(max(1, round(plan.expected_seconds)))}, an estimate")
+    elif plan.estimate:
+        parts.append(plan.estimate)
+    return f"{said}{': ' * bool(parts)}{', '.join(parts)}"
+
+
+def show_plan(out: Console, plan: StudyPlan, as_json: bool) -> int:
+    """Every training with what is known of it; the exit status."""
+    if as_json:
+        print(msgspec.json.encode(plan).decode())
+        return 0
+    out.print(plan.question, markup=False, style="bold")
+    grid = Grid(box=None, pad_edge=False)
+    for name in ("", "training", "what", "about"):
+        grid.add_column(name, justify="right" if name in ("", "about") else "left", overflow="fold")
+    planned = [one for one in plan.trainings if one.status != "refused"]
+    for number, one in enumerate(planned, 1):
+        name = one.label if plan.repeats == 1 else f"{one.label}, {one.repeat + 1} of {plan.repeats}"
+        expected = "" if one.expected is None else text.seconds(max(1, round(one.expected)))
+        grid.add_row(str(number), escape(name), "finished" if one.status == "completed" else "to run", expected)
+    out.print(grid)
+    for one in plan.trainings:
+        if one.status == "refused":
+            out.print(f"can't run here: {one.label}: {one.reason}", markup=False, style="yellow")
+    out.print(f"{counted(plan)}; in {plan.folder}", markup=False)
+    if plan.expected_seconds is not None and plan.to_train:
+        out.print(f"the estimate: {plan.estimate}", markup=False, style="dim")
+    return 0
+
+
+def show(out: Console, record: StudyRecord) -> None:
+    """The tables with their footnotes, the answer, and what to know of it."""
+    notes = Notes()
+    for table in record.tables:
+        out.print(grid(out, table, notes))
+    for place, reason in enumerate(notes.texts, 1):
+        out.print(f"({place}) {reason}", markup=False, style="dim")
+    out.print(f"\n{record.answer}", markup=False, style="bold")
+    for sentence in record.sentences:
+        out.print(sentence, markup=False)
+    for note in record.notes:
+        out.print(note, markup=False, style="dim")
+    out.print(f"report: {record.report}", markup=False, soft_wrap=True)
+
+
+def grid(out: Console, table: Table, notes: Notes) -> Grid:
+    """A table as wide as the terminal has room for: intervals below the figures where there is, figures alone where there is not."""
+    wide, laid = out.width >= WIDE, lay(table, notes)
+    made = Grid(
+        title=escape(table.title), title_justify="left", box=HEAVY_HEAD if wide else None, pad_edge=wide,
+        padding=(0, 1) if wide else (0, 1, 0, 0),
+    )  # fmt: skip
+    for head in laid.heads:
+        sub = f"\n[dim]{escape(head.column.sub)}[/]" if head.column.sub and wide else ""
+        made.add_column(
+            escape(head.column.title) + raised(head.notes) + sub, justify="left" if head.column.show == "text" else "right"
+        )
+    for line in laid.lines:
+        status = "" if line.row.status == "completed" else f"\n[red]{line.row.status}[/]"
+        shown = [
+            f"{escape(c.main)}{raised(c.notes)}" + (f"\n[dim]{escape(c.sub)}[/]" if wide and c.sub else "") for c in line.cells
+        ]
+        made.add_row(shown[0] + status, *shown[1:])
+    return made
+
+
+def raised(numbers: tuple[int, ...]) -> str:
+    """`` (1, 3)``: the numbers of footnotes."""
+    return f" ({', '.join(map(str, numbers))})" if numbers else ""
+
+
+def tell_failures(err: Console, record: StudyRecord) -> None:
+    """The trainings that did not come to their end, one line each."""
+    for one in record.trainings:
+        if one.status not in ("completed", "refused", "planned"):
+            err.print(
+                f"scalelab: {one.label}, {one.repeat + 1} of {record.repeats} {one.status}: {one.reason}",
+                markup=False,
+                soft_wrap=True,
+            )

@@ -1,0 +1,121 @@
+"""How long a training may take, before it starts: the measured pace of its model on one process, times what there is to do.
+
+An estimate: communication is not in it, nor is another program on the machine. ``docs/study.md`` says how far off it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from scalelab import spec as specs
+from scalelab.errors import ScalelabError
+from scalelab.launch.asking import ask
+from scalelab.launch.local import Prepared
+from scalelab.launch.pool import Pool
+from scalelab.measure.environment import usable_cores
+
+TARGET = "scalelab.worker.pace:pace"
+PACED = (
+    "model", "model_args", "data", "data_dir", "image_size", "classes", "resize", "train_limit", "test_limit", "precision", "device",
+    "channels_last", "freeze",
+)  # fmt: skip
+"""fields of the spec that one process's pace depends on, beside its threads; limits, because they say which data is loaded"""
+LARGEST = 256
+"""images of a step at most that the pace is measured with"""
+START, START_WORKER = 0.6, 0.25
+"""seconds from a launch to the first step and from the last one to the end, and of each worker more"""
+ENGINE = {"torch": 0.0, "deepspeed": 6.0, "horovod": 1.0}
+"""seconds more that an engine takes to start"""
+PROBES = 14
+"""steps' time that probes take beside their pairs: bytes, memory and profile, each of which slows its steps"""
+SAID = (
+    "measured pace of a few steps of each model on one process, times images, evaluation, probes and start-up; "
+    "communication is not in it"
+)
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """A forward, backward and update of one process take ``fixed + each * images`` seconds."""
+
+    fixed: float
+    each: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The paces that were measured, and how; none where nothing had to be estimated."""
+
+    paces: Mapping[bytes, Pace] = field(default_factory=dict)
+    said: str = ""
+
+    def seconds(self, row: Prepared) -> float | None:
+        """From the start of the training to its end; None where its pace is not known."""
+        pace = self.paces.get(mark(row))
+        return None if pace is None else duration(row, pace, usable_cores())
+
+
+def estimate(pool: Pool, rows: Sequence[Prepared | None]) -> Estimate:
+    """Measure the pace of each distinct model among ``rows``: about a second each. What can't be measured is not estimated."""
+    paces: dict[bytes, Pace] = {}
+    failures: list[str] = []
+    distinct: dict[bytes, list[Prepared]] = {}
+    for row in rows:
+        if row is not None:
+            distinct.setdefault(mark(row), []).append(row)
+    for one, same in distinct.items():
+        largest = max(same, key=lambda row: row.derived.micro_batch)
+        try:
+            paces[one] = msgspec.convert(ask(pool, TARGET, alone(largest)), Pace)
+        except ScalelabError as error:
+            failures.append(str(error))
+    return Estimate(paces, f"no estimate: {failures[0]}" if failures else SAID if paces else "")
+
+
+def mark(row: Prepared) -> bytes:
+    """What has the same pace."""
+    values = msgspec.to_builtins(row.spec)
+    return msgspec.json.encode([row.derived.threads, {name: values.get(name) for name in PACED}], order="sorted")
+
+
+def alone(row: Prepared) -> specs.Spec:
+    """One process that takes steps of this training's micro-batch."""
+    values = msgspec.to_builtins(row.spec)
+    return specs.from_mapping({
+        **{name: values[name] for name in PACED if name in values}, "optimizer": row.spec.optimizer,
+        "batch": min(LARGEST, row.derived.micro_batch), "threads_per_worker": row.derived.threads,
+    })  # fmt: skip
+
+
+def duration(row: Prepared, pace: Pace, cores: int) -> float:
+    """Seconds of a whole training at ``pace``, on ``cores`` cores: its start, its steps, its evaluations, its probes."""
+    spec, derived = row.spec, row.derived
+    crowded = max(1.0, spec.workers * derived.threads / cores) if spec.device == "cpu" else 1.0
+    step = derived.accumulate * (pace.fixed + pace.each * derived.micro_batch) * crowded * staged(row)
+    steps, epochs = length(row)
+    probes = 0 if spec.probe_steps == 0 else 3 if spec.workers == 1 else 2 * (spec.probe_steps + 1) + PROBES
+    judged = math.ceil(epochs) * row.data.test * pace.each / 3 * crowded / derived.replicas if spec.evaluate else 0.0
+    start = START + START_WORKER * spec.workers * crowded + ENGINE.get(spec.engine, 0.0)
+    return start + (steps + probes) * step + judged
+
+
+def length(row: Prepared) -> tuple[float, float]:
+    """(steps of the first batch size that the training is worth, epochs)."""
+    plan = row.plan
+    if row.derived.segments and row.spec.epochs:  # the batch changes: the images stay as many
+        return row.spec.epochs * plan["samples"] / row.derived.batch, float(row.spec.epochs)
+    return float(plan["total_steps"]), plan["total_steps"] / max(1, plan.get("steps_per_epoch", 1))
+
+
+def staged(row: Prepared) -> float:
+    """The share of a whole model's time that a step of its stages takes: all of it one after the other, or a pipeline with its bubble.
+
+    (m + p - 1) / (m p) of p stages and m micro-batches: Huang et al. 2019 (GPipe).
+    """
+    stages, micro_batches = row.derived.pipe, row.derived.accumulate
+    if stages == 1 or row.spec.strategy != "pipeline":
+        return 1.0
+    return (micro_batches + stages - 1) / (micro_batches * stages)
