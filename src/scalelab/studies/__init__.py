@@ -11,6 +11,7 @@ STUDIES: dict[str, str] = {
     "weak-scaling": "scalelab.studies.weak_scaling:STUDY",
     "strong-scaling": "scalelab.studies.strong_scaling:STUDY",
     "pipeline": "scalelab.studies.pipeline:STUDY",
+    "strategies": "scalelab.studies.strategies:STUDY",
     "large-batch": "scalelab.studies.large_batch:STUDY",
     "convergence": "scalelab.studies.convergence:STUDY",
 }

@@ -18,14 +18,10 @@ from scalelab.measure.statistics import absent
 from scalelab.record.study import Column, Findings, Row, Table
 from scalelab.spec import Spec
 from scalelab.studies import bubbles, splits
-from scalelab.studies.figures import READ, pooled, row, scaled, share_of_ceiling, versus
+from scalelab.studies.figures import pooled, scaled
 from scalelab.studies.points import serial, threads, with_values
+from scalelab.studies.scaling import ALL_CORES, BASE, SPREAD, oversubscribed, shared_figures, table_row
 from scalelab.studies.study import Asked, Point, Result, Study
-
-OVERSUBSCRIBED = "more workers x threads than cores: no efficiency is claimed"
-ABOVE = (
-    "efficiency above 1: look for caches that now hold a part, a base slowed by something else, noise, or a clock that was raised"
-)
 
 
 def points(asked: Asked) -> list[Point]:
@@ -85,7 +81,9 @@ def _place(stages: int, workers: int) -> str:
 
 def _factors(schedule: str, spec: Spec) -> dict[str, str | int | float]:
     stages, parts = spec.stages or 1, spec.accumulate or 1
+    role = SPREAD if spec.workers > 1 else BASE if schedule == "single" else ALL_CORES
     found: dict[str, str | int | float] = {
+        "role": role,
         "schedule": schedule, "stages": stages, "workers": spec.workers, "micro_batches": parts,
         "threads": spec.threads_per_worker or 1,
     }  # fmt: skip
@@ -104,7 +102,7 @@ COLUMNS = [
     Column(key="bubble", title="Bubble", sub="measured", show="percent"),
     Column(key="theory", title="Bubble", sub="in theory", show="percent"),
     Column(key="compute_per_image", title="Compute", sub="for an image", show="seconds"),
-    Column(key="ceiling", title="Achieved", sub="of the ceiling", show="percent"),
+    Column(key="achieved", title="Achieved", sub="of the ceiling", show="percent"),
 ]
 PART_COLUMNS = [
     Column(key="schedule", title="Schedule", show="text"),
@@ -116,18 +114,18 @@ PART_COLUMNS = [
     Column(key="jitter", title="Uneven passes", sub="add", show="percent"),
     Column(key="rest", title="Messages, the rest", sub="add", show="percent"),
     Column(key="bubble", title="Bubble", sub="measured", show="percent"),
-    Column(key="ceiling", title="Achieved", sub="of the ceiling", show="percent"),
+    Column(key="achieved", title="Achieved", sub="of the ceiling", show="percent"),
 ]
 
 
 def analyse(asked: Asked, results: Sequence[Result]) -> Findings:
     """Time per epoch and speedup of every point, every pipeline's bubble and what it is made of, the best split."""
     base = results[0]
-    rows = [_row(asked, result, base) for result in results]
+    rows = [_row(result, base) for result in results]
     piped = [pair for pair in zip(results, rows, strict=True) if pair[0].point.spec.strategy == "pipeline"]
     staged = [r for result, r in zip(results, rows, strict=True) if result.point.spec.strategy != "single"]
     measured = [(result, r) for result, r in piped if r.figures["images_per_second"].median is not None]
-    crowded = [r for r in staged if OVERSUBSCRIBED in r.marks]
+    crowded = [r for result, r in zip(results, rows, strict=True) if oversubscribed(result)]
     tables = [
         Table(id="rows", title="Pipelines", columns=COLUMNS, rows=rows, caption=CAPTION),
         Table(id="parts", title="Where the workers wait", columns=PART_COLUMNS, rows=staged, caption=PARTS_CAPTION),
@@ -149,25 +147,13 @@ PARTS_CAPTION = (
 )
 
 
-def _row(asked: Asked, result: Result, base: Result) -> Row:
-    spec = result.point.spec
-    steps = _steps_of_an_epoch(result)
-    figures = {key: pooled(result, READ[key]) for key in ("step_seconds", "images_per_second")}
-    step = figures["step_seconds"]
+def _row(result: Result, base: Result) -> Row:
+    figures = shared_figures(result, base)
+    steps, step = _steps_of_an_epoch(result), figures["step_seconds"]
     figures["epoch_seconds"] = scaled(step, steps) if steps else absent("s", step.reason or "no training was completed")
-    figures["speedup"] = versus(result, base, READ["images_per_second"])
-    crowded = spec.device != "cuda" and spec.workers * (spec.threads_per_worker or 1) > asked.cores and spec.strategy != "single"
-    if crowded and any(run.record.environment.device == "cuda" for run in result.completed):
-        crowded = False
-    efficiency = scaled(figures["speedup"], 1 / spec.workers) if result.point.label == "single" or spec.workers > 1 else None
-    if efficiency is None:
-        efficiency = absent("ratio", "other threads than the base: not a worker's efficiency")
-    figures["efficiency"] = absent("ratio", OVERSUBSCRIBED) if crowded else efficiency
     figures |= bubbles.figures(result)
     figures["compute_per_image"] = pooled(result, bubbles.COMPUTE)
-    figures["ceiling"] = share_of_ceiling(result)
-    above = (figures["efficiency"].median or 0.0) > 1 and spec.workers > 1
-    return row(result, figures, [OVERSUBSCRIBED] * crowded + [ABOVE] * above)
+    return table_row(result, figures)
 
 
 def _steps_of_an_epoch(result: Result) -> int:
