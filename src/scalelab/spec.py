@@ -198,6 +198,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     probe_steps: Annotated[
         int, field("record", "pairs of steps, with and without communication, that measure it; 0: none", ge=0)
     ] = 8
+    profile: Annotated[
+        int, field("record", "save a Chrome trace of N steps of all workers, those after the warm-up; they are not timed", ge=0)
+    ] = 0
     sample_seconds: Annotated[
         float, field("record", "seconds between two samples of each worker's CPU, memory, network and GPU; 0: none", ge=0)
     ] = 1.0

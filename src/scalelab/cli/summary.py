@@ -49,6 +49,7 @@ def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
         ("loss", f"{record.losses[0]:.4f} → {record.losses[-1]:.4f}" if record.losses else text.ABSENT),
         ("accuracy", text.ABSENT if record.accuracy is None else text.percent(record.accuracy)),
         *(("note", note) for note in record.notes),
+        ("trace", str(folder / records.TRACE) if (folder / records.TRACE).exists() else text.ABSENT),
         ("record", str(folder)),
     ]
     for name, value in rows:

@@ -25,7 +25,7 @@ from scalelab.record.schema import DataFacts, ModelFacts
 from scalelab.spec import Spec
 from scalelab.strategies.base import Batch, Recipe, Strategy
 from scalelab.strategies.blocks import recomputable
-from scalelab.worker import initial, resuming, sharing
+from scalelab.worker import initial, profiling, resuming, sharing
 from scalelab.worker import plan as planning
 from scalelab.worker.plan import Plan
 

@@ -29,6 +29,7 @@ from scalelab.worker.journal import Journal
 from scalelab.worker.meter import Measured, Meter, gather
 from scalelab.worker.plan import learning_rate
 from scalelab.worker.probe import Readings, held, measure
+from scalelab.worker.profiling import Profiler, Through
 from scalelab.worker.resuming import own_statistics
 
 EVALUATION_BATCH = 256
@@ -54,11 +55,12 @@ def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> P
     spec, plan = job.spec, job.plan
     progress, probed = start, Probed()
     probing = spec.probe_steps > 0 and not spec.compile
+    profiler = Profiler(folder, job.world, spec, start.step)
     meter = Meter(job.world, job.strategy.loss_weight, lambda measured: write_steps(job, journal, measured))
     while progress.step < plan.total_steps:
         began, first = time.perf_counter(), progress.step
         stop = plan.epoch_end(first)
-        train_steps(job, meter, first, stop)
+        profiler.train(first, stop, lambda begin, end, through: train_steps(job, meter, begin, end, through))
         meter.flush()
         job.strategy.unite()
         trained = time.perf_counter() - began
@@ -81,10 +83,10 @@ def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> P
     return probed
 
 
-def train_steps(job: Job, meter: Meter, start: int, stop: int) -> None:
-    """The hot path: steps [start, stop) of one epoch."""
+def train_steps(job: Job, meter: Meter, start: int, stop: int, through: Through = iter) -> None:
+    """The hot path: steps [start, stop) of one epoch, on the batches that come ``through``."""
     spec, plan, strategy, now = job.spec, job.plan, job.strategy, clock(job.world.device)
-    batches, rates = job.batches(start, stop), [learning_rate(plan, spec, step) for step in range(start, stop)]
+    batches, rates = through(job.batches(start, stop)), [learning_rate(plan, spec, step) for step in range(start, stop)]
     for step, rate in zip(range(start, stop), rates, strict=True):
         seed_step(job, step)
         for group in strategy.optimizer.param_groups:

@@ -25,7 +25,7 @@ from scalelab.measure.environment import usable_cores
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure
 from scalelab.spec import Spec
-from scalelab.worker import job, plan, summary
+from scalelab.worker import job, plan, profiling, summary
 from scalelab.worker.allocator import keep_memory
 from scalelab.worker.checkpoint import Progress
 from scalelab.worker.journal import Journal
@@ -73,6 +73,9 @@ def run(spec: Spec, derived: Derived, folder: Path) -> None:
     with sampling(folder, world, spec.sample_seconds):
         probed = train(mine, folder, journal, start)
     seconds = time.perf_counter() - began
+    traced = profiling.finish(folder, world) if spec.profile else None
+    if journal is not None and traced is not None:
+        journal.note(profiling.note(spec, start.step))
     facts = summary.of_rank(mine, probed)
     if journal is not None:
         summary.conclude(journal, mine, facts, probed, seconds)
