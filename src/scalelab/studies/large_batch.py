@@ -55,6 +55,11 @@ def cells(asked: Asked) -> list[Cell]:
 
 def points(asked: Asked) -> list[Point]:
     """A training for each cell; what would be the same training twice (a rate that is scaled by 1) is one."""
+    return list(_trained_as(asked).values())
+
+
+def _trained_as(asked: Asked) -> dict[str, Point]:
+    """The training of each cell, by its spec."""
     found: dict[str, Point] = {}
     for cell in cells(asked):
         factors: dict[str, Factor] = {
@@ -63,7 +68,7 @@ def points(asked: Asked) -> list[Point]:
             "trained": f"{cell.steps} steps" if cell.steps else "epochs",
         }
         found.setdefault(str(cell.spec), Point(cell.label, factors, cell.spec))
-    return list(found.values())
+    return found
 
 
 def equal_steps(asked: Asked) -> int:
@@ -124,18 +129,17 @@ def _check(asked: Asked) -> None:
 
 def analyse(asked: Asked, results: Sequence[Result]) -> Findings:
     """Accuracy over seeds of each batch with each remedy, against the smallest batch and against no remedy."""
-    by_spec = {str(result.point.spec): result for result in results}
-    tried = [Tried(cell.batch, cell.remedy, cell.steps, by_spec[str(cell.spec)], _same(cell, asked)) for cell in cells(asked)]
+    trained, by_label = _trained_as(asked), {result.point.label: result for result in results}
+    tried = []
+    for cell in cells(asked):
+        point = trained[str(cell.spec)]
+        same = cell.remedy != "none" and point.factors["remedy"] == "none"
+        tried.append(Tried(cell.batch, cell.remedy, cell.steps, by_label[point.label], same))
     epochs = asked.base.epochs or 1
     length = f"{epochs} epoch{'s' * (epochs > 1)}"
     by_steps = [one for one in tried if one.steps]
     compared = compare([one for one in tried if not one.steps])
     return findings(compared, compare(by_steps) if by_steps else [], length, _notes(asked, compared))
-
-
-def _same(cell: Cell, asked: Asked) -> bool:
-    """Whether a remedy changes nothing of this training."""
-    return cell.remedy != "none" and cell.spec == _cell(asked, min(asked.varied["batch"]), cell.batch, "none", cell.steps).spec
 
 
 def _notes(asked: Asked, compared: Sequence[Compared]) -> list[str]:

@@ -106,8 +106,9 @@ def table(name: str, title: str, caption: str, rows: Sequence[Compared]) -> Tabl
 
 
 def _row(one: Compared) -> Row:
-    tried = one.tried
-    made = figures.row(tried.result, _figures(one), [SAME] if tried.same else [])
+    tried, refused = one.tried, one.tried.result.refused
+    found = {name: msgspec.structs.replace(f, reason=refused) if refused else f for name, f in _figures(one).items()}
+    made = figures.row(tried.result, found, [SAME] if tried.same else [])
     failed = [f"{tried.failed} of {len(tried.result.runs)} trainings did not come to their end"] if tried.failed else []
     factors = {"batch": tried.batch, "remedy": tried.remedy, "verdict": _verdict(one)}
     return msgspec.structs.replace(
@@ -159,7 +160,8 @@ def answer(rows: Sequence[Compared], length: str) -> str:
     """The drop without a remedy, what is won back at the largest batch, and the largest batch that keeps the baseline's accuracy."""
     base, last = rows[0], max(row.tried.batch for row in rows)
     if base.accuracy.median is None:
-        return f"The baseline, batch {base.tried.batch} without a remedy, did not come to its end: {base.accuracy.reason}."
+        why = base.tried.result.refused or base.accuracy.reason
+        return f"The baseline, batch {base.tried.batch} without a remedy, did not come to its end: {why}."
     worst = next(row for row in rows if (row.tried.batch, row.tried.remedy) == (last, NONE))
     said = f"After {length}, accuracy is {accuracy_of(base.accuracy)} with batch {base.tried.batch}"
     if last == base.tried.batch:
