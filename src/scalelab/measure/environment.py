@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from scalelab.measure import hardware
 from scalelab.record.schema import Environment, Host
 from scalelab.spec import Spec
 from scalelab.userfile import is_reference
@@ -30,7 +31,8 @@ def usable_cores() -> int:
 def host() -> Host:
     """This host's name, processor, usable cores and memory."""
     return Host(
-        name=socket.gethostname(), processor=_processor(), cores=usable_cores(), memory_bytes=psutil.virtual_memory().total
+        name=socket.gethostname(), processor=_processor(), cores=usable_cores(), memory_bytes=psutil.virtual_memory().total,
+        cache_bytes=hardware.cache_bytes(), links=hardware.links(),
     )
 
 

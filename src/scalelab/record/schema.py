@@ -211,6 +211,10 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     cores: int = 0
     memory_bytes: int = 0
     devices: list[str] = []
+    cache_bytes: int = 0
+    """the largest cache that a core sees; 0: not known"""
+    links: dict[str, float] = {}
+    """bytes/s of the network interfaces that tell their speed"""
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
