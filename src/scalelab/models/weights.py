@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -51,7 +52,7 @@ def read(file: Path) -> Tensors:
     except OSError as error:
         raise ScalelabError(f"--weights {file}: cannot be read: {error.strerror or error}") from None
     except UnpicklingError as error:
-        raise ScalelabError(f"--weights {file}: {_why(error)}") from None
+        raise ScalelabError(f"--weights {file}: {_why(error, file)}") from None
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ScalelabError(f"--weights {file}: is damaged: {' '.join(str(error).split())[:160]}") from None
     return _unprefixed(_unwrapped(found, file))
@@ -71,8 +72,10 @@ def _torch(file: Path) -> Any:
 READERS: dict[str, Callable[[Path], Any]] = {".safetensors": _safetensors, ".pt": _torch, ".pth": _torch, ".bin": _torch}
 
 
-def _why(error: UnpicklingError) -> str:
-    if "weights_only" in str(error) or "Unsupported" in str(error):
+def _why(error: UnpicklingError, file: Path) -> str:
+    if is_zipfile(file) or "Unsupported global" in str(
+        error
+    ):  # torch's format since 1.6 is a whole archive; before, a bare pickle
         return "holds more than tensors, which are all that is loaded; save model.state_dict() alone"
     return f"is damaged: {' '.join(str(error).split())[:160]}"
 

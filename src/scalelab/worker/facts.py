@@ -47,7 +47,7 @@ def gather(spec: Spec, derived: Derived, model: nn.Module, dataset: Dataset) -> 
     images, labels = samples.fetch(torch.arange(derived.micro_batch) % len(samples), 0, True)
     model = model.to(dtype).train()
     units, unused = blocks(model), bool(models.unused_parameters(model, dataset.shape))
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]  # frozen ones exchange nothing
     if spec.recompute:
         recompute(model)
     synced = spec.batch_norm == "sync" and derived.replicas > 1
