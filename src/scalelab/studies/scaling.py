@@ -69,6 +69,13 @@ def check(asked: Asked) -> list[int]:
     return workers
 
 
+def check_probed(asked: Asked) -> None:
+    """Raises ScalelabError where the readings that a study needs are switched off."""
+    if asked.base.probe_steps == 0 or asked.base.compile:
+        flag = "--compile" if asked.base.compile else "--probe-steps 0"
+        raise ScalelabError(f"{flag}: leaves out the probes that this study reads; leave it away")
+
+
 def role(results: Sequence[Result], name: str, **factors: Factor) -> Result | None:
     """The result with this role and these factors, or None."""
     wanted = {"role": name, **factors}
@@ -138,7 +145,7 @@ def table_row(result: Result, figures: dict[str, Figure], marks: Sequence[str] =
     if oversubscribed(result):
         found.append(OVERSUBSCRIBED)
     value = figures["efficiency"]
-    if value.median is not None and value.median > 1 and workers_of(result) > 1:
+    if value.median is not None and value.median > 1:
         sure = differs(value)
         found.append(f"efficiency above 1{'' if sure else ', which its interval does not exclude to be 1 or less'}; {ABOVE}")
     return row(result, figures, found)
