@@ -10,6 +10,7 @@ from scalelab.studies.study import Study
 STUDIES: dict[str, str] = {
     "weak-scaling": "scalelab.studies.weak_scaling:STUDY",
     "strong-scaling": "scalelab.studies.strong_scaling:STUDY",
+    "communication": "scalelab.studies.communication:STUDY",
     "pipeline": "scalelab.studies.pipeline:STUDY",
     "strategies": "scalelab.studies.strategies:STUDY",
     "large-batch": "scalelab.studies.large_batch:STUDY",
