@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from scalelab import strategies
 from scalelab.measure.statistics import differs
 from scalelab.record import text
 from scalelab.record.schema import Figure
@@ -24,11 +25,35 @@ def answer(members: Sequence[Result], given: int | None) -> str:
         why = next((r.refused for r in members if r.refused), "no training gave both a throughput and a step's memory")
         return f"Nothing can be recommended: {why.rstrip('.')}."
     fitting = [r for r in known if _fits(r, given)]
+    alike = [r for r in fitting if exact(r)] or fitting
     if not fitting:
         least = min(known, key=front.held)
         return f"Nothing fits into {_room(least, given)}: {_name(least)} needs least, {_memory(least)} for each worker with this batch."
-    taken, fastest = choose(fitting)
-    return " ".join(filter(None, [_take(members, taken, fastest), _switch(fitting, taken)]))
+    taken, fastest = choose(alike)
+    return " ".join(filter(None, [_take(members, taken, fastest), _other(fitting, taken), _switch(alike, taken)]))
+
+
+def exact(result: Result) -> bool:
+    """Whether it computes what one process does: local-sgd does not, with most settings."""
+    spec = result.point.spec
+    found = strategies.entry(spec.strategy)
+    same = all(getattr(spec, name) == value for name, value in found.exact_as.items())
+    return same and (not found.exact_for or spec.optimizer in found.exact_for)
+
+
+def _other(fitting: Sequence[Result], taken: Result) -> str | None:
+    """What is faster, and learns something else."""
+    found = [r for r in fitting if not exact(r)]
+    best = max(found, key=front.rate, default=None)
+    if best is None or best is taken:
+        return None
+    ratio = versus(best, taken, front.RATE)
+    if ratio.median is None or ratio.median <= 1 or not differs(ratio):
+        return None
+    return (
+        f"{_name(best)} is {quoted(ratio, text.times)} as fast as that, but does not learn the same: the study convergence compares their "
+        "ways to an accuracy."
+    )
 
 
 def choose(fitting: Sequence[Result]) -> tuple[Result, Result]:
@@ -92,9 +117,11 @@ def _front(known: Sequence[Result]) -> list[str]:
     if not best:
         return []
     steps = [f"{_name(r)} ({_memory(r)}, {text.shown(pooled(r, front.RATE), text.rate)} images/s)" for r in best]
-    beaten = len(known) - len(best)
-    rest = f"; the other {text.count(beaten)} {'is' if beaten == 1 else 'are'} beaten by one of them" if beaten else ""
-    found = [f"On the front of speed against memory: {text.listing(steps)}{rest}."]
+    undecided = [r for r in front.unbeaten(known) if r not in best]
+    beaten = len(known) - len(best) - len(undecided)
+    rest = f"; {text.count(beaten)} other{' is' if beaten == 1 else 's are'} beaten" if beaten else ""
+    unclear = f"; the intervals leave open where {_listed(undecided)} belong{'s' * (len(undecided) == 1)}" if undecided else ""
+    found = [f"On the front of speed against memory: {text.listing(steps)}{rest}{unclear}."]
     least, fastest = best[0], max(best, key=front.rate)
     more = front.held(fastest) - front.held(least)
     ratio = versus(fastest, least, front.RATE)

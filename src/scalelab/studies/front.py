@@ -4,12 +4,15 @@ memory      what a worker must have room for in a step, of the worker with most:
             at a step's peak (a process's own peak is mostly the interpreter and its libraries, the same for all)
 beats       A beats B where A is shown to be faster (the interval of the ratio of throughputs excludes 1) and holds no more than B, within
             ``ALIKE``; or holds less, and is shown to be slower by no more than ``LEVEL`` (the interval's lower end)
-front       what no other beats (Pareto 1896): to have less memory there one must be slower, to be faster one must hold more
+front       what no other beats (Pareto 1896): to hold less one must be slower there, to be faster one must hold more. Of those that no
+            other is shown to beat, the ones that none beats by its median either; the rest are open: more steps or repeats would tell
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import msgspec
 
 from scalelab.errors import ScalelabError
 from scalelab.measure.statistics import absent, differs
@@ -64,15 +67,24 @@ def compared(results: Sequence[Result]) -> list[Result]:
 
 
 def beaten_by(result: Result, others: Sequence[Result]) -> Result | None:
-    """Who beats ``result``: the fastest of them; None: it is on the front."""
+    """Who beats ``result``: the fastest of them; None: nobody is shown to."""
     found = [other for other in compared(others) if other is not result and beats(other, result)]
     return max(found, key=rate, default=None)
 
 
-def front(results: Sequence[Result]) -> list[Result]:
-    """Those that none of ``results`` beats, the least memory first."""
+def unbeaten(results: Sequence[Result]) -> list[Result]:
+    """Those that none of ``results`` is shown to beat, the least memory first."""
     known = compared(results)
-    return sorted((r for r in known if beaten_by(r, known) is None), key=held)
+    return sorted((r for r in known if beaten_by(r, known) is None), key=lambda r: (held(r), -rate(r)))
+
+
+def front(results: Sequence[Result]) -> list[Result]:
+    """The unbeaten ones that are faster than all which hold less, the least memory first."""
+    found: list[Result] = []
+    for one in unbeaten(results):
+        if not found or rate(one) > rate(found[-1]):
+            found.append(one)
+    return found
 
 
 def rate(result: Result) -> float:
@@ -103,10 +115,20 @@ def available(record: TrainRecord, given: int | None) -> tuple[float | None, str
 
 
 def recommended(record: TrainRecord, given: int | None) -> Figure:
+    """``largest``, but no more than leaves an epoch ``FEWEST_STEPS`` steps."""
+    found = largest(record, given)
+    if found.median is None or record.data is None:
+        return found
+    most = record.data.train / FEWEST_STEPS / record.derived.replicas / record.derived.accumulate
+    capped = power_of_two(most) * record.derived.replicas * record.derived.accumulate
+    return msgspec.structs.replace(found, median=min(found.median, float(capped)))
+
+
+def largest(record: TrainRecord, given: int | None) -> Figure:
     """The global batch whose micro-batch is the largest power of two that fits.
 
     By the tensors at a step's peak: parameters, gradients and the optimizer's state stay, activations and all else grow with the
-    micro-batch; ``KEPT_FREE`` is left free, and an epoch keeps ``FEWEST_STEPS`` steps.
+    micro-batch; ``KEPT_FREE`` is left free.
     """
     tensors, derived = record.memory_bytes.tensors, record.derived
     room, source = available(record, given)
@@ -120,8 +142,6 @@ def recommended(record: TrainRecord, given: int | None) -> Figure:
     if fits < 1:
         return absent("images", f"not one image fits into {room / 2**20:,.0f} MiB ({source})")
     others = derived.accumulate * derived.replicas
-    if record.data is not None:
-        fits = min(fits, max(1.0, record.data.train / FEWEST_STEPS / others))
     return Figure(unit="images", median=float(power_of_two(fits) * others), n=1)
 
 

@@ -54,8 +54,12 @@ def points(asked: Asked) -> list[Point]:
             whole = serial(base, model=model, threads_per_worker=asked.cores)
             found.append(_point(asked, model, f"single, all {asked.cores} cores", ALL_CORES, whole))
         for name, engine in cells:
+            one = strategies.entry(name).axis is None  # one process has the devices of all workers
             for degree in _degrees(name, engine, workers):
-                values = {"model": model, "strategy": name, "engine": engine, "threads_per_worker": each, **degree}
+                values = {
+                    "model": model, "strategy": name, "engine": engine, "workers": 1 if one else workers,
+                    "threads_per_worker": each, **degree,
+                }  # fmt: skip
                 spec = with_values(base, **values, **_parts(base, name, workers, degree))
                 found.append(_point(asked, model, _name(spec), SPREAD, spec))
     return found
@@ -101,7 +105,8 @@ def _name(spec: Spec) -> str:
     data, shard, pipe = strategies.degrees(spec)
     hybrid = [f"{n} {what}" for n, what in ((data, "replicas"), (shard, "shards"), (pipe, "stages")) if n > 1]
     spread = f" ({' × '.join(hybrid)})" if len(hybrid) > 1 else ""
-    return f"{spec.strategy} × {spec.workers}{spread}" + (f" on {spec.engine}" if spec.engine != "torch" else "")
+    workers = f" × {spec.workers}" if spec.workers > 1 else ""
+    return f"{spec.strategy}{workers}{spread}" + (f" on {spec.engine}" if spec.engine != "torch" else "")
 
 
 COLUMNS = [
@@ -122,12 +127,14 @@ BATCHES = [
     Column(key="way", title="Strategy", show="text"),
     Column(key="images_per_second", title="Throughput", sub="images/s", show="rate"),
     Column(key="memory", title="Memory", sub="of a step, per worker", show="size"),
+    Column(key="largest_batch", title="Largest batch", sub="that fits, all workers", show="count"),
     Column(key="recommended_batch", title="Recommended batch", sub="all workers", show="count"),
     Column(key="achieved", title="Achieved", sub="of the ceiling", show="percent"),
 ]
 CAPTION = (
     "One global batch for all; the base is single with the threads of one worker. Front: no other holds less and is as fast, or is "
-    "faster and holds no more. Memory is that of the worker with most; Peak is the whole process, interpreter and libraries too."
+    "faster and holds no more; open: the intervals can't tell. Memory is that of the worker with most; Peak is the whole process, "
+    "interpreter and libraries too."
 )
 
 
@@ -159,7 +166,10 @@ def _row(result: Result, members: Sequence[Result], given: int | None) -> Row:
     figures |= {key: pooled(result, READ[key]) for key in ("exposed", "peak_memory", "bytes_sent")}
     figures["memory"] = pooled(result, front.memory)
     figures["accuracy"] = pooled(result, accuracy)
+    figures["largest_batch"] = pooled(result, lambda record: front.largest(record, given))
     figures["recommended_batch"] = pooled(result, lambda record: front.recommended(record, given))
+    if strategies.entry(result.point.spec.strategy).axis is None and result.point.factors["role"] == SPREAD:
+        figures["efficiency"] = absent("ratio", "one process that has the devices of all workers")
     made = table_row(result, figures)
     return msgspec.structs.replace(made, factors={**made.factors, "front": _standing(result, members)})
 
@@ -168,7 +178,9 @@ def _standing(result: Result, members: Sequence[Result]) -> str:
     if result not in front.compared(members):
         return text.ABSENT
     beater = front.beaten_by(result, members)
-    return "on it" if beater is None else f"beaten by {beater.point.factors['way']}"
+    if beater is not None:
+        return f"beaten by {beater.point.factors['way']}"
+    return "on it" if result in front.front(members) else "open"
 
 
 def accuracy(record: TrainRecord) -> Figure:
@@ -189,9 +201,10 @@ def _batch_caption(results: Sequence[Result], given: int | None) -> str:
         else f"each worker's {source[4:]}"
     )
     return (
-        f"The micro-batch is the largest power of two that fits into {where}, {text.whole_percent(front.KEPT_FREE)} left free: parameters, "
-        "gradients and the optimizer's state stay as measured at a step's peak, activations and all else grow with it. An epoch keeps "
-        f"{front.FEWEST_STEPS} steps. Whether so large a batch is faster, and what it learns: the studies batch-size and large-batch."
+        f"Largest: its micro-batch is the largest power of two that fits into {where}, {text.whole_percent(front.KEPT_FREE)} left free; "
+        "parameters, gradients and the optimizer's state stay as measured at a step's peak, activations and all else grow with it. "
+        f"Recommended: the same, but an epoch keeps {front.FEWEST_STEPS} steps. Whether it is faster, and what it learns: the studies "
+        "batch-size and large-batch."
     )
 
 
