@@ -22,6 +22,7 @@ from scalelab.launch.ending import close
 from scalelab.launch.failure import first_failure
 from scalelab.launch.pool import Pool, Process
 from scalelab.launch.signals import uninterrupted
+from scalelab.launch.silence import Silence
 from scalelab.measure.environment import environment, usable_cores
 from scalelab.record import folder as records
 from scalelab.record.naming import options, spread
@@ -93,7 +94,7 @@ def _attempt(pool: Pool, folder: Path, prepared: Prepared, listener: socket.sock
     failure: Failure | None = None
     try:
         start_ranks(pool, folder, prepared, listener, processes)
-        failure = follow(pool, folder, processes, watch)
+        failure = follow(pool, folder, processes, watch, prepared.spec.timeout)
         status = "completed" if failure is None else "failed"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -177,11 +178,18 @@ def start_ranks(pool: Pool, folder: Path, prepared: Prepared, listener: socket.s
         processes.append(pool.start("scalelab.worker.main:rank", [str(folder / "spec.yaml")], env, log, handed, preload))
 
 
-def follow(pool: Pool, folder: Path, processes: list[Process], watch: Callable[[Path], None]) -> Failure | None:
-    """Wait for all ranks; the first failure ends the wait, after the others had a moment to say what they saw."""
+def follow(pool: Pool, folder: Path, processes: list[Process], watch: Callable[[Path], None], timeout: float) -> Failure | None:
+    """Wait for all ranks; the first failure ends the wait, after the others had a moment to say what they saw.
+
+    So does silence for ``timeout`` seconds.
+    """
+    silence = Silence(folder, processes, timeout)
     while any(p.status is None for p in processes):
         pool.poll(POLL)
         watch(folder)
+        if silence.fell():
+            said = f"silent for {timeout:g} seconds (--timeout): no worker wrote or computed anything, so they were ended"
+            return Failure(error=said, host=socket.gethostname(), expected=True)
         if any(p.status for p in processes):
             settled = time.monotonic() + SETTLE
             while any(p.status is None for p in processes) and time.monotonic() < settled:
