@@ -86,7 +86,7 @@ def plan(pool: Pool, study: Study, asked: Asked, repeats: int, folder: Path) -> 
         known = Planned(study, asked, repeats, folder, kept, order(kept, repeats, asked.base.seed), finished, held)
         if not known.missing:
             return known
-    cases = prepare(pool, points)
+    cases = foreseen(pool, study, prepare(pool, points))
     if not any(case.row for case in cases):
         raise ScalelabError(next((c.refused for c in cases if c.refused), f"study {study.name}: nothing to train"))
     made = Planned(study, asked, repeats, folder, cases, order(cases, repeats, asked.base.seed), finished, held)
@@ -116,6 +116,16 @@ def prepare(pool: Pool, points: Sequence[Point]) -> list[Case]:
         found.append(Case(point, None, answer) if isinstance(answer, str) else Case(point, answer))
     rows = iter(on_one_device([case.row for case in found if case.row is not None]))
     return [replace(case, row=next(rows)) if case.row is not None else case for case in found]
+
+
+def foreseen(pool: Pool, study: Study, cases: Sequence[Case]) -> list[Case]:
+    """The cases, without those that the study itself says must not be started here."""
+    rows = [case.row for case in cases if case.row is not None]
+    if study.foresee is None or not rows:
+        return list(cases)
+    reasons = iter(study.foresee(pool, rows))
+    told = [next(reasons) if case.row is not None else None for case in cases]
+    return [replace(case, row=None, refused=why) if why is not None else case for case, why in zip(cases, told, strict=True)]
 
 
 def order(cases: Sequence[Case], repeats: int, seed: int) -> list[tuple[int, int]]:

@@ -100,6 +100,10 @@ def train(pool: Pool, planned: Planned, record: StudyRecord, runs: Runs, watchin
     for number, (place, repeat) in enumerate(missing, 1):
         row = planned.row(place, repeat)
         run = planned.finished.of(row.spec, repeat)  # the same training as another point's, made meanwhile
+        if run is None and (why := given_up(planned, place, runs)) is not None:
+            at = planned.order.index((place, repeat))
+            record.trainings[at] = msgspec.structs.replace(record.trainings[at], status="refused", reason=why)
+            continue
         if run is None:
             left = clock.remaining(missing[number - 1 :])
             now = Begins(number, len(missing), row.spec.name or "", row.plan["total_steps"], time.monotonic() - began, left)
@@ -113,6 +117,15 @@ def train(pool: Pool, planned: Planned, record: StudyRecord, runs: Runs, watchin
         record.trainings[at] = as_trained(record.trainings[at], run)
         record.seconds = time.monotonic() - began
         save(planned.folder, record)
+
+
+def given_up(planned: Planned, place: int, runs: Runs) -> str | None:
+    """Why the study does not try a point any more, by what became of the others so far."""
+    if planned.study.give_up is None:
+        return None
+    tried = {at: [run for (other, _), run in sorted(runs.items(), key=lambda one: one[0]) if other == at] for at, _ in runs}
+    results = [Result(planned.cases[at].point, mine) for at, mine in tried.items()]
+    return planned.study.give_up(planned.cases[place].point, results)
 
 
 class Clock:
@@ -171,7 +184,7 @@ def conclude(planned: Planned, record: StudyRecord, runs: Runs) -> StudyRecord:
     for place, case in enumerate(planned.cases):
         limit = limits.get(ceiling_key(case.row)) if case.row is not None else None
         mine = [replace(runs[place, r], repeat=r, ceiling=limit) for r in range(planned.repeats) if (place, r) in runs]
-        results.append(Result(case.point, mine, case.refused))
+        results.append(Result(case.point, mine, case.refused or (None if mine else given_up(planned, place, runs))))
     completed = [run for result in results for run in result.completed]
     record.ended = records.now()
     record.runs = list(dict.fromkeys(runs[one].folder.name for one in planned.order if one in runs))

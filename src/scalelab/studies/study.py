@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scalelab.launch.local import Prepared
+from scalelab.launch.pool import Pool
 from scalelab.record.schema import Ceiling, TrainRecord
 from scalelab.record.study import Factor, Findings
 from scalelab.spec import Spec
@@ -100,3 +102,7 @@ class Study:
     """default of --repeats (of --seeds where ``seeded``); --quick makes it 1"""
     seeded: bool = False
     """each repeat has a seed of its own: what is compared is what is learnt, not how fast"""
+    foresee: Callable[[Pool, Sequence[Prepared]], list[str | None]] | None = None
+    """of what was found to work: why some of it must not be started here, such as for want of memory"""
+    give_up: Callable[[Point, Sequence[Result]], str | None] | None = None
+    """why a point is not tried any more, by what became of others so far"""
