@@ -40,7 +40,7 @@ def counted(plan: StudyPlan) -> str:
         [f"{plan.finished} {'is' if plan.finished == 1 else 'are'} finished", f"{plan.to_train} to run"] if plan.finished else []
     )
     if plan.expected_seconds is not None:
-        parts.append(f"about {text.seconds(max(1, round(plan.expected_seconds)))}, an estimate")
+        parts.append(f"about {text.about(plan.expected_seconds)}, an estimate")
     elif plan.estimate:
         parts.append(plan.estimate)
     return f"{said}{': ' * bool(parts)}{', '.join(parts)}"
@@ -58,7 +58,7 @@ def show_plan(out: Console, plan: StudyPlan, as_json: bool) -> int:
     planned = [one for one in plan.trainings if one.status != "refused"]
     for number, one in enumerate(planned, 1):
         name = one.label if plan.repeats == 1 else f"{one.label}, {one.repeat + 1} of {plan.repeats}"
-        expected = "" if one.expected is None else text.seconds(max(1, round(one.expected)))
+        expected = "" if one.expected is None else text.about(one.expected)
         grid.add_row(str(number), escape(name), "finished" if one.status == "completed" else "to run", expected)
     out.print(grid)
     for one in plan.trainings:

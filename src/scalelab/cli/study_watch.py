@@ -53,7 +53,7 @@ class StudyWatch(Watching):
             now = time.monotonic()
             if training.remaining is not None and self.bars is not None and now - shown[0] > 1.0:
                 shown[0] = now
-                rest = text.seconds(round(max(0.0, training.remaining - (now - start))))
+                rest = text.about(training.remaining - (now - start))
                 self.bars.update(self.bars.task_ids[0], description=escape(f"{watcher.label}, about {rest} left"))
 
         return watch
@@ -76,5 +76,5 @@ class StudyWatch(Watching):
 
 def left(training: Begins) -> str:
     """``, 1 min 10 s gone, about 4 min left``."""
-    gone = f", {text.seconds(round(training.elapsed))} gone" if training.elapsed >= 1 else ""
-    return gone + ("" if training.remaining is None else f", about {text.seconds(round(training.remaining))} left")
+    gone = f", {text.about(training.elapsed)} gone" if training.elapsed >= 1 else ""
+    return gone + ("" if training.remaining is None else f", about {text.about(training.remaining)} left")

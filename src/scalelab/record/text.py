@@ -61,6 +61,12 @@ def seconds(value: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def about(value: float) -> str:
+    """A duration that is only estimated: whole seconds, ``38 s``, ``4 min 10 s``."""
+    whole = max(1, round(value))
+    return f"{whole} s" if whole < 100 else seconds(float(whole))
+
+
 def size(value: float) -> str:
     """Bytes in binary units: ``312 MiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -30,6 +30,8 @@ BAND = 14
 MOST_TICKS = 9
 LONG_NAMES = 60
 """characters that the names under upright bars may have together; with more the bars lie"""
+FIRST_COLOUR = 2
+"""of the palette: its first, a grey, is for a base"""
 BARS = ("bars", "stacked")
 
 
@@ -75,11 +77,11 @@ def points(plot: Plot, series: Sequence[Series]) -> tuple[list[dict[str, Any]], 
     up = scale(plot.y, [value for one in series for value in (*one.y, *one.low, *one.high) if value is not None])
     lying = bars and sum(map(len, across.names or ())) > LONG_NAMES
     data: list[dict[str, Any]] = []
-    place = 0
+    place = FIRST_COLOUR
     for one in series:
         made = trace(one, place, across, up, lying)
         data += [*band(one, place, across, up), made] if banded(one) else [made]
-        place += one.style != "ideal"
+        place += one.style != "ideal"  # what is drawn behind takes no colour
     layout = frame(across, up, lying, [one.name for one in series])
     layout["barmode"] = "stack" if any(one.style == "stacked" for one in series) else "group"
     layout["hovermode"] = "closest" if bars or any(one.style == "points" for one in series) else "x unified"
@@ -258,7 +260,7 @@ def _lane(one: Series, place: int, lanes: Sequence[str], along: Scale) -> dict[s
         "type": "bar", "orientation": "h", "name": text.plain(text.shorten(one.name, 40)), "y": [lanes.index(str(x)) for x in one.x],
         "base": starts, "x": lengths, "text": [text.plain(said) for said in texts], "textposition": "inside", "insidetextanchor": "middle",
         "textangle": 0, "constraintext": "none", "textfont": {"size": 11, "color": "var(--on-run)"},
-        "marker": {"color": colour(place + 1), "line": {"width": 0.5, "color": "var(--panel)"}},
+        "marker": {"color": colour(FIRST_COLOUR + place), "line": {"width": 0.5, "color": "var(--panel)"}},
         "customdata": [[said, along.said(low), along.said(None if low is None or high is None else high - low)]
                        for said, (low, high) in zip(texts, both, strict=True)],
         "hovertemplate": "%{customdata[0]} from %{customdata[1]} for %{customdata[2]}",

@@ -86,15 +86,16 @@ BEST: tuple[tuple[str, str, str, text.Show], ...] = (
     ("accuracy", "Best accuracy", "", text.percent),
     ("achieved", "Share of the ceiling", "at most", text.percent),
 )
-"""the first table's figures of which the largest makes a card, where the study itself has made none"""
+"""the first table's figures of which the largest makes a card, where the study itself has made none; a base, which is 1 by definition,
+has no n of its own"""
 
 
 def cards(tables: Sequence[Table]) -> list[Card]:
     """The largest of a few figures of the first table; at most four."""
     found = []
     for key, label, unit, show in BEST:
-        known = [row for row in (tables[0].rows if tables else []) if _known(row, key) is not None]
-        if len({_known(row, key) for row in known}) > 1:
+        known = [row for row in (tables[0].rows if tables else []) if _known(row, key) is not None and row.figures[key].n > 1]
+        if known:
             best = max(known, key=lambda row: _known(row, key) or 0.0)
             interval = text.interval(best.figures[key], show)
             sub = f"{best.label}{f'; {interval}' if interval else ''}"
@@ -111,7 +112,7 @@ def trained(one: Trained) -> dict[str, Any]:
     return {
         "label": one.label, "repeat": one.repeat + 1, "status": one.status, "run": one.run or "", "reason": one.reason or "",
         "seconds": text.ABSENT if one.seconds is None else text.seconds(one.seconds),
-        "expected": text.ABSENT if one.expected is None else text.seconds(one.expected),
+        "expected": text.ABSENT if one.expected is None else text.about(one.expected),
     }  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def times(record: StudyRecord) -> str:
     if not both:
         return f"{said}."
     took, guess = sum(seconds for seconds, _ in both), sum(expected for _, expected in both)
-    return f"{said}; those of the last call took {text.seconds(took)}, and {text.seconds(guess)} had been estimated before."
+    return f"{said}; those of the last call took {text.seconds(took)}, and {text.about(guess)} had been estimated before."
 
 
 SPREAD = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -206,7 +205,7 @@ def notes(planned: Planned, runs: Runs) -> list[str]:
     found = []
     if planned.repeats == 1:
         what = "seed: how much of a difference is chance is not known" if planned.study.seeded else "repeat: no spread is known"
-        more = f"`{'--seeds' if planned.study.seeded else '--repeats'} 3` adds two more"
+        more = f"{'--seeds' if planned.study.seeded else '--repeats'} 3 adds two more"
         found.append(f"one {what}{', as --quick asks' if planned.asked.quick else ''}; {more}")
     refused = [case.point.label for case in planned.cases if case.refused is not None]
     if refused:
@@ -254,8 +253,3 @@ def begin(planned: Planned) -> StudyRecord:
 def command() -> list[str]:
     """The command line as it is typed."""
     return ["scalelab", *sys.argv[1:]]
-
-
-def again(record: StudyRecord) -> str:
-    """The command that goes on with the study."""
-    return shlex.join(record.command)
