@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from scalelab.errors import ScalelabError
 from scalelab.launch import local
 from scalelab.launch.local import Prepared
