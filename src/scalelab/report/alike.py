@@ -13,7 +13,19 @@ from scalelab.measure.statistics import absent
 from scalelab.record.schema import Figure, TrainRecord
 
 # What must agree before two throughputs are compared: anything else would be measured along with the strategy.
-TASK_KEYS = ("model", "model_args", "data", "image_size", "classes", "precision", "compile", "channels_last", "optimizer")
+TASK_KEYS = (
+    "model",
+    "model_args",
+    "weights",
+    "freeze",
+    "data",
+    "image_size",
+    "classes",
+    "precision",
+    "compile",
+    "channels_last",
+    "optimizer",
+)
 
 
 def task(record: TrainRecord) -> tuple[str, ...]:

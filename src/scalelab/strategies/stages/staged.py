@@ -221,10 +221,10 @@ class Staged(Strategy):
 
 
 def _images(model: nn.Module, count: int, shape: Shape) -> Tensor:
-    """Random images [count, C, H, W] as ``model`` takes them, always the same."""
+    """Random samples [count, *shape] as ``model`` takes them, always the same."""
     parameter = next(model.parameters(), torch.empty(0))
     images = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
-    layout = torch.channels_last if parameter.device.type == "cpu" else torch.contiguous_format
+    layout = torch.channels_last if parameter.device.type == "cpu" and images.dim() == 4 else torch.contiguous_format
     return images.to(parameter.device, parameter.dtype, memory_format=layout)
 
 
