@@ -19,6 +19,7 @@ COMMANDS = {
     "verify": "does this strategy compute the same thing as one process would, for this model?",
     "explain": "what does this strategy hold and send, by which formula?",
     "study": "a question of the field, answered with trainings, figures and a report",
+    "check-table": "can the numbers of a published table be right?",
     "report": "show recorded runs as one self-contained page",
     "runs": "list, show, compare, export recorded runs",
 }
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     if sys.stdout is None:  # closed by who started us: `scalelab … >&-`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the life of the process
     if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE.format(commands="\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items())), end="")
+        print(USAGE.format(commands="\n".join(f"  {name:11} {text}" for name, text in COMMANDS.items())), end="")
         return 0 if words else 2
     if words[0] in ("-V", "--version"):
         print(f"scalelab {__version__}")
@@ -54,7 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if words[0] not in COMMANDS:
             raise ScalelabError(f"unknown command '{words[0]}'{nearest(words[0], COMMANDS)}; valid: {', '.join(COMMANDS)}")
-        status: int = importlib.import_module(f"scalelab.cli.{words[0]}").run([w for w in words[1:] if w != "--debug"], debug)
+        status: int = importlib.import_module(f"scalelab.cli.{words[0].replace('-', '_')}").run(
+            [w for w in words[1:] if w != "--debug"], debug
+        )
         sys.stdout.flush()
         return status
     except ScalelabError as error:

@@ -86,15 +86,12 @@ def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFact
     if spec.batch_norm == "sync":
         batch_norm.check(model)
     optim.build(spec, model.parameters())
-    model_facts, data_facts = facts(spec, model, dataset)
-    return msgspec.structs.replace(model_facts, notes=[*initial.origin(spec), *told]), data_facts, plan
+    found, data_facts = facts(spec, model, dataset)
+    return msgspec.structs.replace(found, notes=[*initial.origin(spec), *told]), data_facts, plan
 
 
 def facts(spec: Spec, model: nn.Module, dataset: Dataset) -> tuple[ModelFacts, DataFacts]:
     """What is trained, and on what, for the record."""
-    parameters = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    size = sum(p.numel() * p.element_size() for p in model.parameters())
     data_facts = DataFacts(
         name=dataset.name,
         train=len(dataset.train),
@@ -104,8 +101,19 @@ def facts(spec: Spec, model: nn.Module, dataset: Dataset) -> tuple[ModelFacts, D
         streamed=dataset.streamed,
         notes=list(dataset.notes),
     )
-    operations = flops.per_image(model, dataset.shape)
-    return ModelFacts(name=spec.model, parameters=parameters, trained=trained, bytes=size, flops_per_image=operations), data_facts
+    return model_facts(spec, model, dataset.shape), data_facts
+
+
+def model_facts(spec: Spec, model: nn.Module, shape: tuple[int, ...]) -> ModelFacts:
+    """What a model is, and what training it on one image of ``shape`` takes."""
+    parameters = [(p.numel(), p.element_size(), p.requires_grad) for p in model.parameters()]
+    return ModelFacts(
+        name=spec.model,
+        parameters=sum(count for count, _, _ in parameters),
+        trained=sum(count for count, _, trained in parameters if trained),
+        bytes=sum(count * width for count, width, _ in parameters),
+        flops_per_image=flops.per_image(model, shape),
+    )
 
 
 def build(spec: Spec, derived: Derived, world: World) -> Job:

@@ -1,0 +1,170 @@
+"""What can be wrong with a cell of a published table: one function each, in ``CHECKS``.
+
+*impossible*: no reading of the table that its assumptions leave open makes it true.
+*doubtful*: it needs an explanation that is not printed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from scalelab.record import text
+from scalelab.studies.published import (
+    FASTEST_LINK,
+    FASTEST_LINK_NAME,
+    PEAKS,
+    PEAKS_NAME,
+    SLACK,
+    Assumed,
+    Checked,
+    Level,
+    Verdict,
+    formula,
+    per_step,
+)
+
+UNEQUAL = 1.5
+"""times that the same batch on one GPU may take longer on more GPUs, before it is doubtful that it is the same"""
+RING = "a ring's bytes, {dtype} gradients, comm_s of one {per}, a mean over all of it"
+
+
+def judge(row: Checked, rows: Sequence[Checked], assumed: Assumed) -> list[Verdict]:
+    """All that is wrong with a row, by the checks' order."""
+    return [verdict for check in CHECKS for verdict in check(row, rows, assumed)]
+
+
+def _times(row: Checked, rows: Sequence[Checked], assumed: Assumed) -> Iterator[Verdict]:
+    for cell in ("compute_s", "comm_s", "bandwidth_gbs"):
+        value = getattr(row.printed, cell)
+        if value is not None and not math.isfinite(value):
+            yield _verdict(cell, "impossible", f"{value} is no number", "")
+        elif value is not None and value < 0:
+            yield _verdict(cell, "impossible", f"{value:g} is less than nothing", "")
+    if row.printed.compute_s == 0:
+        yield _verdict("compute_s", "impossible", "computing takes time", "")
+    if row.printed.comm_s == 0 and row.printed.gpus > 1:
+        yield _verdict("comm_s", "doubtful", "an exchange takes time", "0 may stand for what was hidden behind computing")
+
+
+def _alone(row: Checked, rows: Sequence[Checked], assumed: Assumed) -> Iterator[Verdict]:
+    if row.printed.gpus == 1:
+        for cell in ("comm_s", "bandwidth_gbs"):
+            if (getattr(row.printed, cell) or 0) > 0:
+                yield _verdict(cell, "impossible", "one GPU has nobody to exchange gradients with", "data parallelism only")
+
+
+def _samples(row: Checked, rows: Sequence[Checked], assumed: Assumed) -> Iterator[Verdict]:
+    if row.steps == 0:
+        yield _verdict(
+            "batch_per_gpu",
+            "impossible",
+            f"an epoch of {assumed.samples:,} samples has no whole batch",
+            "the last one is dropped",
+        )
+
+
+def _bandwidth(row: Checked, rows: Sequence[Checked], assumed: Assumed) -> Iterator[Verdict]:
+    """Printed against what bytes and time give: more is impossible, less needs a longer time than the one printed."""
+    printed = row.printed.bandwidth_gbs
+    if printed is None or row.bus_gbs is None or row.algorithm_gbs is None or not math.isfinite(printed) or printed <= 0:
+        return
+    low, high = sorted((row.algorithm_gbs, row.bus_gbs))
+    assumes = RING.format(dtype=assumed.dtype, per=assumed.per)
+    if printed > high * SLACK:
+        times = text.number(printed / row.bus_gbs)
+        yield _verdict(
+            "bandwidth_gbs",
+            "impossible",
+            f"{formula(row, assumed)}; {printed:g} is {times} times that{_fits(row, assumed)}",
+            assumes,
+        )
+    elif printed < low / SLACK:
+        yield _verdict("bandwidth_gbs", "doubtful", f"{formula(row, assumed)}; {printed:g} is less{_fits(row, assumed)}",
+                       f"{assumes}; it can be true where comm_s leaves out what was hidden behind computing")  # fmt: skip
+
+
+def _fits(row: Checked, assumed: Assumed) -> str:
+    """``: it would fit …``, the mistake that gives the printed number, if a common one does."""
+    printed, bus = row.printed.bandwidth_gbs or 0.0, row.bus_gbs or 0.0
+    mistakes = {
+        "bits instead of bytes": 8.0,
+        "the bytes of all GPUs together": float(row.printed.gpus),
+        "an epoch's bytes over the time of a step" if assumed.per == "step" else "one step's bytes over the time of an epoch": (
+            float(row.steps) if assumed.per == "step" else 1 / row.steps
+        ),
+        "megabytes taken for gigabytes": 1000.0,
+        "fp16 gradients": 0.5,
+    }
+    found = [name for name, factor in mistakes.items() if 1 / SLACK < printed / (bus * factor) < SLACK]
+    return f": it would fit {found[0]}" if found else ""
+
+
+def _link(row: Checked, rows: Sequence[Checked], assumed: Assumed) -> Iterator[Verdict]:
+    limit = assumed.link_gbs or FASTEST_LINK
+    name = "the link" if assumed.link_gbs else f"any link today ({FASTEST_LINK_NAME})"
+    assumes = "GB/s that leave one GPU, in one direction"
+    if limit * SLACK < (row.printed.bandwidth_gbs or 0) < math.inf:
+        yield _verdict(
+            "bandwidth_gbs", "impossible", f"{row.printed.bandwidth_gbs:g} GB/s is more than {name} carries: {limit:g}", assumes
+        )
+    if row.bus_gbs is not None and row.bus_gbs > limit * SLACK:
+        yield _verdict("comm_s", "impossible", f"{formula(row, assumed)}, more than {name} carries: {limit:g}", assumes)
+
+
+def _arithmetic(row: Checked, rows: Sequence[Checked], assumed: Assumed) -> Iterator[Verdict]:
+    limit = assumed.peak_tflops or PEAKS[assumed.dtype]
+    if row.tflops is not None and row.tflops > limit:
+        whose = "the GPU's peak" if assumed.peak_tflops else PEAKS_NAME
+        said = f"each GPU would do {text.number(row.tflops)} TFLOP/s, more than {limit:g}: {whose}"
+        yield _verdict(
+            "compute_s",
+            "impossible",
+            said,
+            f"each GPU computes {row.printed.batch_per_gpu} images a step, compute_s of one {assumed.per}",
+        )
+
+
+def _same_batch(row: Checked, rows: Sequence[Checked], assumed: Assumed) -> Iterator[Verdict]:
+    """A GPU computes its batch for as long among two as among four: nothing else of the step has become more."""
+    own = per_step(row.printed.compute_s, row.steps, assumed)
+    for other in rows:
+        theirs = per_step(other.printed.compute_s, other.steps, assumed)
+        if (
+            other.printed.batch_per_gpu != row.printed.batch_per_gpu
+            or other.printed.gpus >= row.printed.gpus
+            or not own
+            or not theirs
+        ):
+            continue
+        if not 1 / UNEQUAL < own / theirs < UNEQUAL:
+            batch, before = row.printed.batch_per_gpu, f"line {other.printed.line} has {text.seconds(theirs)}"
+            said = f"{text.seconds(own)} a step for {batch} images on each GPU, where {before} for as many"
+            assumes = f"an epoch on {row.printed.gpus} GPUs has {row.steps} steps, on {other.printed.gpus} {other.steps}"
+            yield _verdict("compute_s", "doubtful", said, assumes)
+            return
+
+
+def _speedup(row: Checked, rows: Sequence[Checked], assumed: Assumed) -> Iterator[Verdict]:
+    base = next((r for r in rows if r.printed.gpus == 1 and r.printed.batch_per_gpu == row.printed.batch_per_gpu), None)
+    if base is None or row.printed.gpus == 1:
+        return
+    alone, together = (
+        per_step((one.printed.compute_s or 0) + (one.printed.comm_s or 0), one.steps, assumed) for one in (base, row)
+    )
+    if alone and together and (speedup := row.printed.gpus * alone / together) > row.printed.gpus * SLACK:
+        said = f"{text.times(speedup)} on {row.printed.gpus} GPUs, against line {base.printed.line}: more than {row.printed.gpus}"
+        yield _verdict(
+            "compute_s",
+            "doubtful",
+            said,
+            "the same work on each GPU; caches that now suffice, or another program for one GPU, can do it",
+        )
+
+
+def _verdict(cell: str, level: Level, said: str, assumes: str) -> Verdict:
+    return Verdict(cell=cell, level=level, text=said, assumes=assumes)
+
+
+Check = Callable[[Checked, Sequence[Checked], Assumed], Iterator[Verdict]]
+CHECKS: tuple[Check, ...] = (_times, _alone, _samples, _bandwidth, _link, _arithmetic, _same_batch, _speedup)
