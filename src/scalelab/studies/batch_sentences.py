@@ -1,0 +1,145 @@
+"""What the figures of batch-size say, in sentences: the answer, the bend and what explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scalelab.measure.line import Line
+from scalelab.measure.statistics import differs
+from scalelab.record import text
+from scalelab.record.study import Row
+from scalelab.studies.batch_figures import (
+    activations,
+    activations_over_cache,
+    batch_of,
+    bend,
+    compared,
+    epoch_data,
+    epoch_seconds,
+    rate,
+)
+from scalelab.studies.figures import READ, over_runs, pooled, share_of_ceiling
+from scalelab.studies.scaling import quoted
+from scalelab.studies.study import Result
+
+FITS = 0.1
+"""a line that is off by no more than this share at every batch describes the steps"""
+
+
+def answer(done: Sequence[Result]) -> str:
+    """The batch to take, and why."""
+    found = bend(done)
+    if found is None:
+        return "Nothing can be told: no batch has a throughput."
+    at, best = found
+    reached, most = over_runs(at, rate), over_runs(best, rate)
+    held = pooled(at, READ["peak_memory"])
+    memory = f" and {text.size(held.median)} of memory" if held.median is not None else ""
+    if at is best:
+        why = "no smaller batch is within 5 % of it"
+        last = max(batch_of(one) for one in done)
+        more = (
+            "; it is the largest that was tried, so a larger one may do better" if batch_of(at) == last and len(done) > 1 else ""
+        )
+        return f"Batch {batch_of(at)}: {quoted(reached, text.rate)} images/s{memory}; {why}{more}."
+    return (
+        f"Batch {batch_of(at)} is enough: with {quoted(reached, text.rate)} images/s{memory} it is within 5 % of the best, "
+        f"{quoted(most, text.rate)} images/s at batch {batch_of(best)}."
+    )
+
+
+def sentences(done: Sequence[Result], rows: Sequence[Row], fitted: Line) -> list[str]:
+    """How it bends and why; where the doubling ended."""
+    found = [_rise(done), _cost(fitted), _ceiling(done), _caches(done), _fall(done), _data(done)]
+    ends = [f"{one.label} was not trained: {one.reason}." for one in rows if one.status in ("refused", "failed") and one.reason]
+    return [one for one in [*found, *ends[:1]] if one]
+
+
+def _rise(done: Sequence[Result]) -> str:
+    """From the smallest batch to the bend."""
+    found = bend(done)
+    if found is None or found[0] is done[0]:
+        return ""
+    at, ratio = found[0], compared(found[0], done[0])
+    claim = "" if differs(ratio) else ", which the intervals do not tell from no gain"
+    return (
+        f"From batch {batch_of(done[0])} to {batch_of(at)} throughput goes to {quoted(ratio, text.times)} of what it was{claim}."
+    )
+
+
+def _cost(fitted: Line) -> str:
+    a, b, off = fitted.a, fitted.b, fitted.off
+    if a.median is None or b.median is None or off.median is None:
+        return f"What a step and what an image costs can't be told apart: {a.reason}."
+    line_is = f"a step costs {text.seconds(a.median)} and each image {text.seconds(b.median)}"
+    if off.median > FITS:
+        return (
+            f"No one line describes the steps: the best, by which {line_is}, is off by up to {text.percent(off.median)}; an image does "
+            "not cost the same in all batches."
+        )
+    if fitted.half.median is None or (a.ci95 is not None and a.ci95[0] <= 0):
+        return f"Overhead does not make the bend: {line_is}, and the overhead is not distinguishable from nothing."
+    half, small = (text.number(times * fitted.half.median, 2) for times in (1, 19))
+    return (
+        f"A{line_is[1:]} (the line is off by at most {text.percent(off.median)}): half of a step of {half} images is overhead, and a "
+        f"twentieth from {small} images on."
+    )
+
+
+def _ceiling(done: Sequence[Result]) -> str:
+    found = bend(done)
+    share = share_of_ceiling(found[1]) if found else None
+    if found is None or share is None or share.median is None:
+        return ""
+    return f"At its best, batch {batch_of(found[1])}, training does {quoted(share, text.percent)} of what this machine computes at most."
+
+
+def _caches(done: Sequence[Result]) -> str:
+    """Where the activations of a step leave the caches."""
+    known = [(one, value) for one in done if (value := pooled(one, activations_over_cache).median) is not None]
+    beyond = next((one for one, value in known if value > 1), None)
+    if not known:
+        return ""
+    size = max(host.cache_bytes for host in known[0][0].completed[0].record.environment.hosts)
+    if beyond is None:
+        return f"The activations of every batch are smaller than the largest cache ({text.size(size)})."
+    held = pooled(beyond, activations).median
+    assert held is not None
+    if beyond is known[0][0]:
+        return (
+            f"From the smallest batch on activations ({text.size(held)}) are larger than the largest cache ({text.size(size)})."
+        )
+    return (
+        f"From batch {batch_of(beyond)} on activations ({text.size(held)}) are larger than the largest cache ({text.size(size)})."
+    )
+
+
+def _fall(done: Sequence[Result]) -> str:
+    """The largest batch against the best, where it is slower."""
+    found = bend(done)
+    if found is None or found[1] is done[-1]:
+        return ""
+    ratio = compared(done[-1], found[1])
+    if ratio.median is None:
+        return ""
+    if not differs(ratio):
+        return f"That batch {batch_of(done[-1])} is slower than {batch_of(found[1])} was not shown: {quoted(ratio, text.times)}."
+    return f"Batch {batch_of(done[-1])} has {quoted(ratio, text.times)} of the throughput of {batch_of(found[1])}: larger is slower there."
+
+
+def _data(done: Sequence[Result]) -> str:
+    """The largest share of an epoch that waits for data."""
+    shares = [
+        (wait.median / whole.median, one) for one in done
+        if (wait := over_runs(one, epoch_data)).median is not None and (whole := over_runs(one, epoch_seconds)).median
+    ]  # fmt: skip
+    if not shares:
+        return ""
+    most, one = max(shares, key=lambda pair: pair[0])
+    return f"Waiting for data is {text.percent(most)} of an epoch at most (batch {batch_of(one)})."
+
+
+def notes(done: Sequence[Result]) -> list[str]:
+    """What to know of the times."""
+    reasons = [over_runs(one, epoch_seconds).reason for one in done]
+    return ["a time of an epoch that is no epoch's: the trainings were too short for a second one"] if any(reasons) else []
