@@ -8,6 +8,7 @@ from scalelab.errors import unknown
 from scalelab.studies.study import Study
 
 STUDIES: dict[str, str] = {
+    "batch-size": "scalelab.studies.batch_size:STUDY",
     "weak-scaling": "scalelab.studies.weak_scaling:STUDY",
     "strong-scaling": "scalelab.studies.strong_scaling:STUDY",
     "communication": "scalelab.studies.communication:STUDY",
