@@ -58,7 +58,7 @@ def prepare(pool: Pool, spec: Spec) -> Prepared:
     found = ask(pool, "scalelab.worker.prepare:prepare", spec)
     model, data = msgspec.convert(found["model"], ModelFacts), msgspec.convert(found["data"], DataFacts)
     derived = decoding(spec, derived, usable_cores(), data.streamed)
-    return Prepared(spec, derived, model, data, found["plan"], found["devices"])
+    return Prepared(spec, derived, model, data, {name: int(value) for name, value in found["plan"].items()}, found["devices"])
 
 
 def train(pool: Pool, prepared: Prepared, command: list[str], watch: Callable[[Path], None]) -> TrainRecord:
