@@ -222,10 +222,16 @@ def sentences(rows: Sequence[Compared], length: str) -> list[str]:
     for batch in sorted({row.tried.batch for row in rows})[1:]:
         here = [row for row in rows if row.tried.batch == batch]
         plain = next(row for row in here if row.tried.remedy == NONE)
-        said = f"Batch {batch} after {length}: {accuracy_of(plain.accuracy)} without a remedy ({_verdict(plain)})"
-        others = [f"{row.tried.remedy} {accuracy_of(row.accuracy)} ({_verdict(row)})" for row in here if row is not plain]
+        said = f"Batch {batch} after {length}: {_told(plain)} without a remedy"
+        others = [f"{row.tried.remedy} {_told(row)}" for row in here if row is not plain]
         found.append(f"{said}; {text.listing(others)}." if others else f"{said}.")
     return found
+
+
+def _told(one: Compared) -> str:
+    """A row's accuracy, and what may be said of it beside the baseline's where there are several seeds."""
+    verdict = "" if one.accuracy.n == 1 and not one.tried.failed else f" ({_verdict(one)})"
+    return accuracy_of(one.accuracy) + verdict
 
 
 def plot(name: str, title: str, rows: Sequence[Compared]) -> Plot:

@@ -54,14 +54,15 @@ def _lamb(setting: Setting) -> Values:
 
 def _growing(setting: Setting) -> Values:
     """A third of the epochs with the base batch, a third with the geometric mean of both, the rest with the batch."""
-    if setting.batch == setting.base:
-        return {"schedule": "constant"}
-    between = round((setting.base * setting.batch) ** 0.5 / setting.base) * setting.base
-    starts = {0: setting.base, max(1, round(setting.epochs / 3)): between, max(2, round(2 * setting.epochs / 3)): setting.batch}
-    if setting.epochs == 2:
-        starts = {0: setting.base, 1: setting.batch}
-    schedule = ",".join(f"{epoch}:{batch}" for epoch, batch in starts.items())
-    return {"batch": None, "batch_schedule": schedule, "schedule": "constant"}
+    base, batch, epochs = setting.base, setting.batch, setting.epochs
+    if batch == base:
+        return {}
+    between = round((base * batch) ** 0.5 / base) * base
+    second, third = max(1, round(epochs / 3)), max(2, round(2 * epochs / 3))
+    parts = (
+        [(0, base), (1, batch)] if epochs == 2 else [(0, base), *([(second, between)] if between != base else []), (third, batch)]
+    )
+    return {"batch": None, "batch_schedule": ",".join(f"{epoch}:{size}" for epoch, size in parts), "schedule": "constant"}
 
 
 def _smoothed(setting: Setting) -> Values:
