@@ -11,7 +11,7 @@ import msgspec
 from scalelab import strategies
 from scalelab.batch import derive
 from scalelab.measure.statistics import absent, figure
-from scalelab.record.schema import Bubble, Communication, Figure, Memory, ModelFacts, Tensors, TrainRecord
+from scalelab.record.schema import Bubble, Communication, Figure, Memory, Resources, Tensors, TrainRecord
 from scalelab.studies.study import Point, Result, Run
 from tests.report import samples
 
@@ -76,6 +76,10 @@ def exposed(seconds: float, noise: Sequence[float] = NOISE) -> Communication:
     return Communication(total=around(2 * seconds, "s"), exposed=around(seconds, "s", noise), hidden=around(seconds, "s"))
 
 
-def sized(size: int) -> ModelFacts:
-    """A model of so many parameters, whose FLOPs were counted."""
-    return ModelFacts(name="basic_cnn", parameters=size, bytes=4 * size, flops_per_image=Figure(unit="FLOP", median=1e6, n=1))
+def resources(cpu: float) -> Resources:
+    """Workers that got ``cpu`` per cent of one core."""
+    none = absent("bytes", "not sampled")
+    return Resources(
+        sample_seconds=1.0, cpu_percent=around(cpu, "%"), resident_bytes=none, sent_bytes_per_second=none,
+        received_bytes_per_second=none, gpu_percent=none, gpu_memory_bytes=none, power_watts=none,
+    )  # fmt: skip

@@ -137,6 +137,16 @@ def test_workers_without_cores_of_their_own_are_not_held_to_theory() -> None:
     assert all(r.figures["efficiency"].median is None and r.marks for r in spread)
 
 
+@pytest.mark.parametrize(("percent", "busy"), [(34.0, True), (99.0, False)])
+def test_a_busy_machine_is_told_by_what_one_process_gets(percent: float, busy: bool) -> None:
+    def about(point: Point) -> dict[str, Any]:
+        return {**plain(point), "resources": made.resources(percent * (point.spec.threads_per_worker or 1))}
+
+    said = [s for s in analysed(RATES, about).sentences if s.startswith("The machine was busy")]
+    assert len(said) == busy
+    assert not busy or "got 34 % of its cores' time" in said[0]
+
+
 def test_slower_computing_of_small_micro_batches_is_told_from_the_bubble() -> None:
     def about(point: Point) -> dict[str, Any]:
         if point.spec.strategy != "pipeline":

@@ -9,7 +9,7 @@ from scalelab import strategies
 from scalelab.measure.statistics import differs
 from scalelab.record import text
 from scalelab.record.schema import Figure
-from scalelab.studies import front
+from scalelab.studies import front, quiet
 from scalelab.studies.figures import of, pooled, versus
 from scalelab.studies.scaling import BASE, SPREAD, exposed_share, over_base, oversubscribed, quoted
 from scalelab.studies.study import Result
@@ -103,7 +103,8 @@ def _switch(fitting: Sequence[Result], taken: Result) -> str | None:
 def sentences(members: Sequence[Result], model: str) -> list[str]:
     """The front, what memory buys along it, communication, accuracy, and what shares cores. ``model``: of several, which."""
     known = front.compared(members)
-    found = [*_front(known), *_communication(members), *_accuracy(members)]
+    base = of(members, role=BASE)
+    found = [*_front(known), *_communication(members), *_accuracy(members), *(quiet.sentences(base) if base else [])]
     crowded = [r for r in members if oversubscribed(r)]
     if crowded:
         found.append(

@@ -17,7 +17,7 @@ from scalelab.errors import ScalelabError
 from scalelab.measure.statistics import absent
 from scalelab.record.study import Column, Findings, Row, Table
 from scalelab.spec import Spec
-from scalelab.studies import bubbles, splits
+from scalelab.studies import bubbles, quiet, splits
 from scalelab.studies.figures import pooled, scaled
 from scalelab.studies.points import serial, threads, with_values
 from scalelab.studies.scaling import ALL_CORES, BASE, SPREAD, oversubscribed, shared_figures, table_row
@@ -131,7 +131,7 @@ def analyse(asked: Asked, results: Sequence[Result]) -> Findings:
         Table(id="parts", title="Where the workers wait", columns=PART_COLUMNS, rows=staged, caption=PARTS_CAPTION),
     ]
     told = [*splits.best_splits(measured), *splits.against_model(results, measured), *splits.small(measured)]
-    told += bubbles.sentences([r for _, r in piped if r.figures["bubble"].median is not None], crowded)
+    told += [*quiet.sentences(base), *bubbles.sentences([r for _, r in piped if r.figures["bubble"].median is not None], crowded)]
     return Findings(
         answer=splits.answer(results, measured), sentences=told, tables=tables, plots=splits.plots(asked, rows, staged, measured)
     )
