@@ -27,6 +27,6 @@ def sentences(base: Result) -> list[str]:
     if got is None or got >= WHOLE:
         return []
     return [
-        f"The machine was busy: single, which has nobody to wait for, got {text.whole_percent(got)} of its cores' time. Workers that wait for "
-        "each other suffer more from that than one process does, so this is not what a quiet machine would show."
+        f"The machine was busy: single, which has nobody to wait for, got {text.whole_percent(got)} of its cores' time. Workers that "
+        "wait for each other suffer more from that than one process does, so this is not what a quiet machine would show."
     ]
