@@ -87,23 +87,16 @@ def _groups(measured: Measured) -> dict[tuple[str, int], list[tuple[Result, Row]
 def best_splits(measured: Measured) -> list[str]:
     """The best number of micro-batches of each schedule, and those that are as good."""
     found = []
-    for (schedule, stages), members in _groups(measured).items():
+    for name, members in _named(measured):
         if len(members) < 2:
             continue
         best, shown = _fastest(members)
         level = sorted(
             int(r.factors["micro_batches"]) for result, r in members if result is not best and not _slower(best, result)
         )
-        as_good = (
-            f"; {text.listing([str(n) for n in level])} {'is' if len(level) == 1 else 'are'} not shown to be slower"
-            if level
-            else ""
-        )
-        found.append(
-            f"{schedule} with {stages} stages is fastest in {shown.factors['micro_batches']} micro-batches of "
-            f"{_micro_batch(best)} images{as_good or ', and every other number tried is slower'}."
-        )
-    return found
+        as_good = f" ({text.listing([str(n) for n in level])} not shown to be slower)" if level else ""
+        found.append(f"{name} {shown.factors['micro_batches']} of {_micro_batch(best)} images{as_good}")
+    return [f"Fastest in so many micro-batches: {'; '.join(found)}."] if found else []
 
 
 def against_model(results: Sequence[Result], measured: Measured) -> list[str]:
@@ -128,20 +121,21 @@ def against_model(results: Sequence[Result], measured: Measured) -> list[str]:
 
 
 def small(measured: Measured) -> list[str]:
-    """What small micro-batches cost in computing, which is no bubble."""
+    """What small micro-batches cost in computing, which is no bubble: the schedule in which it is most."""
     found = []
-    for (schedule, _), members in _groups(measured).items():
-        order = sorted(members, key=lambda pair: int(pair[1].factors["micro_batches"]))
+    for name, members in _named(measured):
+        order = _sorted(members)
         (few, one), (many, other) = order[0], order[-1]
         ratio = versus(many, few, bubbles.COMPUTE)
-        if few is many or ratio.median is None or not differs(ratio) or ratio.median < 1:
-            continue
-        found.append(
-            f"{schedule}: an image takes {text.times(ratio.median)} the computing in {other.factors['micro_batches']} micro-batches of "
-            f"{_micro_batch(many)} as in {one.factors['micro_batches']} of {_micro_batch(few)} ({_interval(ratio)}). That is no bubble, "
-            "and counts against many micro-batches."
-        )
-    return found
+        if few is not many and ratio.median is not None and ratio.median > 1 and differs(ratio):
+            found.append(
+                (ratio.median, f"{text.times(ratio.median)} the computing in {other.factors['micro_batches']} micro-batches of "
+                 f"{_micro_batch(many)} as in {one.factors['micro_batches']} of {_micro_batch(few)} under {name} ({_interval(ratio)})")
+            )  # fmt: skip
+    if not found:
+        return []
+    where = f" (so under {text.count(len(found))} of {text.count(len(_named(measured)))}, most there)" if len(found) > 1 else ""
+    return [f"An image takes {max(found)[1]}{where}. That is no bubble, and counts against many micro-batches."]
 
 
 def plots(asked: Asked, rows: Sequence[Row], staged: Sequence[Row], measured: Measured) -> list[Plot]:
