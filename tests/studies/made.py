@@ -1,85 +1,113 @@
-"""Trainings that were never made, for the analyses of studies: a point's record with the figures that a test is about."""
+"""Results of studies with figures that are made up, so that what they show is known."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from scalelab import strategies
-from scalelab.batch import derive
+from scalelab.batch import Derived
 from scalelab.measure.statistics import absent, figure
-from scalelab.record.schema import Bubble, Communication, Figure, Memory, Resources, Tensors, TrainRecord
-from scalelab.studies.study import Point, Result, Run
+from scalelab.record.schema import Ceiling, Communication, DataFacts, Failure, Figure, Host, Memory, Tensors, TrainRecord
+from scalelab.spec import Spec
+from scalelab.studies.study import Asked, Point, Result, Run, Study
 from tests.report import samples
 
-NOISE = (0.97, 0.985, 0.995, 1.0, 1.005, 1.015, 1.03)
-"""what the values around a figure's median are multiplied with: an interval of about ± 2 %"""
+SAMPLES = 6400
+"""images of an epoch"""
 
 
-def around(value: float, unit: str, noise: Sequence[float] = NOISE) -> Figure:
-    """A figure with an interval."""
-    return figure([value * one for one in noise], unit)
+def asked(study: Study, cores: int = 8, **values: Any) -> Asked:
+    """What a user would have asked, with the study's defaults."""
+    varied = {name: values.pop(name, default) for name, default in study.varies.items()}
+    return Asked(msgspec.convert({**study.base, **values}, Spec), varied, {}, False, cores)
 
 
-def record(point: Point, rate: float, noise: Sequence[float] = NOISE, cores: int = 2, **changes: Any) -> TrainRecord:
-    """What the training of ``point`` at ``rate`` images/s leaves behind."""
-    spec = point.spec
-    derived = derive(spec, strategies.degrees(spec), cores)
-    base, _ = samples.record("single", epochs=1)
-    none = absent("s", "not probed")
-    seconds = [derived.batch / (rate * one) for one in noise]
-    found = msgspec.structs.replace(
-        base, spec=msgspec.to_builtins(spec), strategy=spec.strategy, engine=spec.engine, workers=spec.workers, derived=derived,
-        images_per_second=around(rate, "images/s", noise), step_seconds=figure(seconds, "s"),
-        communication_seconds=Communication(total=none, exposed=none, hidden=none),
-    )  # fmt: skip
-    return msgspec.structs.replace(found, **changes)
+def around(value: float, unit: str = "s", noise: float = 0.01, count: int = 9) -> Figure:
+    """A figure with this median, and an interval of about ``noise`` each way."""
+    return figure([value * (1 + noise * float(one)) for one in np.linspace(-2, 2, count)], unit)
 
 
-def result(point: Point, rate: float, folder: Path = Path("nowhere"), **changes: Any) -> Result:
-    """A point that was trained once."""
-    return Result(point, [Run(0, folder, record(point, rate, **changes))])
-
-
-def bubble(point: Point, measured: float, theory: float, compute: float = 1.0, **parts: float) -> Bubble:
-    """A pipeline's bubble; what is not given of its parts is none. ``compute``: seconds of a step, all workers."""
-    spec = point.spec
-    derived = derive(spec, strategies.degrees(spec), 2)
-    zero = {"unequal": 0.0, "jitter": 0.0, "rest": measured - theory, **parts}
-    return Bubble(
-        measured=figure([measured + 0.004 * n for n in (-1, 0, 0, 0, 1)], "ratio"), order=figure([theory] * 3, "ratio"), theory=theory,
-        **{name: figure([value] * 3, "ratio") for name, value in zero.items()}, span_seconds=figure([1.0] * 3, "s"),
-        compute_seconds=around(compute, "s"), schedule=spec.pipeline_schedule, workers=spec.stages, micro_batches=derived.accumulate,
-        micro_batch=derived.micro_batch, clock_error=0.0,
+def seconds(
+    total: float, exposed: float, waited: float | None = None, bare: float | None = None, noise: float = 0.01
+) -> Communication:
+    """A step's communication."""
+    return Communication(
+        total=around(total, noise=noise), exposed=around(exposed, noise=noise), hidden=around(total - exposed, noise=noise),
+        waited=around(exposed if waited is None else waited, noise=noise), bare=around(total if bare is None else bare, noise=noise),
     )  # fmt: skip
 
 
-def memory(mib: float, per_worker: int = 2, activations: float = 0.5) -> Memory:
-    """A step's tensors of ``mib`` MiB, of which activations are a part, in processes of 500 MiB."""
-    total = round(mib * 2**20)
-    held = round(total * activations)
-    third = (total - held) // 3
-    parts = Tensors(
-        parameters=third, gradients=third, optimizer=third, activations=total - 3 * third, other=0, most_activations=held,
-        gradients_at_update=third, per_worker=[total] * per_worker,
+NONE = absent("s", "one worker: nothing is sent")
+ALONE = Communication(total=NONE, exposed=NONE, hidden=NONE, waited=NONE, bare=NONE)
+
+
+def record(
+    point: Point,
+    step: float,
+    batch: int,
+    communication: Communication = ALONE,
+    sent: float | None = None,
+    noise: float = 0.01,
+    **more: Any,
+) -> TrainRecord:
+    """A completed training of ``point`` whose steps take ``step`` seconds."""
+    made, _ = samples.record("single", epochs=1)
+    spec, workers = point.spec, point.spec.workers
+    threads = spec.threads_per_worker or 1
+    derived = Derived(
+        batch=batch, micro_batch=batch // workers, accumulate=1, data=workers, shard=1, pipe=1, threads=threads,
+        oversubscribed=more.pop("oversubscribed", False),
     )  # fmt: skip
-    return Memory(
-        peak=figure([500.0 * 2**20] * per_worker, "bytes"), baseline=400 * 2**20, per_worker=[500 * 2**20], tensors=parts
+    waiting = more.pop("data_wait", step / 100)
+    exposed = communication.exposed.median or 0.0
+    values = {
+        "strategy": spec.strategy, "workers": workers, "derived": derived, "spec": msgspec.to_builtins(spec),
+        "data": DataFacts(name="made", train=SAMPLES, test=10, classes=["a", "b"], shape=[3, 8, 8]),
+        "step_seconds": around(step, noise=noise), "images_per_second": around(batch / step, "images/s", noise),
+        "compute_seconds": around(step - waiting - exposed, noise=noise), "data_wait_seconds": around(waiting, noise=noise),
+        "communication_seconds": communication,
+        "bytes_sent": Figure(unit="bytes", median=sent, n=1) if sent else absent("bytes", "one worker: nothing is sent"),
+    }  # fmt: skip
+    return msgspec.structs.replace(made, **{**values, **more})
+
+
+def result(point: Point, *records: TrainRecord, refused: str | None = None, ceiling: Ceiling | None = None) -> Result:
+    """A point with its repeats."""
+    runs = [Run(number, Path(f"run-{number}"), one, ceiling) for number, one in enumerate(records)]
+    return Result(point, runs, refused)
+
+
+def failed(point: Point, error: str, batch: int = 64) -> Result:
+    """A point whose training failed."""
+    return result(point, msgspec.structs.replace(record(point, 0.1, batch), status="failed", failure=Failure(error=error)))
+
+
+def holding(activations: int, peak: int = 1 << 30) -> Memory:
+    """Memory of a training whose activations take so much."""
+    held = Tensors(
+        parameters=1,
+        gradients=1,
+        optimizer=1,
+        activations=activations,
+        other=1,
+        most_activations=activations,
+        gradients_at_update=1,
     )
+    return Memory(peak=figure([float(peak)], "bytes"), tensors=held)
 
 
-def exposed(seconds: float, noise: Sequence[float] = NOISE) -> Communication:
-    """Communication that adds ``seconds`` to a step."""
-    return Communication(total=around(2 * seconds, "s"), exposed=around(seconds, "s", noise), hidden=around(seconds, "s"))
+def on(made: TrainRecord, *hosts: Host, device: str = "cpu") -> TrainRecord:
+    """The same training on other hosts."""
+    environment = msgspec.structs.replace(made.environment, hosts=list(hosts), device=device)
+    return msgspec.structs.replace(made, environment=environment)
 
 
-def resources(cpu: float) -> Resources:
-    """Workers that got ``cpu`` per cent of one core."""
-    none = absent("bytes", "not sampled")
-    return Resources(
-        sample_seconds=1.0, cpu_percent=around(cpu, "%"), resident_bytes=none, sent_bytes_per_second=none,
-        received_bytes_per_second=none, gpu_percent=none, gpu_memory_bytes=none, power_watts=none,
+def copying(bytes_per_second: float, workers: int = 2) -> Ceiling:
+    """A machine that copies so much (read + written) for each of its workers."""
+    return Ceiling(
+        flops_per_second=absent("FLOP/s", "not of interest"), copy_bytes_per_second=Figure(unit="bytes/s", median=bytes_per_second, n=3),
+        product="none", host="lab", processor="made up", cores=2, device="cpu", threads=1, workers=workers, precision="fp32", torch="2",
     )  # fmt: skip
