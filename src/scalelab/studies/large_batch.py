@@ -97,12 +97,12 @@ def samples(spec: Spec) -> int | None:
 def _cell(asked: Asked, base: int, batch: int, name: str, steps: int | None) -> Cell:
     """``base`` is the batch that the learning rates are meant for."""
     spec, options, epochs = asked.base, asked.options, asked.base.epochs or 1
-    warmup = spec.warmup_epochs
+    warmup, whole = spec.warmup_epochs, epochs * ((samples(spec) or 0) // batch)
     if steps:  # the same share of the training
-        warmup *= steps / (epochs * max(1, (samples(spec) or 0) // batch))
+        warmup *= steps / max(1, whole)
     setting = Setting(batch, base, epochs, warmup, spec.label_smoothing, float(options["lars_lr"]), float(options["lamb_lr"]))
     plain: Values = {"batch": batch, "warmup_epochs": 0.0, "label_smoothing": 0.0}
-    length: Values = {"epochs": None, "steps": steps} if steps else {"epochs": epochs}
+    length: Values = {"epochs": None, "steps": steps} if steps and steps != whole else {"epochs": epochs}
     values = {**plain, **length, **REMEDIES[name].values(setting)}
     return Cell(batch, name, steps, with_values(spec, **values))
 
