@@ -9,7 +9,7 @@ import pickle
 import shutil
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,27 +38,6 @@ def assert_is_the_test_batches(dataset) -> None:
     images = np.concatenate([batch_arrays(name)[0] for name in BATCHES[:5]])
     assert torch.equal(dataset.train.images.permute(0, 3, 1, 2).flatten(1), torch.from_numpy(images))
     assert dataset.test.labels.tolist() == batch_arrays("test_batch")[1]
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A real HTTP server; its address and the folder it serves."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, directory=str(folder), **kwargs)
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}", folder
-        running.shutdown()
-        thread.join()
 
 
 def test_the_archive_gives_its_images(archive):

@@ -104,7 +104,7 @@ def _mapped(path: Path, key: str, progress: Progress) -> Any:
     import pyarrow as pa
     from pyarrow import ipc
 
-    copy = cache.folder() / f"rows-{key}.arrow"
+    copy = cache.folder() / "rows" / f"{key}.arrow"  # a folder of its own: who asks may hold the cache's
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(copy.parent):
