@@ -152,8 +152,9 @@ def _bandwidth_sentences(sent: Sequence[Result], bus: Sequence[Row]) -> list[str
         used, bare, ratio, limit = (one.figures[key] for key in ("bus_total", "bus_bare", "of_bare", "of_limit"))
         if used.median is None or bare.median is None or ratio.median is None:
             continue
-        claim = "as fast as they go" if not differs(ratio) else "slowed by waiting and by what is computed beside them"
-        claim = "faster than by themselves: the two met other load" if differs(ratio) and ratio.median > 1 else claim
+        slower = "slowed by waiting for one another and by what is computed beside them"
+        faster = "faster than by themselves, so the two met other load"
+        claim = "no difference was shown" if not differs(ratio) else slower if ratio.median < 1 else faster
         within = f"; by themselves they use {text.percent(limit.median)} of the limit" if limit.median is not None else ""
         found.append(
             f"{_name(result)} images: the collectives go at {text.size(used.median)}/s in a step and {text.size(bare.median)}/s by "
@@ -175,7 +176,7 @@ def _reading_sentences(sent: Sequence[Result], bus: Sequence[Row]) -> list[str]:
         device = result.completed[0].record.environment.device
         found.append(
             f"{_name(result)} images: the two readings of the exposed time of a step disagree: {quoted(probe, text.seconds)} by the probe, "
-            f"{quoted(waits, text.seconds)} by the waits; likely, {wire.likely_reason(ratio, device)}."
+            f"{quoted(waits, text.seconds)} by the waits. The likely reason: {wire.likely_reason(ratio, device)}."
         )
     if known:
         found.append(f"The two readings of the exposed time are within 25 % of each other in {agreed} of {len(known)} cases.")

@@ -58,10 +58,13 @@ def bandwidth(read: Read) -> Read:
 
 def waits_over_probe(record: TrainRecord) -> Figure:
     """The waits' reading of the exposed communication over the probe's."""
-    seconds = record.communication_seconds
-    if seconds.exposed.median is not None and seconds.exposed.median <= 0:
-        return absent("ratio", "the probe found no time that communication adds")
-    return quotient(seconds.waited, seconds.exposed)
+    exposed, waited = record.communication_seconds.exposed, record.communication_seconds.waited
+    if exposed.median is None or waited.median is None:
+        return absent("ratio", exposed.reason or waited.reason or "nothing was measured")
+    if exposed.median <= 0 or (exposed.ci95 is not None and exposed.ci95[0] <= 0):
+        by_waits = f"the waits read {text.seconds(waited.median)}"
+        return absent("ratio", f"the probe can't tell it from nothing ({text.seconds(exposed.median)}), {by_waits} of a step")
+    return quotient(waited, exposed)
 
 
 def disagree(ratio: Figure) -> bool:
