@@ -231,7 +231,7 @@ def axis(scale: Scale) -> dict[str, Any]:
 
 def bare(show: Show, value: float) -> str:
     """A tick without its unit, which the axis' title has."""
-    return text.times(value) if show == "times" else f"{value:,g}" if value < 1e6 else text.number(value)
+    return (f"{value:,g}" if value < 1e6 else text.number(value)) + ("×" if show == "times" else "")
 
 
 def spans(plot: Plot, series: Sequence[Series]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
