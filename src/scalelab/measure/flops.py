@@ -28,7 +28,7 @@ def per_image(model: nn.Module, shape: tuple[int, ...]) -> Figure:
     """
     unit = "FLOP"
     try:
-        empty = copy.deepcopy(model).to("meta").train()
+        empty = _without_values(model).train()
         images = torch.empty(IMAGES, *shape, device="meta", dtype=next(empty.parameters()).dtype)
         with (
             FlopCounterMode(display=False) as counted,
@@ -43,6 +43,15 @@ def per_image(model: nn.Module, shape: tuple[int, ...]) -> Figure:
         if total
         else Figure(unit=unit, reason="the model has nothing that is counted")
     )
+
+
+def _without_values(model: nn.Module) -> nn.Module:
+    """A copy on ``meta``, made without copying a value first."""
+    known: dict[int, Any] = {
+        id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad) for p in model.parameters()
+    }
+    known |= {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
+    return copy.deepcopy(model, known)
 
 
 def _first(output: Any) -> Tensor:
