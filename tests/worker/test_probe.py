@@ -83,19 +83,43 @@ def test_bytes_sent_are_those_of_the_network_interface(pool: Pool, tmp_path: Pat
 
 def figures(record: Any) -> list[Figure]:
     seconds = record.communication_seconds
-    return [seconds.total, seconds.exposed, seconds.hidden, record.bytes_sent]
+    return [seconds.total, seconds.exposed, seconds.hidden, seconds.waited, seconds.bare, record.bytes_sent]
 
 
 def test_figures_of_communication_are_there_for_two_workers(pool: Pool, tmp_path: Path) -> None:
     record = completed(pool, tmp_path, strategy="zero3", workers=2, probe_steps=4)
-    total, exposed, hidden, sent = figures(record)
+    total, exposed, hidden, waited, bare, sent = figures(record)
     assert total.median is not None
     assert exposed.median is not None
     assert total.median > 0
     assert hidden.median == pytest.approx(total.median - exposed.median)
-    assert (total.n, exposed.n) == (4, 4)
+    assert waited.median is not None
+    assert 0 < waited.median <= total.median
+    assert bare.median is not None
+    assert bare.median > 0
+    assert (total.n, exposed.n, waited.n, bare.n) == (4, 4, 4, 10)
     assert sent.median
-    assert {"communication_seconds.total", "communication_seconds.exposed", "bytes_sent"} <= record.method.keys()
+    said = {f"communication_seconds.{name}" for name in ("total", "exposed", "hidden", "waited", "bare")}
+    assert said | {"bytes_sent"} <= record.method.keys()
+
+
+def test_a_pipelines_waiting_is_no_reading_of_its_communication(pool: Pool, tmp_path: Path) -> None:
+    seconds = completed(pool, tmp_path, strategy="pipeline", workers=2, accumulate=2, probe_steps=1).communication_seconds
+    assert seconds.total.median is not None
+    assert seconds.waited.median is None
+    assert "a stage waits" in (seconds.waited.reason or "")
+    assert "can't be done by themselves" in (seconds.bare.reason or "")
+
+
+def test_a_step_between_two_averagings_has_its_share_of_them(pool: Pool, tmp_path: Path) -> None:
+    """The bare time is of the mean step, as the bytes are."""
+    values = {"strategy": "local-sgd", "workers": 2, "model_args": {"width": 40}, "steps": 4, "evaluate": False, "probe_steps": 1}
+    often, rarely = (
+        completed(pool, tmp_path, **values, sync_every=every).communication_seconds.bare.median for every in (1, 100)
+    )
+    assert often is not None
+    assert rarely is not None
+    assert 0 < rarely < often / 5
 
 
 @pytest.mark.parametrize(

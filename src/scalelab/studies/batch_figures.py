@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from scalelab.measure import line
 from scalelab.measure.statistics import absent, figure
 from scalelab.record import folder as records
 from scalelab.record.schema import Figure, Step, TrainRecord
-from scalelab.studies.figures import over_runs, scaled, versus
+from scalelab.studies.ceiling import achieved
+from scalelab.studies.figures import ONE, over_runs, scaled, versus
 from scalelab.studies.study import Result, Run
 from scalelab.studies.wire import steps_of_epoch
 
+EPOCHS = "one training: the interval is of its epochs, not of repeats"
 WITHIN = 0.05
 """a batch whose throughput is at most this share below the best is as good"""
 
@@ -80,7 +84,13 @@ def step_compute(run: Run) -> Figure:
 def compared(a: Result, b: Result) -> Figure:
     """Throughput of ``a`` over that of ``b``, paired by repeat."""
     runs = {id(run.record): run for one in (a, b) for run in one.runs}
-    return versus(a, b, lambda record: rate(runs[id(record)]))
+    ratio = versus(a, b, lambda record: rate(runs[id(record)]))
+    return msgspec.structs.replace(ratio, reason=EPOCHS) if ratio.reason == ONE else ratio
+
+
+def share(result: Result) -> Figure:
+    """Of the machine's ceiling, by the throughput of whole epochs."""
+    return over_runs(result, lambda run: achieved(msgspec.structs.replace(run.record, images_per_second=rate(run)), run.ceiling))
 
 
 def activations(record: TrainRecord) -> Figure:

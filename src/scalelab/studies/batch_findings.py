@@ -17,8 +17,9 @@ from scalelab.studies.batch_figures import (
     epoch_seconds,
     fit,
     rate,
+    share,
 )
-from scalelab.studies.figures import READ, over_runs, pooled, row, scaled, share_of_ceiling
+from scalelab.studies.figures import READ, over_runs, pooled, row, scaled
 from scalelab.studies.scaling import series
 from scalelab.studies.study import Asked, Result
 from scalelab.studies.wire import steps_of_epoch
@@ -78,7 +79,7 @@ def _row(result: Result, results: Sequence[Result]) -> Row:
         "step_seconds": over_runs(result, lambda run: scaled(epoch_seconds(run), 1 / max(1, steps_of_epoch(run.record)))),
         "of_smallest": Figure(unit="ratio", median=1.0, n=len(base.completed), reason="this row is the base")
         if result is base and base.completed else compared(result, base),
-        "achieved": share_of_ceiling(result),
+        "achieved": share(result),
         "peak_memory": pooled(result, READ["peak_memory"]),
         "activations": pooled(result, activations),
         "of_cache": pooled(result, activations_over_cache),

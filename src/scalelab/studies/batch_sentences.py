@@ -17,8 +17,9 @@ from scalelab.studies.batch_figures import (
     epoch_data,
     epoch_seconds,
     rate,
+    share,
 )
-from scalelab.studies.figures import READ, over_runs, pooled, share_of_ceiling
+from scalelab.studies.figures import READ, over_runs, pooled
 from scalelab.studies.scaling import quoted
 from scalelab.studies.study import Result
 
@@ -88,10 +89,10 @@ def _cost(fitted: Line) -> str:
 
 def _ceiling(done: Sequence[Result]) -> str:
     found = bend(done)
-    share = share_of_ceiling(found[1]) if found else None
-    if found is None or share is None or share.median is None:
+    reached = share(found[1]) if found else None
+    if found is None or reached is None or reached.median is None:
         return ""
-    return f"At its best, batch {batch_of(found[1])}, training does {quoted(share, text.percent)} of what this machine computes at most."
+    return f"At its best, batch {batch_of(found[1])}, training does {quoted(reached, text.percent)} of what this machine computes at most."
 
 
 def _caches(done: Sequence[Result]) -> str:
