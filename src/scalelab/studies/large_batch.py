@@ -22,8 +22,9 @@ OURS = ("lr_scaling", "base_batch", "batch_schedule", "lr_follows_batch", "steps
 SAMPLES = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257}
 """training samples of the data sets whose size is known before they are read: what a number of steps is in epochs"""
 AUTO = "auto"
-LARS_LR, LAMB_LR = 5.0, 0.01
-"""for batch 128 of CIFAR-10"""
+QUICK = ["none", "warm-up", "lars", "lamb", "batch-schedule"]
+LARS_LR, LAMB_LR = 2.5, 0.0075
+"""for batch 128 on CIFAR-10 with basic_cnn; docs/learning-studies.md has what they were chosen from"""
 
 
 @dataclass(frozen=True)
@@ -167,11 +168,11 @@ STUDY = Study(
     example="  scalelab study large-batch --data cifar10 --data-dir data/cifar10 --train-limit 20000 --batch 128 2048 8192\n"
     "  scalelab study large-batch --batch 32 512 --remedies none warm-up lars --seeds 5",
     base={
-        "model": "basic_cnn", "epochs": 5, "lr": 0.05, "schedule": "cosine", "warmup_epochs": 1.0, "label_smoothing": 0.1,
+        "model": "basic_cnn", "epochs": 5, "lr": 0.01, "schedule": "cosine", "warmup_epochs": 1.0, "label_smoothing": 0.1,
         "checkpoint": False, "probe_steps": 0,
     },
     varies={"batch": [128, 512, 2048, 8192]},
-    quick={"batch": [128, 1024], "epochs": 3, "train_limit": 10_000, "equal_steps": "0"},
+    quick={"batch": [128, 1024], "epochs": 3, "train_limit": 10_000, "equal_steps": "0", "remedies": QUICK},
     options=(
         Option("remedies", list(REMEDIES), f"what is tried: {', '.join(REMEDIES)}"),
         Option("equal_steps", AUTO, "steps of a second set of trainings (auto: those of the largest batch in --epochs; 0: none)", "N"),
