@@ -6,8 +6,10 @@ import hashlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from scalelab.data import Batches, Split, augmentation, epoch_order, load
 from scalelab.data.augment import padding, sample_hash
@@ -156,3 +158,62 @@ def test_an_order_is_a_permutation_that_depends_on_seed_and_epoch_only():
         assert torch.equal(order.sort().values, torch.arange(1000))
         assert torch.equal(order, epoch_order(1000, *key))
     assert len({tuple(order.tolist()) for order in orders.values()}) == 4
+
+
+def clips(count: int = 12, frames: int = 3) -> Split:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(1, 256, (count, frames, 9, 8, 3), dtype=torch.uint8, generator=generator)
+    return Split(images, torch.arange(count) % 4)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("augment", AUGMENTS)
+def test_every_frame_of_a_clip_is_augmented_as_an_image_of_its_number_is(augment, channels_last):
+    held, indices = clips(), torch.tensor([7, 0, 3])
+    found, labels = batches(held, augment, channels_last=channels_last).fetch(indices, 2, train=True)
+    assert (found.shape, labels.tolist()) == ((3, 3, 3, 9, 8), [3, 0, 3])
+    for frame in range(3):
+        alone = Split(held.images[:, frame].contiguous(), held.labels)
+        expected, _ = batches(alone, augment, channels_last=channels_last).fetch(indices, 2, train=True)
+        assert torch.equal(found[:, frame], expected)
+
+
+SIZES = [(32, 224), (40, 16), (9, 9)]
+
+
+def resizing(data: Split, size: int, dtype: torch.dtype = torch.float32) -> Batches:
+    return Batches(data, MEAN, STD, "crop+flip", 3, torch.device("cpu"), dtype, channels_last=True, resize=size)
+
+
+@pytest.mark.parametrize(("before", "after"), SIZES)
+def test_a_resized_batch_is_pillow_s_image(before, after):
+    """Within a level: Pillow's antialiased bilinear is what is named after."""
+    data = split(3, (before, before))
+    source = Batches(data, (0.0,) * 3, (1.0,) * 3, "none", 0, torch.device("cpu"), torch.float64, resize=after)
+    images, _ = source.fetch(torch.arange(3), 0, train=True)
+    for image, original in zip(images, data.images, strict=True):
+        expected = Image.fromarray(original.numpy()).resize((after, after), Image.Resampling.BILINEAR)
+        assert (image.permute(1, 2, 0) * 255 - torch.tensor(np.asarray(expected))).abs().max() <= 1 + 1e-9
+
+
+@pytest.mark.parametrize(("before", "after"), SIZES)
+@pytest.mark.parametrize("workers", [2, 3, 12])
+def test_resizing_gives_the_same_bits_in_any_batch_and_with_any_threads(before, after, workers):
+    source, order = resizing(split(12, (before, before)), after), torch.randperm(12, generator=torch.Generator().manual_seed(1))
+    threads = torch.get_num_threads()
+    whole, _ = source.fetch(order, 1, train=True)
+    try:
+        torch.set_num_threads(1 + workers % 2)
+        for rank in range(workers):
+            part, _ = source.fetch(order[rank::workers], 1, train=True)
+            assert torch.equal(part, whole[rank::workers])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_resized_clip_is_its_resized_frames():
+    held = clips()
+    found, _ = resizing(held, 12).fetch(torch.arange(5), 0, train=True)
+    assert found.shape == (5, 3, 3, 12, 12)
+    alone = Split(held.images[:, 1].contiguous(), held.labels)
+    assert torch.equal(found[:, 1], resizing(alone, 12).fetch(torch.arange(5), 0, train=True)[0])
