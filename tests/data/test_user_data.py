@@ -61,7 +61,7 @@ def test_numpy_and_torch_arrays_are_taken(spec, body):
         ("return (x(dtype=np.float32), y()), (x(), y())", ["train_images must be uint8", "float32"]),
         ("return (x(), y(dtype=np.int32)), (x(), y())", ["train_labels must be int64", "int32"]),
         ("return (x(), y()), (x(), y().astype(float))", ["test_labels must be int64", "float64"]),
-        ("return (x()[0], y()), (x(), y())", ["train_images", "four axes", "[3, 8, 10]"]),
+        ("return (x()[0], y()), (x(), y())", ["train_images", "the axes [N, C, H, W]", "[3, 8, 10]"]),
         ("return (x(), y()[:, None]), (x(), y())", ["train_labels", "one axis", "[6, 1]"]),
         ("return (x(), y(5)), (x(), y())", ["6 train images but 5 labels"]),
         ("return (x(), y()), (x(4), y(6))", ["4 test images but 6 labels"]),
@@ -77,6 +77,12 @@ def test_numpy_and_torch_arrays_are_taken(spec, body):
 def test_whatever_is_wrong_is_told_in_one_line(spec, refused, body, parts):
     with refused(*parts):
         data.load(spec(body))
+
+
+def test_clips_are_taken_too(spec):
+    dataset = data.load(spec("return (x(12).reshape(6, 2, 3, 8, 10), y()), (x(8).reshape(4, 2, 3, 8, 10), y(4))"))
+    assert dataset.shape == (2, 3, 8, 10)
+    assert torch.equal(dataset.train.images[3, 1].permute(2, 0, 1).flatten(), (torch.arange(240) + 7 * 240).remainder(251).byte())
 
 
 def test_a_function_that_wants_arguments_is_refused(tmp_path, refused):

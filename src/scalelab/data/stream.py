@@ -1,6 +1,6 @@
 """Decoding ahead: threads turn encoded images into batches while the model computes. Pillow lets go of the interpreter's lock.
 
-Threads, not processes: they end with the rank, whatever ends it. Two decode 1.4 to 1.6 times the images/s of one on two cores.
+Threads, not processes: they end with the rank, whatever ends it. Two decode 1.4 times the images/s of one on two cores.
 """
 
 from __future__ import annotations

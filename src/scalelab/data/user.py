@@ -16,7 +16,7 @@ EXPECTED = "((train_images, train_labels), (test_images, test_labels))"
 
 
 def load(spec: Spec, progress: Progress) -> Dataset:
-    """What ``spec.data`` (file.py:function) returns: images uint8 [N, C, H, W], labels int64 [N], numpy or torch.
+    """What ``spec.data`` (file.py:function) returns: images uint8 [N, C, H, W] or clips [N, T, C, H, W], labels int64 [N], numpy or torch.
 
     There are as many classes as the largest label says. Raises ScalelabError for whatever is wrong with it.
     """
@@ -48,8 +48,8 @@ def load(spec: Spec, progress: Progress) -> Dataset:
 
 
 def _chw(images: np.ndarray) -> tuple[int, ...]:
-    _, height, width, channels = images.shape
-    return channels, height, width
+    _, *frames, height, width, channels = images.shape
+    return (*frames, channels, height, width)
 
 
 def _pair(value: Any, where: str, expected: str) -> tuple[Any, Any]:
@@ -68,14 +68,16 @@ def _array(value: Any, where: str) -> np.ndarray:
 
 
 def _images(images: np.ndarray, where: str) -> np.ndarray:
-    """uint8 [N, C, H, W] as contiguous [N, H, W, C]."""
+    """uint8 [N, C, H, W] as contiguous [N, H, W, C]; clips [N, T, C, H, W] as [N, T, H, W, C]."""
     if images.dtype != np.uint8:
         raise ScalelabError(f"{where} must be uint8 (0 to 255), not {images.dtype}; scaling to floats is done here")
-    if images.ndim != 4:
-        raise ScalelabError(f"{where} must have the four axes [N, C, H, W], not the shape {list(images.shape)}")
+    if images.ndim not in (4, 5):
+        raise ScalelabError(
+            f"{where} must have the axes [N, C, H, W], or of clips [N, T, C, H, W], not the shape {list(images.shape)}"
+        )
     if 0 in images.shape:
         raise ScalelabError(f"{where} is empty: its shape is {list(images.shape)}")
-    return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    return np.ascontiguousarray(np.moveaxis(images, -3, -1))
 
 
 def _labels(labels: np.ndarray, where: str) -> np.ndarray:
