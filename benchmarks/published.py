@@ -47,6 +47,10 @@ def row(record: TrainRecord, exposed: bool) -> list[object]:
     total = measured(record, "communication, total", times.total)
     compute = measured(record, "compute", record.compute_seconds)
     added = measured(record, "communication, exposed", times.exposed) if exposed else total
+    if added <= 0:
+        raise ScalelabError(
+            f"{record.run}: exposed communication is {times.exposed.reason}: no time can be printed; use more --probe-steps"
+        )
     sent = measured(record, "bytes sent", record.bytes_sent)
     each = derived.batch // derived.replicas
     return [record.workers, each, *(f"{steps * seconds:.4g}" for seconds in (compute, added)), f"{sent / total / 1e9:.3g}"]
