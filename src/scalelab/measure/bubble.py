@@ -118,7 +118,7 @@ def _ready(event: Event, last: int, ends: dict[Chunk, float]) -> float | None:
     if kind == "forward":
         return 0.0 if stage == 0 else ends.get(("forward", stage - 1, micro_batch))
     if kind == "weight":
-        return ends.get(("input", stage, micro_batch))
+        return 0.0  # its first half is before it on the same worker
     if stage == last:
         return ends.get(("forward", stage, micro_batch))
     return next((ends[k, stage + 1, micro_batch] for k in ("backward", "input") if (k, stage + 1, micro_batch) in ends), None)
