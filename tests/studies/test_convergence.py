@@ -77,9 +77,17 @@ def test_a_target_that_no_run_reached_is_said_with_the_best_and_what_to_do():
 
 def test_a_difference_is_called_one_only_if_its_interval_excludes_1():
     same = answered([SLOW, SOON, SLOW], [SOON, SLOW, SLOW])
-    assert "as far as these seeds can tell" in same.sentences[0]
+    assert "which these seeds can't tell from 1" in same.sentences[0]
+    assert same.answer.endswith("may be as soon.")
     sooner = answered([SLOW, SLOW, SLOW], [SOON, SOON, SOON])
+    assert sooner.answer.endswith("the soonest was single × 1, batch 64, in 20.0 s and 2 epochs.")
     assert sooner.sentences[0].startswith("single × 1, batch 64 takes 0.667× the time of single × 1, batch 32")
+
+
+def test_one_seed_claims_nothing():
+    found = answered([SLOW], [SOON])
+    assert found.answer.endswith("That is one seed: no spread is known, so no difference is claimed; --seeds 3 gives one.")
+    assert "in one seed: that may be chance" in found.sentences[0]
 
 
 def test_both_axes_are_drawn_with_the_target():

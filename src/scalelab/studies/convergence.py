@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
+import msgspec
+
 from scalelab import strategies
 from scalelab.errors import ScalelabError
 from scalelab.measure.statistics import differs, repeated
@@ -88,8 +90,7 @@ def _row(result: Result, base: Result, target: float) -> Row:
         "images_per_second": figures.pooled(result, figures.READ["images_per_second"]),
     }  # fmt: skip
     made = figures.row(result, found)
-    made.factors["reached"] = f"{reached} of {len(result.runs)}"
-    return made
+    return msgspec.structs.replace(made, factors={**made.factors, "reached": f"{reached} of {len(result.runs)}"})
 
 
 def _ratio(result: Result, base: Result, target: float) -> Figure:
@@ -121,16 +122,27 @@ def _answer(asked: Asked, rows: Sequence[Row], results: Sequence[Result]) -> str
         return f"{counted}, in no row more than half of them, so no median is known; train longer with --epochs."
     first = min(known, key=lambda row: row.figures["seconds"].median or 0.0)
     least = min(known, key=lambda row: row.figures["images"].median or 0.0)
-    fewest = (
-        "and with the fewest images" if least is first else f"; the fewest images were {_cost(least, 'images')} ({least.label})"
-    )
-    said = f"{counted}; the soonest was {first.label}, in {_cost(first, 'seconds')} {fewest}".replace(" ;", ";")
-    return f"{said}, {_cost(first, 'epochs')}." if least is first else f"{said}."
+    said = f"{counted}; the soonest was {first.label}, in {_cost(first, 'seconds')} and {_cost(first, 'epochs')}"
+    if least is not first:
+        said += f", the one with the fewest images {least.label}, with {_cost(least, 'images')}"
+    return f"{said}.{_rivals(first, rows, results, asked.base.target_accuracy or 1.0)}"
+
+
+def _rivals(first: Row, rows: Sequence[Row], results: Sequence[Result], target: float) -> str:
+    """Whose time can't be told from the shortest; empty where all others take longer."""
+    by_label = {row.label: result for row, result in zip(rows, results, strict=True)}
+    others = [row.label for row in rows if row is not first and row.figures["seconds"].median is not None]
+    alike = [name for name in others if not differs(_ratio(by_label[name], by_label[first.label], target))]
+    if not alike:
+        return ""
+    if max(len(result.runs) for result in results) == 1:
+        return " That is one seed: no spread is known, so no difference is claimed; --seeds 3 gives one."
+    return f" As far as these seeds can tell, {text.listing(alike)} may be as soon."
 
 
 SHOWN: dict[str, text.Show] = {
     "seconds": text.seconds, "images": lambda value: f"{value:,.0f} images",
-    "epochs": lambda value: f"{text.number(value)} epoch{'s' * (value != 1)}",
+    "epochs": lambda value: f"{value:g} epoch{'s' * (value != 1)}",
 }  # fmt: skip
 
 
@@ -146,8 +158,13 @@ def _sentence(row: Row, base: Row) -> str:
         return f"{row.label}: {row.figures['seconds'].reason}."
     if ratio.median is None:
         return ""
+    if ratio.ci95 is None:
+        return f"{row.label} took {text.times(ratio.median)} the time of {base.label}, in one seed: that may be chance."
     if not differs(ratio):
-        return f"{row.label} takes as long as {base.label}, as far as these seeds can tell ({text.times(ratio.median)})."
+        return (
+            f"{row.label} may take as long as {base.label}: {text.times(ratio.median)} its time "
+            f"({text.interval(ratio, text.times)}), which these seeds can't tell from 1."
+        )
     return f"{row.label} takes {text.times(ratio.median)} the time of {base.label} ({text.interval(ratio, text.times)})."
 
 
