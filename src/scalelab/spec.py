@@ -40,7 +40,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = "basic_cnn"
     model_args: Annotated[dict[str, Any], field("task", "KEY=VALUE, passed to the model's function (repeatable)")] = {}
     weights: Annotated[
-        str | None, field("task", "initial weights: .safetensors, .pt or .pth file, or a run's folder (its best checkpoint)")
+        str | None, field("task", "initial weights: .safetensors, .pt or .pth file, or a run (its best checkpoint)")
     ] = None
     freeze: Annotated[
         str | None,

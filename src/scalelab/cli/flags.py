@@ -13,6 +13,7 @@ import yaml
 
 from scalelab import spec as specs
 from scalelab.errors import ScalelabError, nearest
+from scalelab.record import folder as records
 from scalelab.spec import Spec
 
 TITLES = {
@@ -119,7 +120,15 @@ def values_of(parsed: argparse.Namespace, base: dict[str, Any] | None = None, se
     flags = {name: value for name, value in vars(parsed).items() if name in specs.FIELDS}
     if "model_args" in flags:
         flags["model_args"] = dict(_pair(text) for text in flags["model_args"])
-    return specs.over(values, flags)
+    return _with_run(specs.over(values, flags))
+
+
+def _with_run(values: dict[str, Any]) -> dict[str, Any]:
+    """``weights`` that name a run, as every command may, become its folder. Raises ScalelabError where none or several match."""
+    path = Path(str(values.get("weights") or "."))
+    if path.suffix or path.exists():
+        return values
+    return {**values, "weights": str(records.find([str(path)], Path(str(values.get("out", "runs"))))[0])}
 
 
 def _pair(text: str) -> tuple[str, Any]:
