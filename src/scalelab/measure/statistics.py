@@ -11,12 +11,16 @@ from scalelab.record.schema import Figure
 
 MAD_TO_SIGMA = 1.4826
 RESAMPLES = 2000
+ENOUGH = 6
+"""values from which on the bootstrap of a median covers about what it says: 92 to 95 % of normal, heavy-tailed and skewed samples"""
 
 
-def figure(values: Sequence[float], unit: str, reason: str | None = None) -> Figure:
-    """Median, scaled MAD and the 95 % percentile-bootstrap interval of the median (Efron 1979) of ``values``.
+def figure(values: Sequence[float], unit: str, reason: str | None = None, least: int = 3) -> Figure:
+    """Median, scaled MAD and a 95 % interval of ``values``; no interval for fewer than ``least`` of them.
 
-    The interval is None for fewer than 3 values. The resampling is seeded: the same values give the same interval.
+    From 6 values on the percentile bootstrap of the median (Efron 1979), seeded: the same values give the same interval. Below, the
+    bootstrap can give no more than the least and the greatest, which hold the truth in 75 of 100 cases for 3 values: Student's
+    interval of the mean (1908) stands in, on logarithms where all values are positive.
     """
     if len(values) == 0:
         return Figure(unit=unit, reason=reason or "nothing was measured")
@@ -24,11 +28,23 @@ def figure(values: Sequence[float], unit: str, reason: str | None = None) -> Fig
     median = float(np.median(data))
     mad = float(MAD_TO_SIGMA * np.median(np.abs(data - median))) if len(data) > 1 else None
     interval = None
-    if len(data) >= 3:
+    if len(data) >= ENOUGH:
         draws = np.random.default_rng(0).choice(data, size=(RESAMPLES, len(data)))
         low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
         interval = (float(low), float(high))
+    elif len(data) >= max(least, 2):
+        interval = _students(data, median)
     return Figure(unit=unit, median=median, n=len(data), mad=mad, ci95=interval, reason=reason)
+
+
+def _students(data: np.ndarray, median: float) -> tuple[float, float]:
+    """Student's interval of the mean of a few values, widened to hold their median; geometric where they are positive."""
+    positive = bool(data.min() > 0)
+    scaled = np.log(data) if positive else data
+    half = student(len(data) - 1) * float(scaled.std(ddof=1)) / math.sqrt(len(data))
+    ends = float(scaled.mean()) - half, float(scaled.mean()) + half
+    low, high = (math.exp(min(end, 700.0)) for end in ends) if positive else ends
+    return min(low, median), max(high, median)
 
 
 def absent(unit: str, reason: str) -> Figure:
@@ -48,12 +64,15 @@ def blocks(values: Sequence[float], size: int = 10) -> list[float]:
 
 
 def ratio(a: Sequence[float], b: Sequence[float], unit: str = "ratio") -> Figure:
-    """Median of a over median of b, with a bootstrap interval in which both are resampled."""
+    """Median of a over median of b, with a bootstrap interval in which both are resampled; of few values, that of ``quotient``."""
     return _combined(np.divide, a, b, unit)
 
 
 def difference(a: Sequence[float], b: Sequence[float], unit: str) -> Figure:
-    """Median of a minus median of b, with a bootstrap interval in which both are resampled."""
+    """Median of a minus median of b, with a bootstrap interval in which both are resampled.
+
+    Of few values, the distances to the ends of both intervals add in quadrature (Zou & Donner 2008).
+    """
     return _combined(np.subtract, a, b, unit)
 
 
@@ -67,9 +86,25 @@ def _combined(combine: np.ufunc, a: Sequence[float], b: Sequence[float], unit: s
         return Figure(unit=unit, median=value, n=n)
     rng = np.random.default_rng(0)
     draws = combine(*(np.median(rng.choice(data, (RESAMPLES, len(data))), axis=1) for data in (first, second)))
-    low, high = np.percentile(draws, [2.5, 97.5])
     spread = float(MAD_TO_SIGMA * np.median(np.abs(draws - value)))
-    return Figure(unit=unit, median=value, n=n, mad=spread, ci95=(float(low), float(high)))
+    if n < ENOUGH:
+        ends = _joined(combine, figure(a, unit), figure(b, unit))
+    else:
+        low, high = np.percentile(draws, [2.5, 97.5])
+        ends = (float(low), float(high))
+    return Figure(unit=unit, median=value, n=n, mad=spread, ci95=ends)
+
+
+def _joined(combine: np.ufunc, a: Figure, b: Figure) -> tuple[float, float] | None:
+    """The interval of a ratio or difference from the intervals of both sides."""
+    if combine is np.divide:
+        return quotient(a, b).ci95
+    if a.median is None or b.median is None or a.ci95 is None or b.ci95 is None:
+        return None
+    value = a.median - b.median
+    low = math.hypot(a.median - a.ci95[0], b.ci95[1] - b.median)
+    high = math.hypot(a.ci95[1] - a.median, b.median - b.ci95[0])
+    return value - low, value + high
 
 
 def quotient(a: Figure, b: Figure, unit: str = "ratio") -> Figure:
@@ -107,23 +142,5 @@ def student(freedom: int) -> float:
 
 
 def repeated(values: Sequence[float], unit: str) -> Figure:
-    """What repeats of one training show: their median, with a 95 % interval of what another repeat's median would be.
-
-    From 6 values on the bootstrap of ``figure``. Below, a bootstrap can give no more than the least and the greatest, which
-    is too narrow: Student's interval of the mean of the logarithms, which needs positive values (without them: no interval).
-    One value has no interval.
-    """
-    if len(values) >= 6 or not values:
-        return figure(values, unit)
-    data = np.asarray(values, dtype=np.float64)
-    median = float(np.median(data))
-    if len(data) == 1:
-        return Figure(unit=unit, median=median, n=1)
-    mad = float(MAD_TO_SIGMA * np.median(np.abs(data - median)))
-    if data.min() <= 0:
-        return Figure(unit=unit, median=median, n=len(data), mad=mad, reason="too few repeats for an interval")
-    logs = np.log(data)
-    half = student(len(data) - 1) * float(logs.std(ddof=1)) / math.sqrt(len(data))
-    centre = float(logs.mean())
-    low, high = math.exp(centre - half), math.exp(centre + half)
-    return Figure(unit=unit, median=median, n=len(data), mad=mad, ci95=(min(low, median), max(high, median)))
+    """What repeats of one training show: ``figure``, with an interval from two values on, as wide as two values make it."""
+    return figure(values, unit, least=2)

@@ -65,7 +65,7 @@ def _row(record: TrainRecord, spec_keys: Sequence[str]) -> dict[str, Any]:
         "strategy": record.strategy,
         "engine": record.engine,
         "workers": record.workers,
-        **msgspec.to_builtins(record.derived),
+        **{key: _scalar(value) for key, value in msgspec.to_builtins(record.derived).items()},
         "shares": ":".join(map(str, record.derived.shares)) or None,
         "parameters": record.model.parameters if record.model else None,
         "train_samples": record.data.train if record.data else None,

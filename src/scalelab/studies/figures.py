@@ -16,6 +16,7 @@ from scalelab.studies.study import Result, Run
 Read = Callable[[TrainRecord], Figure]
 Status = Literal["completed", "partly", "failed", "refused"]
 ONE = "one training: the interval is of blocks of 10 steps within it, not of repeats"
+UNPAIRED = "fewer than two repeats were completed by this point and by its base: the two are not paired"
 
 READ: dict[str, Read] = {
     "images_per_second": lambda record: record.images_per_second,
@@ -47,22 +48,28 @@ def over_runs(result: Result, read: Callable[[Run], Figure]) -> Figure:
     known = [figure for figure in found if figure.median is not None]
     if not known:
         return absent(*_unit(result, found))
-    if len(known) == 1:
+    if len(known) > 1:
+        return repeated([figure.median for figure in known if figure.median is not None], known[0].unit)
+    if len(result.runs) == 1 or known[0].reason:
         return known[0]
-    return repeated([figure.median for figure in known if figure.median is not None], known[0].unit)
+    left = f"of {len(result.runs)} trainings one has this figure: the interval is of blocks within it, not of repeats"
+    return msgspec.structs.replace(known[0], reason=left)
 
 
 def versus(result: Result, base: Result, read: Read) -> Figure:
     """The ratio of a point's figure to another's, paired by repeat (they ran interleaved: what drifts, drifts in both).
 
-    Of one training each: the quotient of their figures, with the interval that their blocks give, and a reason that says so.
+    Of one training each: the quotient of their figures, with the interval that their blocks give, and a reason that says so. Where
+    fewer than two repeats were completed by both: the quotient of what there is, which is said too.
     """
     pairs = _pairs(result, base, read)
     if len(pairs) >= 2:
         return repeated([a / b for a, b in pairs], "ratio")
     mine, its = pooled(result, read), pooled(base, read)
     ratio = quotient(mine, its)
-    return msgspec.structs.replace(ratio, reason=ratio.reason or ONE) if ratio.median is not None else ratio
+    if ratio.median is None or ratio.reason:
+        return ratio
+    return msgspec.structs.replace(ratio, reason=ONE if len(result.completed) == len(base.completed) == 1 else UNPAIRED)
 
 
 def _pairs(result: Result, base: Result, read: Read) -> list[tuple[float, float]]:
