@@ -89,6 +89,11 @@ def test_normalised_with_its_own_statistics_the_training_set_has_mean_0_and_devi
     assert (images.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-9
 
 
+def test_what_is_always_in_memory_can_not_be_streamed(refused):
+    with refused("--stream always: data 'digits' is always in memory", "folder:PATH"):
+        data.load(Spec(data="digits", stream="always"))
+
+
 def test_digits_are_split_evenly_over_the_classes():
     dataset = data.load(Spec(data="digits"))
     assert (len(dataset.train), len(dataset.test), dataset.shape) == (1437, 360, (1, 8, 8))

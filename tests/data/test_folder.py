@@ -190,6 +190,13 @@ def test_whatever_is_wrong_is_told_in_one_line(pictures, refused, what, parts):
         load(other if isinstance(other, Path) else root)
 
 
+def test_a_class_whose_name_no_record_could_hold_is_refused(pictures, refused):
+    root = pictures()
+    (root / "class 1").rename(root / "caf\udce9")
+    with refused("caf?", "not UTF-8"):
+        load(root)
+
+
 def test_a_test_class_that_is_not_trained_is_refused(pictures, refused):
     root = pictures(parts=("train", "test"))
     (root / "test" / "class 0").rename(root / "test" / "class 9")

@@ -107,6 +107,11 @@ def _folders(folder: Path, scan: Scan) -> list[str]:
     folders, files = _entries(folder, scan)
     if not folders and files:
         raise ScalelabError(f"{folder}: holds images, but no class folders; {LAYOUT}")
+    for name in folders:
+        if _written(name) != name:
+            raise ScalelabError(
+                f"{_written(str(folder))}: the name of the class '{_written(name)}' is not UTF-8; rename the folder"
+            )
     return folders
 
 
@@ -148,7 +153,7 @@ def _entries(folder: Path, scan: Scan) -> tuple[list[str], list[str]]:
                 if entry.is_dir():
                     folders.append(entry.name)
                 elif os.path.splitext(entry.name)[1].lower() not in IMAGES:
-                    scan.ignored.append(entry.path)
+                    scan.ignored.append(_written(entry.path))
                 else:
                     files.append(entry.name)
                     stat = entry.stat()
@@ -156,6 +161,11 @@ def _entries(folder: Path, scan: Scan) -> tuple[list[str], list[str]]:
     except OSError as error:
         raise ScalelabError(f"{folder}: cannot be read: {error.strerror}") from None
     return folders, files
+
+
+def _written(name: str) -> str:
+    """``name`` as a record can hold it, whatever bytes the file system has."""
+    return name.encode(errors="replace").decode()
 
 
 def _divided(classes: dict[str, Samples]) -> tuple[dict[str, Samples], dict[str, Samples]]:

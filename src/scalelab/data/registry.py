@@ -7,7 +7,7 @@ from dataclasses import replace
 from scalelab import userfile
 from scalelab.data import cifar, digits, folder, hub, svhn, synthetic, synthetic_clips, user
 from scalelab.data.dataset import Dataset, Loader, Progress, silent
-from scalelab.errors import unknown
+from scalelab.errors import ScalelabError, unknown
 from scalelab.spec import Spec
 
 DATA: dict[str, Loader] = {
@@ -28,7 +28,11 @@ def load(spec: Spec, progress: Progress = silent) -> Dataset:
     ``progress`` is told in short lines what takes long. Raises ScalelabError in one line for everything that can be
     wrong with the name, the files or the user's function.
     """
-    dataset = _loader(spec.data)(spec, progress).limited(spec.train_limit, spec.test_limit)
+    loader = _loader(spec.data)
+    if spec.stream == "always" and loader not in AT_PATH.values():
+        streamed = " and ".join(f"{kind}:PATH" for kind in AT_PATH)
+        raise ScalelabError(f"--stream always: data '{spec.data}' is always in memory; {streamed} can be streamed")
+    dataset = loader(spec, progress).limited(spec.train_limit, spec.test_limit)
     height, width = dataset.train.images.shape[-3:-1]
     return dataset if spec.resize in (None, height) and spec.resize in (None, width) else replace(dataset, resize=spec.resize)
 

@@ -21,6 +21,8 @@ TASK_KEYS = (
     "data",
     "image_size",
     "classes",
+    "frames",
+    "resize",
     "precision",
     "compile",
     "channels_last",

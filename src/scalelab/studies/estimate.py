@@ -20,8 +20,8 @@ from scalelab.measure.environment import usable_cores
 
 TARGET = "scalelab.worker.pace:pace"
 PACED = (
-    "model", "model_args", "data", "data_dir", "image_size", "classes", "resize", "train_limit", "test_limit", "precision", "device",
-    "channels_last", "freeze",
+    "model", "model_args", "data", "data_dir", "image_size", "classes", "frames", "resize", "train_limit", "test_limit",
+    "precision", "device", "channels_last", "freeze",
 )  # fmt: skip
 """fields of the spec that one process's pace depends on, beside its threads; limits, because they say which data is loaded"""
 LARGEST = 256

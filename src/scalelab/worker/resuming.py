@@ -19,7 +19,7 @@ from scalelab.worker import checkpoint
 from scalelab.worker.checkpoint import Progress
 from scalelab.worker.plan import Plan
 
-FIXED = ("model", "model_args", "weights", "freeze", "optimizer", "data", "train_limit", "seed", "batch_schedule")
+FIXED = ("model", "model_args", "weights", "freeze", "optimizer", "data", "resize", "train_limit", "seed", "batch_schedule")
 """what a checkpoint's weights, slots and step count stand for; all else may change"""
 
 
