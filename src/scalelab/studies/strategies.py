@@ -116,8 +116,7 @@ COLUMNS = [
     Column(key="efficiency", title="Efficiency", sub="speedup / workers", show="percent"),
     Column(key="memory", title="Memory", sub="of a step, per worker", show="size"),
     Column(key="peak_memory", title="Peak", sub="of a process", show="size"),
-    Column(key="exposed", title="Exposed", sub="communication of a step", show="seconds"),
-    Column(key="exposed_share", title="Exposed", sub="share of a step", show="percent"),
+    Column(key="exposed_share", title="Exposed", sub="communication, of a step", show="percent"),
     Column(key="accuracy", title="Accuracy", sub="one seed", show="percent"),
     Column(key="front", title="Front", sub="speed and memory", show="text"),
     Column(key="achieved", title="Achieved", sub="of the ceiling", show="percent"),
@@ -264,7 +263,7 @@ def _notes(asked: Asked, results: Sequence[Result]) -> list[str]:
     left = [engine for engine in strategies.ENGINES if engine not in asked.varied["engine"]]
     if left:
         found.append(
-            f"not tried: the engine{'s' * (len(left) > 1)} {text.listing(left)}; `--engine {' '.join(strategies.ENGINES)}` tries all"
+            f"not tried: the engine{'s' * (len(left) > 1)} {text.listing(left)}; --engine {' '.join(strategies.ENGINES)} tries all"
         )
     return found
 
