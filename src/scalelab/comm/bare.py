@@ -10,8 +10,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from scalelab.measure.clock import clock
-
 TIMES = 10
 """how often the collectives of a step are done, after a first time that is not counted"""
 METHOD = (
@@ -60,11 +58,14 @@ def unknown(calls: Sequence[Call]) -> str | None:
     return f"the step's {', '.join(names)} can't be done by themselves" if names else None
 
 
-def seconds(calls: Sequence[Call], device: torch.device) -> list[float]:
-    """Seconds of this rank, for each of ``TIMES`` times that ``calls`` are done by themselves. A collective; empty without calls."""
+def seconds(calls: Sequence[Call], now: Callable[[], int]) -> list[float]:
+    """Seconds of this rank, for each of ``TIMES`` times that ``calls`` are done by themselves. A collective; empty without calls.
+
+    ``now`` waits for the device and tells nanoseconds.
+    """
     if not calls:
         return []
-    now, found = clock(device), []
+    found = []
     tensors = [[torch.zeros(n, dtype=dtype, device=where) for n, dtype, where in call.tensors] for call in calls]
     for _ in range(TIMES + 1):
         dist.barrier()

@@ -102,7 +102,7 @@ def _bare(sent: CountBytes, local: CountBytes | None, period: int, world: World)
     able = torch.tensor([why is None], dtype=torch.float64, device=world.device)
     if not gather(able, world).all():  # all or none: a pipeline's ranks have different ones
         return [], why or "another worker's collectives can't be done by themselves"
-    exchange, others = ([*bare.seconds(some, world.device), *[0.0] * bare.TIMES][: bare.TIMES] for some in calls)
+    exchange, others = ([*bare.seconds(some, clock(world.device)), *[0.0] * bare.TIMES][: bare.TIMES] for some in calls)
     mine = [(a + (period - 1) * b) / period for a, b in zip(exchange, others, strict=True)]
     return gather(torch.tensor(mine, dtype=torch.float64, device=world.device), world).amax(0).tolist(), None
 
