@@ -68,6 +68,14 @@ def test_equal_steps_are_those_of_the_largest_batch_unless_said():
     assert equal_steps(question(steps="auto", train_limit=None, data="synthetic")) == 0
 
 
+def test_the_largest_batch_is_not_trained_again_for_the_steps_that_its_epochs_have():
+    wanted = question(["warm-up"], steps="auto", epochs=2)
+    assert [point.label for point in points(wanted) if "20 steps" in point.label] == [
+        "batch 100, none, 20 steps", "batch 100, warm-up, 20 steps",
+    ]  # fmt: skip
+    assert [one.steps for one in cells(wanted) if one.batch == 1000] == [None, None, 20, 20]
+
+
 def test_in_equal_steps_the_warm_up_is_the_same_share_and_what_is_made_of_epochs_is_left_out():
     found = [one for one in cells(question(["warm-up", "batch-schedule"], steps="20")) if one.steps]
     assert {one.remedy for one in found} == {"none", "warm-up"}
