@@ -215,7 +215,7 @@ STUDY = Study(
     example="  scalelab study convergence --strategy single ddp --workers 2 --target-accuracy 0.9\n"
     "  scalelab study convergence --data cifar10 --data-dir data/cifar10 --strategy single --batch 64 256 1024 --target-accuracy 0.6",
     base={
-        "model": "basic_cnn", "workers": 2, "target_accuracy": 0.9, "epochs": 20, "lr": 0.05, "checkpoint": False, "probe_steps": 0,
+        "model": "basic_cnn", "workers": 2, "target_accuracy": 0.9, "epochs": 20, "lr": 0.02, "checkpoint": False, "probe_steps": 0,
     },
     varies={"strategy": ["single", "ddp"], "batch": [64, 256]},
     quick={"epochs": 6, "train_limit": 10_000},
