@@ -15,7 +15,7 @@ from scalelab.record.timeline import Timeline
 from scalelab.studies.pipeline import STUDY
 from scalelab.studies.study import Asked, Point, Result
 from tests.measure.test_bubble import gpipe
-from tests.studies import made
+from tests.studies import untrained
 from tests.studies.learned import asked
 
 THEORY = {2: 1 / 3, 8: 1 / 9}
@@ -30,7 +30,7 @@ def question(accumulate: tuple[int, ...] = (2, 8), cores: int = 2, schedules: tu
 def analysed(rates: dict[str, float], about: Callable[[Point], dict[str, Any]], ask: Asked | None = None) -> Findings:
     """Findings where each point has the rate of its label."""
     ask = ask or question()
-    return STUDY.analyse(ask, [made.result(p, rates[p.label], cores=ask.cores, **about(p)) for p in STUDY.points(ask)])
+    return STUDY.analyse(ask, [untrained.result(p, rates[p.label], cores=ask.cores, **about(p)) for p in STUDY.points(ask)])
 
 
 def plain(point: Point) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def plain(point: Point) -> dict[str, Any]:
     if point.spec.strategy == "single":
         return {}
     theory = 0.5 if point.spec.strategy == "model" else THEORY[point.spec.accumulate or 1]
-    return {"bubble": made.bubble(point, theory, theory)}
+    return {"bubble": untrained.bubble(point, theory, theory)}
 
 
 RATES = {
@@ -92,6 +92,11 @@ def test_splits_that_intervals_cannot_tell_apart_are_as_good() -> None:
     assert any("gpipe 8 of 16 images (2 not shown to be slower)" in s for s in found.sentences)
 
 
+def test_without_intervals_nothing_is_compared() -> None:
+    found = analysed(RATES, lambda p: {**plain(p), "noise": (1.0,)})
+    assert found.answer.endswith("Too few steps were timed to compare it with one other.")
+
+
 def test_a_pipeline_that_is_slower_than_one_process_is_not_recommended() -> None:
     found = analysed({**RATES, "gpipe × 2, 2 micro-batches": 700.0, "gpipe × 2, 8 micro-batches": 800.0}, plain)
     assert found.answer.startswith("Don't cut this model for speed")
@@ -118,7 +123,7 @@ def test_where_it_does_not_agree_the_largest_part_is_named(part: str, words: str
         if point.label != "gpipe × 2, 8 micro-batches":
             return plain(point)
         parts = {"unequal": 0.01, "jitter": 0.01, "rest": 0.01, part: 0.2}
-        return {"bubble": made.bubble(point, 1 / 9 + 0.22, 1 / 9, **parts)}
+        return {"bubble": untrained.bubble(point, 1 / 9 + 0.22, 1 / 9, **parts)}
 
     found = analysed(RATES, about)
     assert any("in one of two pipelines" in s for s in found.sentences)
@@ -130,7 +135,7 @@ def test_where_it_does_not_agree_the_largest_part_is_named(part: str, words: str
 def test_workers_without_cores_of_their_own_are_not_held_to_theory() -> None:
     ask = question(cores=1)
     rates = {label: rate for label, rate in RATES.items() if "all" not in label}
-    found = analysed(rates, lambda p: {} if not plain(p) else {"bubble": made.bubble(p, 0.6, 0.2)}, ask)
+    found = analysed(rates, lambda p: {} if not plain(p) else {"bubble": untrained.bubble(p, 0.6, 0.2)}, ask)
     assert not any("agrees" in s or "furthest" in s for s in found.sentences)
     assert any("more workers than cores" in s and "no agreement with theory is to be expected" in s for s in found.sentences)
     spread = [r for r in found.tables[0].rows if r.factors["workers"] == 2]
@@ -140,7 +145,7 @@ def test_workers_without_cores_of_their_own_are_not_held_to_theory() -> None:
 @pytest.mark.parametrize(("percent", "busy"), [(34.0, True), (99.0, False)])
 def test_a_busy_machine_is_told_by_what_one_process_gets(percent: float, busy: bool) -> None:
     def about(point: Point) -> dict[str, Any]:
-        return {**plain(point), "resources": made.resources(percent * (point.spec.threads_per_worker or 1))}
+        return {**plain(point), "resources": untrained.resources(percent * (point.spec.threads_per_worker or 1))}
 
     said = [s for s in analysed(RATES, about).sentences if s.startswith("The machine was busy")]
     assert len(said) == busy
@@ -152,7 +157,7 @@ def test_slower_computing_of_small_micro_batches_is_told_from_the_bubble() -> No
         if point.spec.strategy != "pipeline":
             return plain(point)
         theory = THEORY[point.spec.accumulate or 1]
-        return {"bubble": made.bubble(point, theory, theory, compute=1.5 if point.spec.accumulate == 8 else 1.0)}
+        return {"bubble": untrained.bubble(point, theory, theory, compute=1.5 if point.spec.accumulate == 8 else 1.0)}
 
     (said,) = [s for s in analysed(RATES, about).sentences if "no bubble" in s]
     assert said.startswith("An image takes 1.50× the computing in 8 micro-batches of 16 as in 2 of 64 under gpipe (95 % interval")
@@ -162,7 +167,7 @@ def test_slower_computing_of_small_micro_batches_is_told_from_the_bubble() -> No
 def test_a_refused_point_stays_in_the_table_with_its_reason() -> None:
     ask = question()
     points = STUDY.points(ask)
-    results = [made.result(p, RATES[p.label], **plain(p)) for p in points[:-1]] + [Result(points[-1], (), "no such cut")]
+    results = [untrained.result(p, RATES[p.label], **plain(p)) for p in points[:-1]] + [Result(points[-1], (), "no such cut")]
     found = STUDY.analyse(ask, results)
     last = found.tables[0].rows[-1]
     assert (last.status, last.reason) == ("refused", "no such cut")
@@ -172,7 +177,7 @@ def test_a_refused_point_stays_in_the_table_with_its_reason() -> None:
 def test_without_any_pipeline_the_answer_says_why() -> None:
     ask = question()
     results = [
-        Result(p, (), "it can't be cut") if p.spec.strategy == "pipeline" else made.result(p, RATES[p.label], **plain(p))
+        Result(p, (), "it can't be cut") if p.spec.strategy == "pipeline" else untrained.result(p, RATES[p.label], **plain(p))
         for p in STUDY.points(ask)
     ]
     assert STUDY.analyse(ask, results).answer == "No pipeline was measured: it can't be cut."
@@ -183,7 +188,7 @@ def test_the_timeline_is_drawn_from_the_recorded_events(tmp_path: Path) -> None:
     recorded = Timeline(schedule="gpipe", workers=2, stages=2, micro_batches=8, micro_batch=16, clock_error=0.0, steps=steps)
     timeline.write(tmp_path, recorded)
     ask = question()
-    results = [made.result(p, RATES[p.label], tmp_path, **plain(p)) for p in STUDY.points(ask)]
+    results = [untrained.result(p, RATES[p.label], tmp_path, **plain(p)) for p in STUDY.points(ask)]
     (drawn,) = [p for p in STUDY.analyse(ask, results).plots if p.id.startswith("timeline")]
     forward = next(s for s in drawn.series if s.name == "forward")
     assert forward.style == "spans"

@@ -13,7 +13,7 @@ from scalelab.studies import front
 from scalelab.studies.choosing import exact, resolution
 from scalelab.studies.strategies import STUDY
 from scalelab.studies.study import Asked, Point, Result
-from tests.studies import made
+from tests.studies import untrained
 from tests.studies.learned import asked
 
 ALONE = {"single": (1000.0, 100.0), "single, all 2 cores": (1500.0, 100.0)}
@@ -34,7 +34,7 @@ def trained(ask: Asked, figures: dict[str, tuple[float, float]], about: dict[str
             found.append(Result(point, (), "not here"))
             continue
         rate, mib = figures[way]
-        found.append(made.result(point, rate, memory_bytes=made.memory(mib), **(about or {}).get(way, {})))
+        found.append(untrained.result(point, rate, memory_bytes=untrained.memory(mib), **(about or {}).get(way, {})))
     return found
 
 
@@ -148,8 +148,8 @@ def test_what_learns_otherwise_is_named_and_not_taken() -> None:
 
 def test_communication_is_named_only_where_it_was_shown() -> None:
     about = {
-        "ddp × 2": {"communication_seconds": made.exposed(0.004, (-3.0, -1.0, 1.0, 2.0, 3.0))},
-        "zero3 × 2": {"communication_seconds": made.exposed(0.02)},
+        "ddp × 2": {"communication_seconds": untrained.exposed(0.004, (-3.0, -1.0, 1.0, 2.0, 3.0))},
+        "zero3 × 2": {"communication_seconds": untrained.exposed(0.02)},
     }
     found = findings({"ddp × 2": (1900.0, 60.0), "zero3 × 2": (1400.0, 40.0)}, about)
     (said,) = [s for s in found.sentences if s.startswith("Communication costs")]

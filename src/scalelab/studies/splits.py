@@ -31,9 +31,14 @@ def _slower(fast: Result, other: Result) -> bool:
     return differs(versus(fast, other, READ["images_per_second"]))
 
 
-def _level(best: Result, others: Measured) -> list[str]:
-    """The labels of those that are not shown to be slower than ``best``."""
-    return [r.label for result, r in others if result is not best and not _slower(best, result)]
+def _rivals(best: Result, others: Measured) -> str:
+    """How many are not shown to be slower than ``best``, and how many could not be compared; empty where all are slower."""
+    ratios = [versus(best, result, READ["images_per_second"]) for result, _ in others if result is not best]
+    unknown = sum(ratio.ci95 is None for ratio in ratios)
+    level = sum(ratio.ci95 is not None and not differs(ratio) for ratio in ratios)
+    said = f" {text.count(level).capitalize()} other{'s are' if level > 1 else ' is'} not shown to be slower." if level else ""
+    few = f" Too few steps were timed to compare it with {text.count(unknown)} other{'s' * (unknown > 1)}." if unknown else ""
+    return said + few
 
 
 def answer(results: Sequence[Result], measured: Measured) -> str:
@@ -43,12 +48,7 @@ def answer(results: Sequence[Result], measured: Measured) -> str:
         return f"No pipeline was measured: {why.rstrip('.')}."
     best, shown = _fastest(measured)
     speedup = shown.figures["speedup"]
-    level = _level(best, measured)
-    also = (
-        f" {text.count(len(level)).capitalize()} other{'s are' if len(level) > 1 else ' is'} not shown to be slower."
-        if level
-        else ""
-    )
+    also = _rivals(best, measured)
     size = _micro_batch(best)
     name = f"{shown.label} of {size} images each" if int(shown.factors["micro_batches"]) > 1 else shown.label
     rate = f"{text.shown(shown.figures['images_per_second'], text.rate)} images/s"
