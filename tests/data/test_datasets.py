@@ -160,7 +160,7 @@ def test_a_dataset_says_the_shape_that_the_model_gets():
 
 def test_one_frame_of_a_clip_says_nothing_of_its_class_and_the_turning_all():
     """The grating's angle, by the phase of its structure tensor: from frame to frame it changes by the class's speed."""
-    dataset = data.load(Spec(data="synthetic-clips", image_size=32, classes=5, train_limit=50, test_limit=5, frames=6))
+    dataset = data.load(Spec(data="synthetic-clips", image_size=32, classes=5, train_limit=100, test_limit=5, frames=6))
     grey = dataset.train.images.double().mean(-1)
     down, right = (grey.diff(dim=axis)[:, :, :31, :31] for axis in (2, 3))
     angle = 0.5 * torch.atan2(2 * (down * right).mean((2, 3)), (right**2 - down**2).mean((2, 3)))  # of the waves, modulo pi
@@ -168,5 +168,6 @@ def test_one_frame_of_a_clip_says_nothing_of_its_class_and_the_turning_all():
     speed = 0.5 * torch.atan2(torch.sin(2 * turned).mean(1), torch.cos(2 * turned).mean(1))
     guessed = (speed[:, None] - velocities(5)).abs().argmin(1)
     assert (guessed == dataset.train.labels).double().mean() > 0.9
-    first = torch.stack([angle[dataset.train.labels == k, 0] for k in range(5)])
-    assert first.std(1).min() > 0.5
+    # Where it starts is anywhere on the circle: the mean is near its middle.
+    first = torch.polar(torch.ones(100, dtype=torch.float64), 2 * angle[:, 0])
+    assert torch.stack([first[dataset.train.labels == k].mean() for k in range(5)]).abs().max() < 0.6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -85,21 +86,17 @@ def test_what_is_said_needs_the_whole_interval(interval: tuple[float, float] | N
         assert "2 threads of each worker" in note
 
 
-def test_a_damaged_image_ends_the_run_with_its_name(pool: Pool, tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    for label in range(2):
-        folder = tmp_path / "broken" / str(label)
-        folder.mkdir(parents=True)
-        for k in range(10):
-            Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / f"{k}.png")
-    # Beyond the samples that the statistics are taken from no pixel is looked at before the start.
-    spec = values(tmp_path / "broken", stream="always", strategy="ddp", workers=2, epochs=2000)
-    record = train(pool, tmp_path / "runs", **{**spec, "steps": 1})
-    assert record.status == "completed"
-    victim = tmp_path / "broken" / "1" / "5.png"
+def test_a_damaged_image_ends_the_run_with_its_name(pool: Pool, tmp_path: Path, pictures: Path) -> None:
+    """No pixel of the test images is looked at before they are needed."""
+    shutil.copytree(pictures, tmp_path / "broken")
+    victim = tmp_path / "broken" / "test" / "1" / "2.jpg"
     victim.write_bytes(victim.read_bytes()[:-100])
-    with pytest.raises(Exception, match=r"5.png does not decode"):
-        train(pool, tmp_path / "runs", **spec)
+    spec = values(tmp_path / "broken", stream="always", strategy="ddp", workers=2)
+    record = train(pool, tmp_path / "runs", **spec)
+    assert record.status == "failed"
+    assert record.failure is not None
+    assert record.failure.expected
+    assert f"{victim} does not decode" in record.failure.error
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -76,6 +76,7 @@ def of_rank(job: Job, probed: Probed) -> RankFacts:
 def conclude(journal: Journal, job: Job, facts: RankFacts, probed: Probed, seconds: float) -> None:
     """Set the last figures and close the run's files. The launcher sets the status."""
     record, readings = journal.record, probed.readings
+    journal.save()  # the figures of all steps: what follows is said of them
     record.memory_bytes = _memory(facts)
     record.communication_seconds, record.bytes_sent = _communication(job, readings, record.step_seconds)
     record.compute_seconds = _compute(journal, job, readings)
