@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from scalelab.data import cache
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Ceiling, Figure, ModelFacts, TrainRecord
 from scalelab.studies.ceiling import achieved, ceiling, ceiling_of
@@ -30,19 +28,11 @@ def record(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> TrainRecord:
     return completed(pool, tmp_path_factory.mktemp("runs"), strategy="ddp", workers=2, epochs=10)
 
 
-def test_it_is_measured_by_all_workers_at_once_and_then_known(
-    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_measured_by_all_workers_at_once(pool: Pool) -> None:
     found = ceiling(pool, 1, "cpu", "fp32", workers=2)
-    assert 1e9 < (found.flops_per_second.median or 0) < 1e13
-    assert 1e8 < (found.copy_bytes_per_second.median or 0) < 1e12
+    for figure, least, most in ((found.flops_per_second, 1e9, 1e13), (found.copy_bytes_per_second, 1e8, 1e12)):
+        assert least < (figure.median or 0) < most or "too busy" in str(figure.reason)
     assert (found.workers, found.threads, found.device) == (2, 1, "cpu")
-    assert found.flops_per_second.n >= 3
-    assert ceiling(pool, 1, "cpu", "fp32", workers=2) == found
-    (entry,) = cache.folder().glob("ceiling-*.json")
-    entry.write_text("{")  # damaged: measured again
-    assert ceiling(pool, 1, "cpu", "fp32", workers=2) != found
-    assert msgspec.json.decode(entry.read_bytes(), type=Ceiling).workers == 2
 
 
 def test_the_share_is_of_all_workers_ceilings(record: TrainRecord) -> None:
@@ -59,6 +49,12 @@ def test_the_share_is_of_all_workers_ceilings(record: TrainRecord) -> None:
 def test_a_share_above_one_is_marked(record: TrainRecord) -> None:
     found = achieved(record, known(flops_per_second=Figure(unit="FLOP/s", median=1.0)))
     assert "cannot be" in str(found.reason)
+
+
+def test_what_is_to_know_of_the_ceiling_is_to_know_of_the_share(record: TrainRecord) -> None:
+    found = achieved(record, known(flops_per_second=Figure(unit="FLOP/s", median=1e12, n=6, reason="measured in a storm")))
+    assert found.median is not None
+    assert "measured in a storm" in str(found.reason)
 
 
 def test_what_is_missing_is_the_reason(record: TrainRecord) -> None:

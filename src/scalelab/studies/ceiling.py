@@ -79,5 +79,10 @@ def achieved(record: TrainRecord, ceiling: Ceiling | None) -> Figure:
     return Figure(
         unit="ratio", median=share, n=rate.n, mad=None if rate.mad is None else rate.mad * unit,
         ci95=None if rate.ci95 is None else (rate.ci95[0] * unit, rate.ci95[1] * unit),
-        reason="above the ceiling, which cannot be: it was measured while the machine was busy" if share > 1 else None,
+        reason="above the ceiling, which cannot be: it was measured while the machine was busy" if share > 1 else _doubt(ceiling),
     )  # fmt: skip
+
+
+def _doubt(ceiling: Ceiling) -> str | None:
+    told = ceiling.flops_per_second.reason
+    return None if told is None else f"the ceiling was {told}"

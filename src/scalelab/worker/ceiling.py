@@ -8,7 +8,6 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -28,6 +27,9 @@ from scalelab.worker.asked import answering
 
 TRIAL, PRODUCTS, COPIES, STRETCH = 0.06, 0.6, 0.4, 0.1
 """seconds: of each product tried, of the fastest one, of the copies, and of the stretches in which the processes are taken together"""
+QUIET = 0.9
+"""of the cores' time: with less, other programs were at work"""
+BUSY = "measured while the machine was busy"
 PATIENCE = timedelta(seconds=60)
 """that the processes wait for one another"""
 
@@ -47,12 +49,13 @@ def rank(number: str, workers: str, threads: str, device: str, precision: str, m
     if known:
         return answering(answer_file, lambda: _known(place)) if first else 0
     mine = _work(store, int(number), int(workers), where, precision)
-    store.set(f"done {number}", json.dumps(mine))
+    store.set(f"done {number}", msgspec.json.encode(mine).decode())
     if not first:
         return 0
-    everyone = [json.loads(store.get(f"done {other}")) for other in range(int(workers))]
+    everyone = [msgspec.json.decode(store.get(f"done {other}"), type=_Done) for other in range(int(workers))]
     found = _together(everyone, asked)
-    _keep(place, found)
+    if found.flops_per_second.reason is None:  # what was measured on a busy machine is measured again the next time
+        _keep(place, found)
     return answering(answer_file, lambda: found)
 
 
@@ -72,40 +75,64 @@ def _asked(device: torch.device, threads: int, workers: int, precision: str) -> 
     }  # fmt: skip
 
 
-def _work(store: dist.Store, number: int, workers: int, device: torch.device, precision: str) -> dict[str, object]:
-    """This process's pieces: their amounts and times. It begins each part together with the others."""
+class _Piece(msgspec.Struct):
+    """What one process did in one part: the amount of each piece, when each was done, and how many cores it got meanwhile."""
 
-    def together(part: str, do: Callable[[], list[float]]) -> list[float]:
-        store.set(f"{part} {number}", str(time.perf_counter()))
+    name: str
+    amount: float
+    times: list[float]
+    cores: float
+
+
+class _Done(msgspec.Struct):
+    products: _Piece
+    copies: _Piece
+
+
+def _work(store: dist.Store, number: int, workers: int, device: torch.device, precision: str) -> _Done:
+    """This process's pieces. It begins each part together with the others."""
+
+    def together(part: str, work: measure.Work, seconds: float) -> _Piece:
+        work.do()  # its memory is there, and its kernel chosen, when all begin
+        store.set(f"{part} {number}", "")
         store.wait([f"{part} {other}" for other in range(workers)])
-        return do()
+        wall, busy = time.perf_counter(), time.process_time()
+        times = measure.timed(work, device, seconds)
+        return _Piece(work.name, work.amount, times, (time.process_time() - busy) / (time.perf_counter() - wall))
 
     product = measure.fastest(measure.products(device, precision), device, TRIAL)
-    multiplied = together("products", lambda: measure.timed(product, device, PRODUCTS))
-    copy = measure.copy(device)
-    copied = together("copies", lambda: measure.timed(copy, device, COPIES))
-    return {"product": product.name, "flops": product.amount, "multiplied": multiplied, "bytes": copy.amount, "copied": copied}
+    multiplied = together("products", product, PRODUCTS)
+    return _Done(multiplied, together("copies", measure.copy(device), COPIES))
 
 
-def _together(everyone: list[dict[str, object]], asked: dict[str, str | int]) -> Ceiling:
+def _together(everyone: list[_Done], asked: dict[str, str | int]) -> Ceiling:
     """The best common stretch of all processes, divided by their number."""
 
-    def best(times: str, amount: str, unit: str) -> Figure:
-        found = rates([one[times] for one in everyone], [one[amount] for one in everyone], STRETCH)  # type: ignore[misc]
+    def best(pieces: list[_Piece], unit: str) -> Figure:
+        found = rates([one.times for one in pieces], [one.amount for one in pieces], STRETCH)
         if not found:
             return Figure(
                 unit=unit, reason="the workers were never at work at the same time: the machine is too busy to measure it"
             )
         each = np.array(found) / len(everyone)
         mad = float(1.4826 * np.median(np.abs(each - np.median(each))))
-        return Figure(unit=unit, median=float(each.max()), n=len(found), mad=mad)
+        return Figure(unit=unit, median=float(each.max()), n=len(found), mad=mad, reason=_busy(pieces, asked))
 
     return Ceiling(
-        flops_per_second=best("multiplied", "flops", "FLOP/s"),
-        copy_bytes_per_second=best("copied", "bytes", "bytes/s"),
-        product=str(everyone[0]["product"]),
+        flops_per_second=best([one.products for one in everyone], "FLOP/s"),
+        copy_bytes_per_second=best([one.copies for one in everyone], "bytes/s"),
+        product=everyone[0].products.name,
         **asked,  # type: ignore[arg-type]
     )
+
+
+def _busy(pieces: list[_Piece], asked: dict[str, str | int]) -> str | None:
+    """What to know where the processes did not get the cores that they computed on: other programs had them."""
+    wanted = min(int(asked["cores"]), int(asked["workers"]) * int(asked["threads"]))
+    share = sum(piece.cores for piece in pieces) / wanted
+    if asked["device"] != "cpu" or share >= QUIET:
+        return None
+    return f"{BUSY}: it got {100 * share:.0f} % of the cores' time, so this is too low"
 
 
 def _known(place: Path) -> Ceiling | None:
