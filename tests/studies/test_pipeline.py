@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from scalelab.errors import ScalelabError
+from scalelab.measure.statistics import figure
 from scalelab.record import timeline
 from scalelab.record.study import Findings
 from scalelab.record.timeline import Timeline
@@ -112,6 +114,19 @@ def test_agreement_with_theory_is_by_the_interval() -> None:
     found = analysed(RATES, plain)
     assert any("agrees with theory" in s and "in two of two pipelines" in s for s in found.sentences)
     assert not any("furthest" in s for s in found.sentences)
+
+
+def test_an_interval_that_would_hold_anything_shows_no_agreement() -> None:
+    def about(point: Point) -> dict[str, Any]:
+        found = plain(point)
+        if point.spec.strategy == "pipeline":
+            wide = figure([0.0, 0.1, 0.2, 0.4, 0.5, 0.6], "ratio")
+            found["bubble"] = msgspec.structs.replace(found["bubble"], measured=wide)
+        return found
+
+    said = analysed(RATES, about).sentences
+    assert not any("agrees" in s for s in said)
+    assert any("of two pipelines was not measured well enough" in s for s in said)
 
 
 @pytest.mark.parametrize(

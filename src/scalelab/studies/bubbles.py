@@ -2,6 +2,7 @@
 
 How it is measured and taken apart: scalelab.measure.bubble. A measured bubble **agrees** with theory where its 95 % interval, made
 wider by ``MARGIN`` at both ends, holds the theoretical one: the theory knows no messages at all, so less than that is no difference.
+An interval wider than ``WIDEST`` would hold anything: nothing is said of it then.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from scalelab.studies.figures import Read, pooled
 from scalelab.studies.study import Result
 
 MARGIN = 0.02
+WIDEST = 0.2
 """of a step's span"""
 PARTS: dict[str, str] = {
     "unequal": "unequal stages",
@@ -69,7 +71,7 @@ def figures(result: Result) -> dict[str, Figure]:
 def judged(row: Row) -> bool | None:
     """Whether a row's bubble agrees with theory; None where that can't be said."""
     measured, ideal = row.figures["bubble"], row.figures["theory"]
-    if measured.ci95 is None or ideal.median is None:
+    if measured.ci95 is None or ideal.median is None or measured.ci95[1] - measured.ci95[0] > WIDEST:
         return None
     return measured.ci95[0] - MARGIN <= ideal.median <= measured.ci95[1] + MARGIN
 
@@ -83,6 +85,11 @@ def sentences(rows: Sequence[Row], oversubscribed: Sequence[Row]) -> list[str]:
         found.append(
             f"The measured bubble agrees with theory (its 95 % interval, {text.percent(MARGIN)} of a step wider at both ends, holds it) "
             f"in {text.count(len(agreeing)) if agreeing else 'none'} of {text.count(len(agreeing) + len(apart))} pipelines."
+        )
+    if unsure := len(own) - len(agreeing) - len(apart):
+        found.append(
+            f"The bubble of {text.count(unsure)} pipeline{'s' * (unsure > 1)} was not measured well enough to say (no interval, or one "
+            f"wider than {text.whole_percent(WIDEST)} of a step): more --probe-steps narrow it."
         )
     found += [_apart(row) for row in _most(apart)]
     if oversubscribed:

@@ -167,7 +167,7 @@ STUDY = Study(
     points=points,
     analyse=analyse,
     example="  scalelab study pipeline --model resnet18 --data cifar10 --stages 2 4 --accumulate 2 4 8 --pipeline-schedule gpipe 1f1b",
-    base={"strategy": "pipeline", "batch": 128, "steps": 60, "evaluate": False, "checkpoint": False},
+    base={"strategy": "pipeline", "batch": 128, "steps": 65, "evaluate": False, "checkpoint": False},
     varies={"stages": [2], "accumulate": [2, 4, 8, 16], "pipeline_schedule": ["gpipe", "1f1b", "interleaved", "zero-bubble"]},
-    quick={"steps": 40, "accumulate": [2, 8]},
+    quick={"accumulate": [2, 8]},
 )

@@ -275,12 +275,12 @@ STUDY = Study(
     analyse=analyse,
     example="  scalelab study strategies --model resnet18 --data cifar10 --workers 2\n"
     "  scalelab study strategies --model resnet18 vgg16 --data cifar10 --strategy ddp zero3 --memory 8GiB",
-    base={"workers": 2, "batch": 128, "steps": 60, "checkpoint": False},
+    base={"workers": 2, "batch": 128, "steps": 65, "checkpoint": False},
     varies={
         "model": ["basic_cnn"],
         "strategy": [name for name in strategies.STRATEGIES if name != "single"],
         "engine": list(strategies.ENGINES),
     },
-    quick={"steps": 40, "engine": ["torch"], "test_limit": 2000},
+    quick={"engine": ["torch"], "test_limit": 2000},
     options=(Option("memory", "", "what a worker may hold, such as 8GiB (default: on a CPU its part of the host's)", "SIZE"),),
 )
