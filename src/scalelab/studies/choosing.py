@@ -16,6 +16,8 @@ from scalelab.studies.study import Result
 
 NAMED = 4
 """at most, in a sentence"""
+CLOSE = 0.1
+"""of a throughput: two that the intervals can't tell apart are alike only where they were measured so near, or noise would decide"""
 
 
 def answer(members: Sequence[Result], given: int | None) -> str:
@@ -65,9 +67,9 @@ def choose(fitting: Sequence[Result]) -> tuple[Result, Result]:
 
 
 def _level(fastest: Result, other: Result) -> bool:
-    """Whether the intervals can't tell the two apart; without intervals nothing is known."""
+    """Whether the two are about as fast, and the intervals can't tell them apart; without intervals nothing is known."""
     ratio = versus(fastest, other, front.RATE)
-    return ratio.ci95 is not None and not differs(ratio)
+    return ratio.median is not None and ratio.median <= 1 + CLOSE and ratio.ci95 is not None and not differs(ratio)
 
 
 def _take(members: Sequence[Result], taken: Result, fastest: Result) -> str:
@@ -137,7 +139,7 @@ def _front(known: Sequence[Result]) -> list[str]:
 def _communication(members: Sequence[Result]) -> list[str]:
     """Whom communication costs most, and least, where it was shown to cost anything."""
     shares = [(r, pooled(r, exposed_share)) for r in members]
-    shown = sorted(((f.median, r, f) for r, f in shares if f.median is not None and _above_zero(f)), key=lambda one: one[0])
+    shown = sorted(((f.median, r, f) for r, f in shares if f.median is not None and _shown(f)), key=lambda one: one[0])
     if not shown:
         measured = [r for r, f in shares if f.median is not None]
         return [f"No exposed communication was shown for {_listed(measured)}."] if measured else []
@@ -146,8 +148,9 @@ def _communication(members: Sequence[Result]) -> list[str]:
     return [f"Communication costs {', and '.join(parts)}."]
 
 
-def _above_zero(figure: Figure) -> bool:
-    return figure.ci95 is not None and figure.ci95[0] > 0
+def _shown(figure: Figure) -> bool:
+    """Whether the share is above zero, and one that can be: more than a whole step is other load that the probes met."""
+    return figure.median is not None and figure.median < 1 and figure.ci95 is not None and figure.ci95[0] > 0
 
 
 def _accuracy(members: Sequence[Result]) -> list[str]:
