@@ -122,6 +122,19 @@ def test_of_two_that_are_as_fast_the_smaller_is_taken() -> None:
     assert "ddp × 2 is not shown to be faster, and holds 1.50× as much." in found.answer
 
 
+def test_wide_intervals_make_nobody_as_fast() -> None:
+    """Noise must not decide: what was measured much slower is not taken, though its interval holds more."""
+    wide = {"noise": (0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 3.0)}
+    found = findings({"ddp × 2": (1900.0, 60.0), "zero3 × 2": (1500.0, 40.0)}, {"ddp × 2": wide, "zero3 × 2": wide})
+    assert found.answer.startswith("Take ddp × 2")
+
+
+def test_communication_of_more_than_a_step_is_not_quoted() -> None:
+    about = {"ddp × 2": {"communication_seconds": untrained.exposed(5.0)}}
+    found = findings({"ddp × 2": (1900.0, 60.0), "zero3 × 2": (1400.0, 40.0)}, about)
+    assert not any(s.startswith("Communication costs") for s in found.sentences)
+
+
 def test_one_process_is_taken_where_nothing_is_faster() -> None:
     found = findings({"ddp × 2": (500.0, 110.0), "zero3 × 2": (400.0, 120.0)})
     assert found.answer.startswith("Take single, all 2 cores")
