@@ -45,6 +45,12 @@ def test_waiting_is_what_is_left_of_the_collectives(computing: list[tuple[float,
     assert (seen.total, seen.waited) == (4.0, waited)
 
 
+def test_a_short_time_between_two_operators_is_no_waiting() -> None:
+    operators = [(start, start + 50.0) for start in range(0, 1000, 100)]
+    assert timed([(0.0, 1000.0)], operators).waited == pytest.approx(50e-6)  # after the last one
+    assert timed([(0.0, 1000.0)], operators[::2]).waited == pytest.approx((4 * 150 + 150) * 1e-6)
+
+
 def test_nccl_reduce_scatters_really() -> None:
     assert wire_factor("reduce_scatter_tensor", "nccl", 4) == 0.75
     assert wire_factor("_reduce_scatter_base_", "gloo", 4) == 1.5

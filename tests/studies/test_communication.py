@@ -116,7 +116,7 @@ def test_readings_that_disagree_are_both_shown_with_a_likely_reason() -> None:
     more, less = (next(one for one in said if "disagree" in one and f"x {batch} images" in one) for batch in (32, 128))
     assert "10.0 ms" in more
     assert "20.0 ms" in more
-    assert "in Python between two operators counts as waiting" in more
+    assert "between two operators, where it is long, counts as waiting" in more
     assert "only the probe sees that" in less
     assert any("in 0 of 2 cases" in one for one in said)
 

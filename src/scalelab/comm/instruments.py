@@ -24,8 +24,8 @@ METHOD = {
     "communication_seconds.total": "union of the intervals in which a collective was under way, by torch.profiler, in a few probe steps; "
     "the slowest rank's, time in the backend's queue included",
     "communication_seconds.hidden": "total - exposed",
-    "communication_seconds.waited": "of total: the time in which the rank ran no operator of torch (on a GPU: no other kernel), by the "
-    "same profiles; of the rank that waits least, because what the others wait longer is for that rank",
+    "communication_seconds.waited": "of total: the time in which the rank ran no operator of torch (on a GPU: no other kernel) for 0.1 ms "
+    "or longer, by the same profiles; of the rank that waits least, because what the others wait longer is for that rank",
     "communication_seconds.bare": bare.METHOD,
     "bytes_sent": "tensor bytes of each collective of one probe step x the bytes that a ring algorithm sends per byte; mean over ranks",
 }

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 Interval = tuple[float, float]
+GAP = 100.0
+"""microseconds: a shorter time between two operators is Python's or autograd's own; no collective is waited for in less (gloo: 160)"""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ def collective_seconds(step: Callable[[], None], count: int) -> list[Timed]:
 
     A collective is under way in torch.profiler's events of the backend (``gloo:…``; ``nccl…`` kernels). Computing is what happens in
     operators of torch (``aten::…``) on a CPU, in other kernels on a GPU: what is left is the exposed communication of Holistic Trace
-    Analysis (github.com/facebookresearch/HolisticTraceAnalysis), with Python's own time between two operators on a CPU.
+    Analysis (github.com/facebookresearch/HolisticTraceAnalysis). What lies between two of them is no waiting where it is short (``GAP``).
     """
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     activities = [torch.profiler.ProfilerActivity.CPU] + ([torch.profiler.ProfilerActivity.CUDA] if cuda else [])
@@ -38,18 +40,25 @@ def collective_seconds(step: Callable[[], None], count: int) -> list[Timed]:
 
 def timed(collectives: Sequence[Interval], computing: Sequence[Interval]) -> Timed:
     """From intervals in microseconds."""
-    total = union(collectives)
-    either = union([*collectives, *computing])
-    return Timed(total / 1e6, (either - union(computing)) / 1e6)
+    busy = merged(computing, GAP)
+    waited = union([*collectives, *busy]) - union(busy)
+    return Timed(union(collectives) / 1e6, waited / 1e6)
+
+
+def merged(intervals: Sequence[Interval], gap: float) -> list[Interval]:
+    """The intervals in their order, those that overlap or are less than ``gap`` apart made one."""
+    found: list[Interval] = []
+    for start, end in sorted(intervals):
+        if found and start - found[-1][1] < gap:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return found
 
 
 def union(intervals: Sequence[Interval]) -> float:
     """The length of what [start, end] intervals cover together."""
-    total, reached = 0.0, float("-inf")
-    for start, end in sorted(intervals):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total
+    return sum(end - start for start, end in merged(intervals, 0.0))
 
 
 def _intervals(profile: Any, cuda: bool) -> tuple[list[Interval], list[Interval]]:

@@ -78,7 +78,9 @@ def likely_reason(ratio: Figure, device: str) -> str:
     if ratio.ci95 is not None and ratio.ci95[0] <= 1 <= ratio.ci95[1]:
         return "their intervals are wide enough for that: more --probe-steps on a quiet machine narrow them"
     if ratio.median > 1:
-        between = "between two kernels, when the host is late," if device == "cuda" else "in Python between two operators"
+        between = (
+            "between two kernels, when the host is late," if device == "cuda" else "between two operators, where it is long,"
+        )
         return f"the profiler slows what is computed beside the collectives, and time {between} counts as waiting"
     who = "kernels" if device == "cuda" else "threads"
     return f"the backend's {who} also slow what is computed beside them, and gradients are copied into buckets: only the probe sees that"
