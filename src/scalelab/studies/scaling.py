@@ -6,13 +6,13 @@ speedup = throughput / throughput of ``single`` with the threads of one worker, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from scalelab.errors import ScalelabError
 from scalelab.measure.statistics import absent, differs
 from scalelab.record import text
 from scalelab.record.schema import Figure, TrainRecord
 from scalelab.record.study import Column, Factor, Row, Series
+from scalelab.spec import Spec
 from scalelab.studies.figures import READ, pooled, row, scaled, share_of_ceiling, versus
 from scalelab.studies.points import serial, spread, threads, with_values
 from scalelab.studies.study import Asked, Point, Result
@@ -42,7 +42,7 @@ def groups(asked: Asked, field: str) -> list[Point]:
     for value in sorted(set(asked.varied[field])):
         common = {field: value, "threads_per_worker": each}
 
-        def point(role: str, name: str, count: int, spec: Any, label: str, value: int = value) -> Point:
+        def point(role: str, name: str, count: int, spec: Spec, label: str, value: int = value) -> Point:
             factors: dict[str, Factor] = {"strategy": name, "workers": count, field: value, "role": role}
             return Point(label, factors, spec)
 
