@@ -171,3 +171,13 @@ def test_one_frame_of_a_clip_says_nothing_of_its_class_and_the_turning_all():
     # Where it starts is anywhere on the circle: the mean is near its middle.
     first = torch.polar(torch.ones(100, dtype=torch.float64), 2 * angle[:, 0])
     assert torch.stack([first[dataset.train.labels == k].mean() for k in range(5)]).abs().max() < 0.6
+
+
+@pytest.mark.parametrize("name", ["synthetic", "synthetic-clips"])
+def test_made_images_do_not_depend_on_the_number_of_threads(name):
+    threads, made = torch.get_num_threads(), []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        made.append(data.load(Spec(data=name, image_size=96, train_limit=64, test_limit=8)).train.images)
+    torch.set_num_threads(threads)
+    assert torch.equal(*made)

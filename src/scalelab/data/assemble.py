@@ -67,10 +67,7 @@ def assemble(found: Found, spec: Spec, progress: Progress) -> Dataset:
     key = f"{VERSION}-{found.key}-{len(train.labels)}-{len(test.labels)}"
     height, width, squash = _size(found, train.source, test.source, key, spec.resize, progress)
     frames = () if found.frames is None else (found.frames,)
-    splits = [
-        Streamed(part.source, (len(part.labels), *frames, height, width, 3), squash and spec.resize is not None)
-        for part in (train, test)
-    ]
+    splits = [Streamed(part.source, (len(part.labels), *frames, height, width, 3), squash) for part in (train, test)]
     key += f"-{height}x{width}"
     mean, std = _statistics(found, splits[0], key, progress)
     total = sum(math.prod(split.shape) for split in splits)
