@@ -15,7 +15,7 @@ import torch
 from scalelab.record.schema import Sample
 
 NO_GPU = "this worker computes on no GPU"
-NO_NVML = "NVML is not there: `pip install nvidia-ml-py`"
+NO_NVML = "NVML does not tell: `pip install nvidia-ml-py` brings it; a slice of a GPU has no figures of its own"
 ALONE = "one worker: nothing is sent"
 NO_INTERFACE = "the interface that the rendezvous uses is not known here"
 METHOD = (
