@@ -130,10 +130,10 @@ def test_more_than_one_worker_is_refused(values: dict[str, object], message: str
 
 
 def test_what_would_not_fit_is_told_with_both_numbers() -> None:
-    known = Footprint(fixed=GIB, each=1 << 20, image=12_288, process=GIB / 2, available=4 * GIB)
+    known = Footprint(fixed=GIB, each=1 << 20, image=12_288, process=GIB / 2, available=5 * GIB)
     assert too_large(known, 2048, 2048) is None
     assert too_large(known, 4096, 4096) == (
-        "memory: would need about 6.25 GiB (1.00 MiB of tensors an image), and 4.00 GiB are free; --accumulate 2 halves what an image takes"
+        "memory: would need about 6.75 GiB (1.00 MiB of tensors an image), and 5.00 GiB are free; --accumulate 2 halves what an image takes"
     )
     assert too_large(known, 4096, 2048) is None
 
