@@ -14,7 +14,7 @@ from scalelab.record.schema import Cell, Epoch, Figure, Step
 KINDS = [
     kind
     for kind in vars(schema).values()
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == schema.__name__
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__.startswith("scalelab.record.")
 ]
 SAMPLES: dict[Any, Any] = {str: "s", int: 1, float: 0.5, bool: True, list: [], dict: {}}
 

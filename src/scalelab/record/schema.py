@@ -8,46 +8,15 @@ from typing import Any, Literal
 import msgspec
 
 from scalelab.batch import Derived
-
-force = msgspec.structs.force_setattr
+from scalelab.record.figure import Figure as Figure
+from scalelab.record.figure import drop_non_finite, require_finite
+from scalelab.record.usage import Ceiling as Ceiling
+from scalelab.record.usage import Resources as Resources
+from scalelab.record.usage import Sample as Sample
+from scalelab.record.verified import Cell as Cell
+from scalelab.record.verified import VerifyRecord as VerifyRecord
 
 Status = Literal["running", "completed", "failed", "interrupted", "lost"]
-
-
-def _drop_non_finite(value: msgspec.Struct, *names: str) -> None:
-    """JSON has no NaN and no infinity: msgspec writes null for them, so null, None, is what they are from the start."""
-    for name in names:
-        number = getattr(value, name)
-        if number is not None and not math.isfinite(number):
-            force(value, name, None)
-
-
-def _require_finite(value: msgspec.Struct, *names: str) -> None:
-    """What is always finite, such as a time: null could not be read back, so it is never written."""
-    for name in names:
-        if not math.isfinite(getattr(value, name)):
-            raise ValueError(f"{type(value).__name__}.{name} is {getattr(value, name)}: not a finite number")
-
-
-class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """A measured number with its n, spread and 95 % interval; absent (median None) with its reason."""
-
-    unit: str
-    median: float | None = None
-    n: int = 0
-    mad: float | None = None
-    """median absolute deviation, scaled by 1.4826 so that it equals a normal's standard deviation"""
-    ci95: tuple[float, float] | None = None
-    """95 % bootstrap interval of the median; None when n is too small for one"""
-    reason: str | None = None
-    """why the figure is absent, or what to know before trusting it"""
-
-    def __post_init__(self) -> None:
-        if self.ci95 is not None and not all(map(math.isfinite, self.ci95)):
-            force(self, "ci95", None)
-        if self.median is not None and not math.isfinite(self.median):
-            force(self, "reason", self.reason or f"it came out as {self.median}")
-        _drop_non_finite(self, "median", "mad")
 
 
 class Communication(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,8 +84,8 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     """confusion[true class][predicted class], counts of test samples; of the last epoch"""
 
     def __post_init__(self) -> None:
-        _drop_non_finite(self, "train_loss", "test_loss", "precision", "recall", "images_per_second")
-        _require_finite(self, "accuracy", "learning_rate", "seconds")
+        drop_non_finite(self, "train_loss", "test_loss", "precision", "recall", "images_per_second")
+        require_finite(self, "accuracy", "learning_rate", "seconds")
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,46 +103,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """when it ended, by the first worker's clock: seconds since 1970, UTC"""
 
     def __post_init__(self) -> None:
-        _drop_non_finite(self, "at")
-        _require_finite(self, "learning_rate", "loss", "seconds", "data_seconds")  # the run ends where a loss is not
-
-
-class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one worker used since its last sample: a line of resources/rank-N.jsonl. ``at``: seconds since 1970, UTC."""
-
-    at: float
-    rank: int
-    cpu_percent: float
-    """of one core"""
-    threads: int
-    resident_bytes: int
-    sent_per_second: int | None = None
-    """bytes that left by the rendezvous' interface, whoever sent them"""
-    received_per_second: int | None = None
-    gpu_percent: float | None = None
-    gpu_memory_bytes: int | None = None
-    power_watts: float | None = None
-
-    def __post_init__(self) -> None:
-        _drop_non_finite(self, "gpu_percent", "power_watts")
-        _require_finite(self, "at", "cpu_percent")
-
-
-class Resources(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker used while the training ran: medians over the samples of all workers."""
-
-    sample_seconds: float
-    cpu_percent: Figure
-    """of one core"""
-    resident_bytes: Figure
-    sent_bytes_per_second: Figure
-    received_bytes_per_second: Figure
-    gpu_percent: Figure
-    gpu_memory_bytes: Figure
-    power_watts: Figure
-
-    def __post_init__(self) -> None:
-        _require_finite(self, "sample_seconds")
+        drop_non_finite(self, "at")
+        require_finite(self, "learning_rate", "loss", "seconds", "data_seconds")  # the run ends where a loss is not
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -341,67 +272,6 @@ class TrainRecord(msgspec.Struct, kw_only=True):
     notes: list[str] = []
 
     def __post_init__(self) -> None:
-        _drop_non_finite(self, "accuracy", "best_accuracy", "seconds")
+        drop_non_finite(self, "accuracy", "best_accuracy", "seconds")
         if not all(map(math.isfinite, self.losses)):
             raise ValueError("TrainRecord.losses: not all are finite numbers")
-
-
-class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
-    """What one of ``workers`` workers can do at most while all compute: the best stretch (``median`` holds it) of n."""
-
-    flops_per_second: Figure
-    copy_bytes_per_second: Figure
-    """read + written"""
-    product: str
-    """the matrix product that was the fastest"""
-    host: str
-    processor: str
-    cores: int
-    device: str
-    threads: int
-    """of each worker"""
-    workers: int
-    precision: str
-    torch: str
-
-
-class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """One (strategy, engine) of ``verify``: the largest relative differences from ``single``.
-
-    None: not compared, or (in JSON) not finite.
-    """
-
-    strategy: str
-    engine: str = "torch"
-    workers: int
-    options: dict[str, Any] = {}
-    """what it was compared with besides: a schedule, a degree, options that only some strategies have"""
-    shape: str | None = None
-    """what is odd about this cell's training (``--grid``)"""
-    precision: str = "fp64"
-    tolerance: float = 1e-9
-    status: Literal["passed", "failed", "differs_by_design", "not_applicable"]
-    max_loss_difference: float | None = None
-    max_parameter_difference: float | None = None
-    max_buffer_difference: float | None = None
-    reason: str | None = None
-
-    def __post_init__(self) -> None:
-        _require_finite(self, "tolerance")
-
-
-class VerifyRecord(msgspec.Struct, kw_only=True):
-    """What ``verify --json`` prints."""
-
-    kind: Literal["verify"] = "verify"
-    model: str
-    data: str
-    precision: str
-    tolerance: float
-    steps: int
-    batch: int
-    cells: list[Cell] = []
-    notes: list[str] = []
-
-    def __post_init__(self) -> None:
-        _require_finite(self, "tolerance")
