@@ -66,6 +66,7 @@ def findings(asked: Asked, results: Sequence[Result]) -> Findings:
     return Findings(
         answer=batch_sentences.answer(done), sentences=batch_sentences.sentences(done, rows, fitted), tables=tables,
         plots=[_rate_plot(rows, fitted), _epoch_plot(rows), _memory_plot(rows)], notes=batch_sentences.notes(done),
+        cards=batch_sentences.cards(done),
     )  # fmt: skip
 
 

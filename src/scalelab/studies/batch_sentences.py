@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from scalelab.measure.line import Line
 from scalelab.measure.statistics import differs
 from scalelab.record import text
-from scalelab.record.study import Row
+from scalelab.record.study import Card, Row
 from scalelab.studies.batch_figures import (
     activations,
     activations_over_cache,
@@ -20,7 +20,7 @@ from scalelab.studies.batch_figures import (
     share,
 )
 from scalelab.studies.figures import READ, over_runs, pooled
-from scalelab.studies.scaling import quoted
+from scalelab.studies.scaling import card, quoted
 from scalelab.studies.study import Result
 
 FITS = 0.1
@@ -47,6 +47,20 @@ def answer(done: Sequence[Result]) -> str:
         f"Batch {batch_of(at)} is enough: with {quoted(reached, text.rate)} images/s{memory} it is within 5 % of the best, "
         f"{quoted(most, text.rate)} images/s at batch {batch_of(best)}."
     )
+
+
+def cards(done: Sequence[Result]) -> list[Card]:
+    """The batch to take, with its throughput and memory."""
+    found = bend(done)
+    if found is None:
+        return []
+    at = found[0]
+    return [
+        Card(label="Take batch", value=text.number(batch_of(at)), sub="the smallest within 5 % of the best throughput"),
+        *card("Throughput", over_runs(at, rate), text.rate, "images/s"),
+        *card("Memory", pooled(at, READ["peak_memory"]), text.size, "peak of the process"),
+        *card("Of the ceiling", share(at), text.percent, "FLOPs achieved"),
+    ]
 
 
 def sentences(done: Sequence[Result], rows: Sequence[Row], fitted: Line) -> list[str]:

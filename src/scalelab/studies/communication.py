@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from scalelab.measure.statistics import differs, quotient
 from scalelab.record import text
 from scalelab.record.schema import Figure
-from scalelab.record.study import Axis, Column, Findings, Plot, Row, Series, Table
+from scalelab.record.study import Axis, Card, Column, Findings, Plot, Row, Series, Table
 from scalelab.studies import scaling, wire
 from scalelab.studies.figures import READ, Read, over_runs, pooled, row, share_of_ceiling
 from scalelab.studies.scaling import BASE, SPREAD, exposed_share, quoted, role, table_row, workers_of
@@ -88,7 +88,24 @@ def analyse(asked: Asked, results: Sequence[Result]) -> Findings:
     ]
     plots = [_parts_plot(sent, rows), _bus_plot(bus), _readings_plot(sent, rows)]
     sentences = [*_bandwidth_sentences(sent, bus), *_reading_sentences(sent, bus)]
-    return Findings(answer=_answer(sent), sentences=sentences, tables=tables, plots=plots)
+    return Findings(answer=_answer(sent), sentences=sentences, tables=tables, plots=plots, cards=_cards(sent, bus))
+
+
+def _cards(sent: Sequence[Result], bus: Sequence[Row]) -> list[Card]:
+    """What communication adds to a step of the first point, and its bandwidths."""
+    if not sent:
+        return []
+    name, rates = _name(sent[0]), bus[0].figures
+    return [
+        *scaling.card("Communication adds", pooled(sent[0], exposed_share), text.percent, f"of a step, {name}"),
+        *scaling.card("Bus in a step", rates["bus_total"], _speed, name),
+        *scaling.card("Bus by themselves", rates["bus_bare"], _speed, name),
+        *scaling.card("Of the limit", rates["of_limit"], text.percent, f"by themselves, {name}"),
+    ]
+
+
+def _speed(value: float) -> str:
+    return f"{text.size(value)}/s"
 
 
 def _row(result: Result, results: Sequence[Result]) -> Row:

@@ -11,7 +11,7 @@ from scalelab.errors import ScalelabError
 from scalelab.measure.statistics import absent, differs
 from scalelab.record import text
 from scalelab.record.schema import Figure, TrainRecord
-from scalelab.record.study import Column, Factor, Row, Series
+from scalelab.record.study import Card, Column, Factor, Row, Series
 from scalelab.spec import Spec
 from scalelab.studies.figures import READ, pooled, row, scaled, share_of_ceiling, versus
 from scalelab.studies.points import serial, spread, threads, with_values
@@ -156,6 +156,14 @@ def quoted(figure: Figure, show: text.Show) -> str:
     if figure.median is None:
         return text.ABSENT
     return f"{show(figure.median)} ({text.interval(figure, show) or 'no interval'})"
+
+
+def card(label: str, figure: Figure, show: text.Show, sub: str) -> list[Card]:
+    """A card of a figure with its interval below; none where the figure is absent."""
+    if figure.median is None:
+        return []
+    ends = text.interval(figure, show)
+    return [Card(label=label, value=show(figure.median), sub=f"{sub}; {ends}" if ends else sub)]
 
 
 def wrapper_sentence(results: Sequence[Result], said: str, **factors: Factor) -> str | None:

@@ -15,7 +15,7 @@ from scalelab.measure import amdahl
 from scalelab.measure.statistics import absent, differs
 from scalelab.record import text
 from scalelab.record.schema import Figure
-from scalelab.record.study import Axis, Column, Findings, Plot, Row, Series, Table
+from scalelab.record.study import Axis, Card, Column, Findings, Plot, Row, Series, Table
 from scalelab.studies import scaling
 from scalelab.studies.figures import versus
 from scalelab.studies.scaling import BASE, RATE, SPREAD, quoted, role, shared_figures, spread_over, table_row, workers_of
@@ -62,8 +62,21 @@ def analyse(asked: Asked, results: Sequence[Result]) -> Findings:
     ]
     sentences = [one for batch in batches for one in _sentences(results, rows, batch)]
     return Findings(
-        answer=_answer(results, fits, batches), sentences=sentences, tables=tables, plots=[_plot(rows, fits, batches)]
-    )
+        answer=_answer(results, fits, batches), sentences=sentences, tables=tables, plots=[_plot(rows, fits, batches)],
+        cards=_cards(results, fits, batches),
+    )  # fmt: skip
+
+
+def _cards(results: Sequence[Result], fits: Sequence[Row], batches: Sequence[int]) -> list[Card]:
+    """How far it pays, and the speedup there, for each batch."""
+    cards: list[Card] = []
+    for batch, fit in zip(batches, fits, strict=True):
+        last, base = pays_to(results, batch), role(results, BASE, batch=batch)
+        if last is not None and base is not None:
+            where = f"{workers_of(last[0])} workers, batch {batch}"
+            cards += scaling.card("Pays up to", fit.figures["pays_to"], text.number, f"workers, batch {batch}")
+            cards += scaling.card("Speedup there", scaling.over_base(last[0], base), text.times, where)
+    return cards[:4]
 
 
 FIT_CAPTION = (

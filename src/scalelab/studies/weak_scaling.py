@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from scalelab.measure.statistics import differs
 from scalelab.record import text
-from scalelab.record.study import Axis, Column, Findings, Plot, Row, Series, Table
+from scalelab.record.study import Axis, Card, Column, Findings, Plot, Row, Series, Table
 from scalelab.studies import scaling
 from scalelab.studies.figures import READ, versus
 from scalelab.studies.scaling import BASE, SPREAD, quoted, role, shared_figures, spread_over, table_row, workers_of
@@ -45,7 +45,23 @@ def analyse(asked: Asked, results: Sequence[Result]) -> Findings:
     batches = sorted({int(result.point.factors[FIELD]) for result in results})
     sentences = [one for batch in batches for one in _sentences(results, batch)]
     table = Table(id="rows", title="Weak scaling", columns=COLUMNS, rows=rows, caption=CAPTION)
-    return Findings(answer=_answer(results, rows, batches), sentences=sentences, tables=[table], plots=[_plot(rows, batches)])
+    return Findings(
+        answer=_answer(results, rows, batches), sentences=sentences, tables=[table], plots=[_plot(rows, batches)],
+        cards=_cards(results, rows, batches),
+    )  # fmt: skip
+
+
+def _cards(results: Sequence[Result], rows: Sequence[Row], batches: Sequence[int]) -> list[Card]:
+    """The efficiency of the most workers, for each batch."""
+    found = {r.label: r for r in rows}
+    most = [(batch, one) for batch in batches if (one := _largest(results, batch)) is not None]
+    cards = [
+        scaling.card(
+            "Efficiency", found[one.point.label].figures["efficiency"], text.percent, f"{workers_of(one)} workers, batch {batch}"
+        )
+        for batch, one in most
+    ]
+    return [card for some in cards for card in some][:4]
 
 
 def _row(result: Result, results: Sequence[Result]) -> Row:
