@@ -231,3 +231,13 @@ def test_the_record_is_what_the_file_says(pool: Pool, tmp_path: Path) -> None:
     assert msgspec.json.decode((tmp_path / "study.json").read_bytes(), type=StudyRecord) == record
     assert json.loads((tmp_path / "study.json").read_text())["ceilings"]
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_other_code_prepares_anew_only_where_something_was_refused(pool: Pool, tmp_path: Path) -> None:
+    for name, batches, known in (("all", [8], True), ("some", [8, 97], False)):
+        folder = tmp_path / name
+        carry_out(pool, folder, asked(batches))
+        plan = folder / "plan.json"
+        plan.write_text(plan.read_text().replace('{"code":"', '{"code":"other'))
+        points = planning.plan(pool, STUDY, asked(batches), 1, folder).cases
+        assert (planning.recall(folder, [case.point for case in points]) is not None) is known

@@ -213,13 +213,16 @@ def keep(planned: Planned) -> None:
 
 
 def recall(folder: Path, points: Sequence[Point]) -> list[Case] | None:
-    """The points as plan.json has them prepared; None where there is none, or something is not as it was then."""
+    """The points as plan.json has them prepared; None where there is none, or the points are others.
+
+    With other code what was refused then may be possible now; what was trained was trained.
+    """
     try:
         kept = msgspec.json.decode((folder / PLAN).read_bytes(), type=Kept)
         rows = [None if row is None else msgspec.convert(row, Prepared) for row in kept.rows]
     except (OSError, msgspec.ValidationError, msgspec.DecodeError):
         return None
-    if kept.made_with != made_with(points) or kept.points != [_mark(point) for point in points]:
+    if kept.points != [_mark(point) for point in points] or (any(kept.refused) and kept.made_with != made_with(points)):
         return None
     return [Case(point, row, why) for point, row, why in zip(points, rows, kept.refused, strict=True)]
 
