@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scalelab.studies.seeds import ONE, above, below, mean, student95, welch
+from scalelab.measure.statistics import student
+from scalelab.studies.seeds import ONE, above, below, mean, welch
 
 
 @pytest.mark.parametrize(
     ("degrees", "point"), [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (10, 2.228), (30, 2.042), (1000, 1.962)]
 )
 def test_students_points_are_the_printed_tables(degrees, point):
-    assert student95(degrees) == pytest.approx(point, abs=6e-4)
+    assert student(degrees) == pytest.approx(point, abs=6e-4)
 
 
 def test_welch_is_the_textbooks():
@@ -20,7 +21,7 @@ def test_welch_is_the_textbooks():
     a, b = [9.0, 10.0, 11.0], [4.0, 6.0, 6.0 + 2 * 6**0.5 / 3, 8.0]
     v, w = np.var(a, ddof=1) / 3, np.var(b, ddof=1) / 4
     degrees = (v + w) ** 2 / (v**2 / 2 + w**2 / 3)
-    half = student95(degrees) * (v + w) ** 0.5
+    half = student(degrees) * (v + w) ** 0.5
     found = welch(a, b, "accuracy")
     assert found.median == pytest.approx(np.mean(a) - np.mean(b))
     assert found.ci95 == pytest.approx((found.median - half, found.median + half))

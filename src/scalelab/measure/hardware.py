@@ -22,7 +22,7 @@ def _size(path: Path) -> int:
     return int(number) * UNITS[unit]
 
 
-def links(root: Path = Path("/sys/class/net")) -> dict[str, float]:
+def links(root: Path = Path("/sys/class/net")) -> dict[str, int]:
     """Bytes/s of each network interface that tells its speed (what ethtool shows); loopback and most virtual ones do not."""
     found = {}
     for path in sorted(root.glob("*/speed")):
@@ -31,5 +31,5 @@ def links(root: Path = Path("/sys/class/net")) -> dict[str, float]:
         except (OSError, ValueError):
             continue
         if megabits > 0:  # -1: unknown
-            found[path.parent.name] = megabits * 1e6 / 8
+            found[path.parent.name] = megabits * 125_000
     return found

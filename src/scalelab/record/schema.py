@@ -144,7 +144,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     devices: list[str] = []
     cache_bytes: int = 0
     """the largest cache that a core sees; 0: not known"""
-    links: dict[str, float] = {}
+    links: dict[str, int] = {}
     """bytes/s of the network interfaces that tell their speed"""
 
 

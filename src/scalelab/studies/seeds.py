@@ -7,21 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from scalelab.measure.statistics import student
 from scalelab.record.schema import Figure
 
 ONE = "one seed: no spread, so no interval"
-GRID = 20_001
-
-
-def student95(degrees: float) -> float:
-    """The 97.5 % point of Student's t for ``degrees`` of freedom (1 or more, fractions too): half the width of a 95 % interval.
-
-    With t = sqrt(degrees) · tan(a) the density is cos(a)^(degrees - 1), integrated here by trapezoids: right to 4 digits.
-    """
-    angle = np.linspace(0.0, math.pi / 2, GRID)
-    density = np.cos(angle) ** (degrees - 1)
-    area = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    return math.sqrt(degrees) * math.tan(float(np.interp(0.95, area / area[-1], angle)))
 
 
 def mean(values: Sequence[float], unit: str) -> Figure:
@@ -32,7 +21,7 @@ def mean(values: Sequence[float], unit: str) -> Figure:
     if n == 1:
         return Figure(unit=unit, median=centre, n=1, reason=ONE)
     std = float(np.std(values, ddof=1))
-    half = student95(n - 1) * std / math.sqrt(n)
+    half = student(n - 1) * std / math.sqrt(n)
     return Figure(unit=unit, median=centre, n=n, mad=std, ci95=(centre - half, centre + half))
 
 
@@ -51,7 +40,7 @@ def welch(a: Sequence[float], b: Sequence[float], unit: str) -> Figure:
     if error == 0.0:
         return Figure(unit=unit, median=value, n=n, mad=0.0, ci95=(value, value))
     degrees = error**4 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, (a, b), strict=True))
-    half = student95(degrees) * error
+    half = student(degrees) * error
     return Figure(unit=unit, median=value, n=n, mad=error, ci95=(value - half, value + half))
 
 

@@ -91,7 +91,7 @@ def limit(run: Run) -> Figure:
     record = run.record
     hosts = record.environment.hosts
     if len(hosts) > 1:
-        speeds = [max(host.links.values(), default=0.0) for host in hosts]
+        speeds = [max(host.links.values(), default=0) for host in hosts]
         return absent("bytes/s", "a host does not tell the speed of its link") if not all(speeds) else _exact(min(speeds))
     if record.environment.device == "cuda":
         return absent("bytes/s", "the speed of the links between this machine's GPUs is not known")

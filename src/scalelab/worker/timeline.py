@@ -124,6 +124,6 @@ def keep(folder: Path, strategy: Strategy, timeline: Timeline | None) -> Bubble 
         measured=figure([one.bubble for one in found], "ratio"), order=figure([one.order for one in found], "ratio"),
         unequal=figure([one.unequal for one in found], "ratio"), jitter=figure([one.jitter for one in found], "ratio"),
         rest=figure([one.rest for one in found], "ratio"), span_seconds=figure([one.span for one in found], "s"), theory=least,
-        compute_seconds=figure([sum(one.busy) for one in found], "s"), busy_seconds=busy, schedule=timeline.schedule, workers=timeline.workers, micro_batches=timeline.micro_batches,
-        micro_batch=timeline.micro_batch, clock_error=timeline.clock_error,
+        compute_seconds=figure([sum(one.busy) for one in found], "s"), busy_seconds=busy, schedule=timeline.schedule,
+        workers=timeline.workers, micro_batches=timeline.micro_batches, micro_batch=timeline.micro_batch, clock_error=timeline.clock_error,
     )  # fmt: skip
