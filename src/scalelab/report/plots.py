@@ -108,7 +108,10 @@ def trace(one: Series, place: int, across: Scale, up: Scale, lying: bool) -> dic
     shown = zip(one.x, one.y, ends(one), strict=True)
     made["customdata"] = [[across.said(a), up.said(b), interval(low, high, up)] for a, b, (low, high) in shown]
     made["hovertemplate"] = "%{customdata[0]}: %{customdata[1]}%{customdata[2]}"
-    if one.low and one.high and one.style != "ideal" and not banded(one):
+    known = any(
+        low is not None and high is not None for low, high in ends(one)
+    )  # of none plotly would draw caps without whiskers
+    if known and one.style != "ideal" and not banded(one):
         made["error_x" if lying else "error_y"] = whiskers(one, up, "var(--ink)" if one.style in BARS else colour(place))
     return made
 
