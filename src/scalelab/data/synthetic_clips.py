@@ -17,6 +17,8 @@ from scalelab.spec import Spec
 TRAIN, TEST = 1024, 256
 NOISE, CONTRAST = 24.0, 70.0
 """grey levels: standard deviation of the noise, amplitude of the grating"""
+CHUNK = 32
+"""clips made at a time"""
 FASTEST = math.pi / 4
 """radians a frame: twice that would be a grating that jumps to its mirror image, where left and right are one"""
 
@@ -44,12 +46,13 @@ def _draw(spec: Spec, count: int, seed: int) -> tuple[Tensor, Tensor]:
     clips = torch.empty(count, frames, size, size, CHANNELS, dtype=torch.uint8)
     y, x = torch.meshgrid(torch.arange(size) - (size - 1) / 2, torch.arange(size) - (size - 1) / 2, indexing="ij")
     wave = 2 * math.pi / max(4.0, size / 4)
-    speed = velocities(spec.classes)[labels]
-    for k in range(count):
-        start, phase, *tint = torch.rand(2 + CHANNELS, generator=generator).tolist()
-        angle = (math.pi * start + speed[k] * torch.arange(frames)).view(frames, 1, 1)
-        grating = torch.cos(wave * (x * torch.cos(angle) + y * torch.sin(angle)) + 2 * math.pi * phase)
-        colour = CONTRAST * (0.5 + torch.tensor(tint))
-        noise = NOISE * torch.randn(frames, size, size, CHANNELS, generator=generator)
-        clips[k] = (127.5 + grating.unsqueeze(-1) * colour + noise).clamp_(0, 255).to(torch.uint8)
+    time = torch.arange(frames)
+    for first in range(0, count, CHUNK):  # whole chunks are drawn, and the last is cut
+        own = labels[first : first + CHUNK]
+        start, phase, *tint = torch.rand(2 + CHANNELS, CHUNK, generator=generator)[:, : len(own)]
+        noise = NOISE * torch.randn(CHUNK, frames, size, size, CHANNELS, generator=generator)[: len(own)]
+        angle = (math.pi * start[:, None] + velocities(spec.classes)[own][:, None] * time)[..., None, None]
+        grating = torch.cos(wave * (x * torch.cos(angle) + y * torch.sin(angle)) + 2 * math.pi * phase.view(-1, 1, 1, 1))
+        colour = CONTRAST * (0.5 + torch.stack(tint, -1).view(-1, 1, 1, 1, CHANNELS))
+        clips[first : first + CHUNK] = (127.5 + grating.unsqueeze(-1) * colour + noise).clamp_(0, 255).to(torch.uint8)
     return clips, labels
