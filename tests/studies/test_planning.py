@@ -88,11 +88,11 @@ def test_two_points_of_one_name_are_refused() -> None:
 
 def test_the_estimate_counts_what_there_is_to_do() -> None:
     pace = Pace(0.002, 0.001)
-    start = estimate.START + estimate.START_WORKER
+    start = estimate.START
     assert estimate.duration(row(batch=8), pace, 4) == pytest.approx(start + 100 * 0.010)
     assert estimate.duration(row(batch=8, accumulate=2), pace, 4) == pytest.approx(start + 100 * 2 * 0.006)
     two = row(batch=16, workers=2, strategy="ddp")
-    assert estimate.duration(two, pace, 4) == pytest.approx(start + estimate.START_WORKER + 100 * 0.010)
+    assert estimate.duration(two, pace, 4) == pytest.approx(start + 2 * estimate.START_WORKER + 100 * 0.010)
     assert estimate.duration(two, pace, 1) == pytest.approx(estimate.START + 4 * estimate.START_WORKER + 100 * 0.020)  # crowded
     evaluated = estimate.duration(row(steps=160, batch=8, test=300), pace, 4)
     assert evaluated == pytest.approx(start + 160 * 0.010 + 2 * 300 * 0.001 / 3)

@@ -1,6 +1,6 @@
 """How long a training may take, before it starts: the measured pace of its model on one process, times what there is to do.
 
-An estimate: communication is not in it, nor is another program on the machine. ``docs/study.md`` says how far off it was.
+An estimate, for an idle machine: communication is not in it, nor is another program. ``docs/study.md`` says how far off it was.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ PACED = (
 """fields of the spec that one process's pace depends on, beside its threads; limits, because they say which data is loaded"""
 LARGEST = 256
 """images of a step at most that the pace is measured with"""
-START, START_WORKER = 0.6, 0.25
-"""seconds from a launch to the first step and from the last one to the end, and of each worker more"""
+START, START_WORKER = 0.2, 0.3
+"""seconds from a launch to the first step and from the last one to the end; and of each worker more, where there are several"""
 ENGINE = {"torch": 0.0, "deepspeed": 6.0, "horovod": 1.0}
 """seconds more that an engine takes to start"""
 PROBES = 14
 """steps' time that probes take beside their pairs: bytes, memory and profile, each of which slows its steps"""
 SAID = (
-    "measured pace of a few steps of each model on one process, times images, evaluation, probes and start-up; "
+    "the pace of a few steps of each model on one process, the fastest of them, times images, evaluation, probes and start-up; "
     "communication is not in it"
 )
 
@@ -98,7 +98,8 @@ def duration(row: Prepared, pace: Pace, cores: int) -> float:
     steps, epochs = length(row)
     probes = 0 if spec.probe_steps == 0 else 3 if spec.workers == 1 else 2 * (spec.probe_steps + 1) + PROBES
     judged = math.ceil(epochs) * row.data.test * pace.each / 3 * crowded / derived.replicas if spec.evaluate else 0.0
-    start = START + START_WORKER * spec.workers * crowded + ENGINE.get(spec.engine, 0.0)
+    together = START_WORKER * spec.workers * crowded if spec.workers > 1 else 0.0
+    start = START + together + ENGINE.get(spec.engine, 0.0)
     return start + (steps + probes) * step + judged
 
 
