@@ -117,6 +117,13 @@ def test_the_pace_of_a_real_model_grows_with_its_images(pool: Pool) -> None:
     assert "communication is not in it" in found.said
 
 
+def test_more_threads_are_not_expected_to_be_slower() -> None:
+    one, two, other = (row(batch=8, threads_per_worker=n, model=name) for n, name in ((1, "a"), (2, "a"), (2, "b")))
+    slow, fast = Pace(0.0, 0.010), Pace(0.0, 0.001)
+    found = estimate.at_least_as_fast({estimate.mark(one): fast, estimate.mark(two): slow, estimate.mark(other): slow})
+    assert [found[estimate.mark(each)] for each in (one, two, other)] == [fast, fast, slow]
+
+
 def test_no_estimate_says_why(pool: Pool) -> None:
     found = estimate.estimate(pool, [row(batch=8, data="nothing-like-it")])
     assert found.said.startswith("no estimate: ")
