@@ -62,9 +62,11 @@ def test_what_was_measured_on_a_busy_machine_says_so_and_is_not_kept(
     assert entries(tmp_path) == []
 
 
-def test_the_share_of_the_cores_is_of_those_that_were_wanted() -> None:
-    def busy(each: float, **asked: Any) -> str | None:
-        pieces = [ceiling._Piece("", 1.0, [], each)] * 2
+def test_the_share_of_the_cores_is_of_those_that_were_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceiling.psutil, "cpu_count", lambda: 4)
+
+    def busy(each: float, everyone: float | None = None, **asked: Any) -> str | None:
+        pieces = [ceiling._Piece("", 1.0, [], each, 2 * each if everyone is None else everyone)] * 2
         return ceiling._busy(pieces, {"device": "cpu", "cores": 4, "workers": 2, "threads": 1, **asked})
 
     assert busy(0.95) is None
@@ -72,6 +74,9 @@ def test_the_share_of_the_cores_is_of_those_that_were_wanted() -> None:
     assert busy(0.5, cores=1) is None  # two processes on one core: half of it each
     assert busy(1.0, threads=2) is not None
     assert busy(0.1, device="a GPU") is None
+    assert busy(2.0, threads=2) is None
+    assert "other programs took 1.0 cores" in str(busy(2.0, 5.0, threads=2))  # threads that wait for one another look busy
+    assert busy(1.0, 4.0) is None  # two cores are left to others
 
 
 def test_the_fastest_work_is_the_one_that_does_most_in_a_second() -> None:

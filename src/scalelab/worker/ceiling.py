@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import psutil
 import torch
 import torch.distributed as dist
 
@@ -82,6 +83,8 @@ class _Piece(msgspec.Struct):
     amount: float
     times: list[float]
     cores: float
+    everyone: float
+    """cores that all processes of the host used meanwhile"""
 
 
 class _Done(msgspec.Struct):
@@ -96,9 +99,10 @@ def _work(store: dist.Store, number: int, workers: int, device: torch.device, pr
         work.do()  # its memory is there, and its kernel chosen, when all begin
         store.set(f"{part} {number}", "")
         store.wait([f"{part} {other}" for other in range(workers)])
-        wall, busy = time.perf_counter(), time.process_time()
+        wall, mine, host = time.perf_counter(), time.process_time(), host_seconds()
         times = measure.timed(work, device, seconds)
-        return _Piece(work.name, work.amount, times, (time.process_time() - busy) / (time.perf_counter() - wall))
+        took, cores = time.perf_counter() - wall, time.process_time() - mine
+        return _Piece(work.name, work.amount, times, cores / took, (host_seconds() - host) / took)
 
     product = measure.fastest(measure.products(device, precision), device, TRIAL)
     multiplied = together("products", product, PRODUCTS)
@@ -129,10 +133,23 @@ def _together(everyone: list[_Done], asked: dict[str, str | int]) -> Ceiling:
 def _busy(pieces: list[_Piece], asked: dict[str, str | int]) -> str | None:
     """What to know where the processes did not get the cores that they computed on: other programs had them."""
     wanted = min(int(asked["cores"]), int(asked["workers"]) * int(asked["threads"]))
-    share = sum(piece.cores for piece in pieces) / wanted
-    if asked["device"] != "cpu" or share >= QUIET:
+    ours = sum(piece.cores for piece in pieces)
+    others = max(piece.everyone for piece in pieces) - ours
+    if asked["device"] != "cpu":
         return None
-    return f"{BUSY}: it got {100 * share:.0f} % of the cores' time, so this is too low"
+    if ours < QUIET * wanted:
+        return f"{BUSY}: it got {100 * ours / wanted:.0f} % of the cores' time, so this is too low"
+    # Threads that wait for one another take a core's time too: where others needed the cores, little was computed in it.
+    spare = (psutil.cpu_count() or wanted) - wanted
+    if others > spare + (1 - QUIET) * wanted:
+        return f"{BUSY}: other programs took {others:.1f} cores of its time, so this is too low"
+    return None
+
+
+def host_seconds() -> float:
+    """Seconds of cores that all processes of this host used since it started; Linux counts them in hundredths."""
+    used = psutil.cpu_times()
+    return float(used.user + used.nice + used.system)
 
 
 def _known(place: Path) -> Ceiling | None:
