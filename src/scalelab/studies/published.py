@@ -20,9 +20,9 @@ WIDTHS = {"fp32": 4, "fp16": 2, "bf16": 2, "fp64": 8}
 FASTEST_LINK = 1800.0
 FASTEST_LINK_NAME = "NVLink 6, 3.6 TB/s in both directions together"
 """GB/s that leave one GPU at most. NVLink 5 (Blackwell) 900, NVLink 4 (Hopper) 450, NVLink 3 (Ampere) 300, PCIe 5 x16 64"""
-PEAKS = {"fp32": 1250.0, "fp16": 2500.0, "bf16": 2500.0, "fp64": 67.0}
-PEAKS_NAME = "dense tensor cores of a GB200's GPU (fp64: of an H100); fp32 counts TF32"
-"""TFLOP/s of one GPU at most"""
+PEAKS = {"fp32": 2000.0, "fp16": 4000.0, "bf16": 4000.0, "fp64": 163.4}
+PEAKS_NAME = "dense matrix cores of a Rubin GPU (fp64: of an MI300X); fp32 counts TF32"
+"""TFLOP/s of one GPU at most: of the same generation as the fastest link. A GB200's GPU has 1250, 2500, 2500 and 40"""
 SLACK = 1.1
 """between readings of the same thing: GB or GiB (7 %), rounded cells"""
 

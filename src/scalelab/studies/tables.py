@@ -27,7 +27,10 @@ def read(path: Path) -> list[Printed]:
         raise ScalelabError(f"{path}: no such file; it is to be a CSV file with {FORM}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ScalelabError(f"{path}: cannot be read as text: {error}; save it as CSV in UTF-8") from None
-    lines = [(number, cells) for number, cells in enumerate(csv.reader(content.splitlines()), 1) if any(map(str.strip, cells))]
+    try:
+        lines = [(number, cells) for number, cells in enumerate(csv.reader(content.splitlines()), 1) if any(map(str.strip, cells))]
+    except csv.Error as error:
+        raise ScalelabError(f"{path}: cannot be read as CSV: {error}; see that its quotes are closed") from None
     if not lines:
         raise ScalelabError(f"{path}: is empty; it is to have {FORM}")
     names = _names(path, lines[0][1], lines[0][0])

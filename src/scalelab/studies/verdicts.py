@@ -97,7 +97,7 @@ def _fits(row: Checked, assumed: Assumed) -> str:
         "fp16 gradients": 0.5,
     }
     found = [name for name, factor in mistakes.items() if 1 / SLACK < printed / (bus * factor) < SLACK]
-    return f": it would fit {found[0]}" if found else ""
+    return f": it would fit {' or '.join(found)}" if found else ""
 
 
 def _link(row: Checked, rows: Sequence[Checked], assumed: Assumed) -> Iterator[Verdict]:
@@ -109,7 +109,8 @@ def _link(row: Checked, rows: Sequence[Checked], assumed: Assumed) -> Iterator[V
             "bandwidth_gbs", "impossible", f"{row.printed.bandwidth_gbs:g} GB/s is more than {name} carries: {limit:g}", assumes
         )
     if row.bus_gbs is not None and row.bus_gbs > limit * SLACK:
-        yield _verdict("comm_s", "impossible", f"{formula(row, assumed)}, more than {name} carries: {limit:g}", assumes)
+        assumes = f"{assumes}; it can be true where comm_s leaves out what was hidden behind computing"
+        yield _verdict("comm_s", "doubtful", f"{formula(row, assumed)}, more than {name} carries: {limit:g}", assumes)
 
 
 def _arithmetic(row: Checked, rows: Sequence[Checked], assumed: Assumed) -> Iterator[Verdict]:
@@ -140,7 +141,8 @@ def _same_batch(row: Checked, rows: Sequence[Checked], assumed: Assumed) -> Iter
         if not 1 / UNEQUAL < own / theirs < UNEQUAL:
             batch, before = row.printed.batch_per_gpu, f"line {other.printed.line} has {text.seconds(theirs)}"
             said = f"{text.seconds(own)} a step for {batch} images on each GPU, where {before} for as many"
-            assumes = f"an epoch on {row.printed.gpus} GPUs has {row.steps} steps, on {other.printed.gpus} {other.steps}"
+            steps = f"an epoch on {row.printed.gpus} GPUs has {row.steps} steps, on {other.printed.gpus} {other.steps}"
+            assumes = steps if assumed.per == "epoch" else "compute_s of one step"
             yield _verdict("compute_s", "doubtful", said, assumes)
             return
 
