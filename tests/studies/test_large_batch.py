@@ -140,6 +140,52 @@ def test_a_remedy_of_which_no_seed_ended_is_absent_with_its_reason():
     assert figures["mean_accuracy"].median is None
 
 
+def test_the_seeds_that_ended_are_no_fair_sample_so_no_difference_is_claimed():
+    found = answered(
+        {(100, "none"): [0.70, 0.71, 0.72], (1000, "none"): [0.40, 0.41, 0.42], (1000, "linear"): [0.71, None, 0.72]}
+    )
+    row = row_of(found, 1000, "linear").figures
+    assert row["mean_accuracy"].median == pytest.approx(0.715)
+    for name in ("to_baseline", "won_back", "recovered"):
+        assert row[name].median is None
+        assert row[name].reason == "batch 1000, linear: 1 of 3 trainings did not come to their end"
+    assert "no remedy wins back any that could not be chance; linear did not come to the end of every seed." in found.answer
+
+
+def test_where_the_largest_batch_did_not_end_no_remedy_is_measured_against_it():
+    rows = {(100, "none"): [0.70, 0.71, 0.72], (1000, "none"): [None, None, None], (1000, "linear"): [0.60, 0.61, 0.62]}
+    whole = answered(rows)
+    assert "; batch 1000 without a remedy did not come to its end. What is won back there has no number" in whole.answer
+    assert "linear 61.0 % ± 1.0 (lower)" in whole.answer
+    assert "may be chance" not in whole.answer
+    partly = answered({**rows, (1000, "none"): [0.5, None, 0.6]})
+    assert "without a remedy, where 1 of 3 trainings did not come to their end. What is won back" in partly.answer
+
+
+def test_with_a_baseline_that_did_not_end_with_every_seed_nothing_is_compared():
+    found = answered({(100, "none"): [0.70, None, None], (1000, "none"): [0.4, 0.41, 0.42], (1000, "linear"): [0.6, 0.61, 0.62]})
+    assert found.answer.endswith("Of the baseline 2 of 3 trainings did not come to their end, so nothing is compared with it.")
+    assert row_of(found, 1000, "linear").factors["verdict"] == "not all seeds of the baseline completed"
+
+
+def test_a_remedy_that_makes_it_worse_is_said_to():
+    found = answered(
+        {
+            (100, "none"): [0.70, 0.71, 0.72], (1000, "none"): [0.40, 0.41, 0.42], (1000, "linear"): [0.10, 0.11, 0.12],
+            (1000, "sqrt"): [0.39, 0.41, 0.43],
+        },
+        remedies=["linear", "sqrt"],
+    )  # fmt: skip
+    assert "no remedy wins back any that could not be chance; linear loses more." in found.answer
+
+
+def test_what_is_the_baselines_training_is_the_baseline():
+    found = answered({(100, "none"): [0.70, 0.71, 0.72], (1000, "none"): [0.4, 0.41, 0.42], (1000, "linear"): [0.6, 0.61, 0.62]})
+    row = row_of(found, 100, "linear")
+    assert row.factors["verdict"] == "the baseline"
+    assert row.figures["to_baseline"].median is None
+
+
 def test_one_seed_claims_nothing():
     found = answered({(100, "none"): [0.70], (1000, "none"): [0.40], (1000, "linear"): [0.60]})
     assert "no spread is known, so no difference is claimed" in found.answer
@@ -160,6 +206,7 @@ def test_every_column_has_its_figure_in_every_row():
     ("values", "said"),
     [
         ({"remedies": ["lasr"]}, r"unknown remedy 'lasr' \(did you mean 'lars'\?\)"),
+        ({"evaluate": False}, "--no-evaluate: study large-batch compares accuracies"),
         ({"lr_scaling": "linear", "base_batch": 3}, "--lr-scaling linear: large-batch sets it itself"),
         ({"steps": "-3"}, "--equal-steps -3: expected a number of steps, 0 for none, or auto"),
         ({"steps": "ten"}, "--equal-steps ten: expected"),

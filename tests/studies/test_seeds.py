@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scalelab.measure.statistics import student
-from scalelab.studies.seeds import ONE, above, below, mean, welch
+from scalelab.studies.seeds import ONE, above, below, mean, share_of, welch
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,23 @@ def test_seeds_that_all_agree_have_an_interval_of_no_width():
 def test_none_completed_says_so():
     assert mean([], "accuracy").reason
     assert welch([], [0.5], "accuracy").median is None
+
+
+@pytest.mark.parametrize("spreads", [(0.03, 0.03, 0.03), (0.005, 0.005, 0.03)])
+def test_a_share_of_a_loss_is_covered_as_often_as_it_says(spreads):
+    """With the second spreads an interval of what was won alone, the loss taken as measured, holds the truth in 64 of 100."""
+    rng, hits, known = np.random.default_rng(0), 0, 0
+    for _ in range(500):
+        found = share_of(*(rng.normal(*one, 3).tolist() for one in zip((0.6, 0.4, 0.7), spreads, strict=True)))
+        known += found.ci95 is not None
+        hits += found.ci95 is not None and found.ci95[0] <= 2 / 3 <= found.ci95[1]
+    assert known > 475
+    assert 0.93 <= hits / known
+
+
+def test_a_share_of_what_may_be_nothing_has_no_interval():
+    found = share_of([0.5, 0.6, 0.7], [0.4, 0.6, 0.8], [0.5, 0.7, 0.9])
+    assert (found.median, found.ci95) == (pytest.approx(0.0, abs=1e-9), None)
+    assert "too uncertain" in found.reason
+    assert share_of([0.6], [0.4], [0.7]).reason == ONE
+    assert share_of([], [0.4], [0.7]).reason

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from scalelab.errors import ScalelabError, unknown
 from scalelab.record.study import Factor, Findings
 from scalelab.spec import Spec, defaults
-from scalelab.studies.large_batch_findings import Compared, Tried, compare, findings
+from scalelab.studies.large_batch_compared import Compared, Tried, compare
+from scalelab.studies.large_batch_findings import findings
 from scalelab.studies.points import with_values
 from scalelab.studies.remedies import REMEDIES, Setting, Values
 from scalelab.studies.study import Asked, Option, Point, Result, Study
@@ -118,6 +119,8 @@ def _remedies(asked: Asked) -> list[str]:
 
 
 def _check(asked: Asked) -> None:
+    if not asked.base.evaluate:
+        raise ScalelabError("--no-evaluate: study large-batch compares accuracies on the test set; leave it out")
     plain = defaults()
     for name in OURS:
         if getattr(asked.base, name) != plain[name]:
