@@ -56,6 +56,13 @@ def test_a_decay_by_epochs_comes_at_the_same_epoch():
     assert [planning.learning_rate(plan, spec, step) for step in (19, 24, 25, 28)] == pytest.approx([1.0, 1.0, 0.1, 0.1])
 
 
+def test_a_warm_up_does_not_pass_its_peak_where_the_batch_becomes_smaller():
+    spec, plan = planned(batch_schedule="0:50,1:10", warmup_epochs=2.0, lr=1.0)
+    rates = [planning.learning_rate(plan, spec, step) for step in range(plan.total_steps)]
+    assert rates == sorted(rates)
+    assert max(rates) == 1.0
+
+
 def test_each_part_has_its_own_peak_where_the_rate_follows():
     spec, plan = planned(lr=0.1, lr_scaling="linear", base_batch=10, lr_follows_batch=True)
     assert [planning.learning_rate(plan, spec, step) for step in (0, 20, 25)] == pytest.approx([0.1, 0.2, 0.5])

@@ -71,6 +71,13 @@ def test_a_resumed_run_traces_its_own_steps(pool: Pool, tmp_path: Path) -> None:
     assert {e["name"] for e in events(tmp_path, again) if e["name"].startswith("step ")} == {"step 6"}
 
 
+def test_a_training_that_ends_in_between_says_which_it_traced(pool: Pool, tmp_path: Path) -> None:
+    record = completed(pool, tmp_path, epochs=2, stop_after_epoch=1, profile=4, warmup_steps=2)
+    assert {e["name"] for e in events(tmp_path, record) if e["name"].startswith("step ")} == {"step 3", "step 4"}
+    assert any("steps 3 to 4 were traced" in note for note in record.notes)
+    assert record.step_seconds.reason == "no steps but the 2 of warm-up and the 4 that were traced: train longer"
+
+
 def test_a_training_that_is_too_short_is_refused(pool: Pool, tmp_path: Path) -> None:
     with pytest.raises(ScalelabError, match="the training has 4 steps, of which the first 2 are warm-up"):
         train(pool, tmp_path, profile=3, warmup_steps=2)

@@ -95,6 +95,14 @@ def test_a_line_that_does_not_fit_is_not_there_in_part(tmp_path: Path) -> None:
     assert path.read_bytes() == b"first\n"
 
 
+def test_lines_that_are_not_whole_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "resources").mkdir()
+    whole = msgspec.json.encode(Sample(at=1.0, rank=0, cpu_percent=1.0, threads=1, resident_bytes=1))
+    torn = whole[:20] + whole + b"\n"  # its host went down in the middle of a line, and the run was resumed
+    (tmp_path / "resources" / "rank-0.jsonl").write_bytes(whole + b"\n" + torn + whole + b"\n" + whole[:9])
+    assert [sample.at for sample in samples.read(tmp_path)] == [1.0, 1.0]
+
+
 def test_cpu_time_is_told_in_per_cent_of_one_core() -> None:
     reader = resources.Reader(torch.device("cpu"), None)
     end = time.process_time() + 0.3

@@ -26,7 +26,7 @@ def learning_rate(spec: Spec, peak: float, step: float, steps_per_epoch: int, to
         raise unknown("schedule", spec.schedule, SCHEDULES)
     warmup = warmup_steps(spec, steps_per_epoch)
     if spec.schedule not in OWN_WARMUP and step < warmup:
-        return peak * (step + 1) / warmup
+        return peak * min(1.0, (step + 1) / warmup)  # a fraction of a step before its end, a whole one more is too much
     return SCHEDULES[spec.schedule](spec, peak, step, steps_per_epoch, total_steps)
 
 

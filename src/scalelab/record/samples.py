@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import msgspec
@@ -17,8 +18,10 @@ def path(folder: Path, rank: int) -> Path:
 
 
 def read(folder: Path, since: float = 0.0) -> list[Sample]:
-    """The samples of all workers taken after ``since`` (seconds since 1970), by time; a last line still being written is left out."""
+    """The samples of all workers taken after ``since`` (seconds since 1970), by time; without lines that are not whole."""
     found, decoder = [], msgspec.json.Decoder(Sample)
     for file in sorted((folder / FOLDER).glob("rank-*.jsonl")):
-        found += [decoder.decode(line) for line in file.read_bytes().split(b"\n")[:-1]]
+        for line in file.read_bytes().splitlines():
+            with contextlib.suppress(msgspec.DecodeError):  # still being written, or cut off when its host went down
+                found.append(decoder.decode(line))
     return sorted((sample for sample in found if sample.at > since), key=lambda sample: sample.at)

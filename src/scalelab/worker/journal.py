@@ -94,7 +94,10 @@ class Journal:
 
     def short(self) -> str:
         """Why there are no timed steps."""
-        return f"fewer steps than the {self.record.spec['warmup_steps']} of warm-up: train longer, or lower --warmup-steps"
+        warmup, traced = (int(self.record.spec[name]) for name in ("warmup_steps", "profile"))
+        if traced:
+            return f"no steps but the {warmup} of warm-up and the {traced} that were traced: train longer"
+        return f"fewer steps than the {warmup} of warm-up: train longer, or lower --warmup-steps"
 
     def mixed(self, timed: list[Step]) -> str | None:
         """What to know before trusting the time of a step, where the batch changed on the way."""

@@ -75,7 +75,7 @@ def run(spec: Spec, derived: Derived, folder: Path) -> None:
     seconds = time.perf_counter() - began
     traced = profiling.finish(folder, world) if spec.profile else None
     if journal is not None and traced is not None:
-        journal.note(profiling.note(spec, start.step))
+        journal.note(profiling.note(spec, start.step, journal.steps[-1].step))
     facts = summary.of_rank(mine, probed)
     if journal is not None:
         summary.conclude(journal, mine, facts, probed, seconds)

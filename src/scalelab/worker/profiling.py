@@ -90,11 +90,12 @@ def finish(folder: Path, world: World) -> Path | None:
     return folder / TRACE
 
 
-def note(spec: Spec, first: int) -> str:
-    """What a reader of the record should know of a training that began at step ``first``."""
+def note(spec: Spec, first: int, reached: int) -> str:
+    """What a reader of the record should know of a training that began at step ``first`` and came to ``reached``."""
     begin = first + spec.warmup_steps + 1
+    end = min(begin + spec.profile - 1, reached)  # it may have reached its target in between
     return (
-        f"steps {begin} to {begin + spec.profile - 1} were traced, and are in no figure of a step's time: "
+        f"steps {begin} to {end} were traced, and are in no figure of a step's time: "
         f"{TRACE} opens in chrome://tracing or Perfetto"
     )
 
