@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -106,6 +108,28 @@ def test_a_damaged_file_is_told(tmp_path, name, keep):
     body = file.read_bytes()
     file.write_bytes(body[: keep if isinstance(keep, int) else int(keep * len(body))])
     refuse(file, "is damaged")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_damaged_bytes_are_told_wherever_they_are(tmp_path):
+    """torch's reader of its former format raises struct.error, IndexError, TypeError, AssertionError on such."""
+    file, random = tmp_path / "w.pth", Random(0)
+    torch.save({"a": torch.ones(2)}, file, _use_new_zipfile_serialization=False)
+    body = file.read_bytes()
+    for _ in range(300):
+        damaged = bytearray(body)
+        for _ in range(random.randint(1, 6)):
+            damaged[random.randrange(len(body))] = random.randrange(256)
+        file.write_bytes(damaged)
+        with suppress(ScalelabError):
+            weights.read(file)
+
+
+def test_a_mapping_that_holds_itself_ends(tmp_path):
+    held: dict[str, object] = {"epoch": 3}
+    held["model"] = held
+    torch.save(held, tmp_path / "w.pt")
+    refuse(tmp_path / "w.pt", "holds no names with tensors")
 
 
 def test_a_model_takes_all_that_has_its_names_and_shapes():

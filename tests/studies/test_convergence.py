@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from scalelab.batch import Segment
 from scalelab.errors import ScalelabError
 from scalelab.studies.convergence import STUDY, analyse, points
-from scalelab.studies.reaching import Time, median
+from scalelab.studies.reaching import COSTS, Time, median
 from tests.studies.learned import asked, result
 
 SLOW, SOON, NEVER = [0.3, 0.5, 0.7], [0.5, 0.7], [0.3, 0.4, 0.5]
@@ -54,6 +56,16 @@ def test_each_row_tells_what_the_target_took():
     assert [soon.figures[name].median for name in ("epochs", "seconds", "images")] == [2, 20, 2 * 10 * 64]
     assert slow.factors["reached"] == "3 of 3"
     assert found.answer.startswith("6 of 6 trainings reached 70.0 %; the soonest was single × 1, batch 64, in 20.0 s")
+
+
+def test_images_are_those_of_a_batch_that_changes():
+    run = result(points(question())[0], [SLOW]).runs[0]
+    parts = tuple(
+        Segment(epoch=epoch, batch=batch, micro_batch=batch, accumulate=1, lr=0.1) for epoch, batch in ((0, 64), (1, 256))
+    )
+    derived = msgspec.structs.replace(run.record.derived, batch=64, segments=parts)
+    record = msgspec.structs.replace(run.record, derived=derived)
+    assert COSTS["images"][0](record, record.epochs) == 10 * 64 + 2 * 10 * 256
 
 
 def test_runs_that_never_reach_it_or_fail_are_counted():

@@ -10,7 +10,7 @@ from typing import Any
 from zipfile import is_zipfile
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from scalelab.errors import ScalelabError, nearest, unknown
@@ -18,6 +18,8 @@ from scalelab.errors import ScalelabError, nearest, unknown
 Tensors = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """keys under which training programs keep the weights"""
+NESTED = 4
+"""mappings that are looked through, one in the other"""
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """what DDP, torch.compile and Lightning put before every name"""
 OURS = "model/"
@@ -53,8 +55,8 @@ def read(file: Path) -> Tensors:
         raise ScalelabError(f"--weights {file}: cannot be read: {error.strerror or error}") from None
     except UnpicklingError as error:
         raise ScalelabError(f"--weights {file}: {_why(error, file)}") from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ScalelabError(f"--weights {file}: is damaged: {' '.join(str(error).split())[:160]}") from None
+    except Exception as error:  # damaged bytes make torch's reader raise whatever they happen to hit, a bare IndexError too
+        raise ScalelabError(f"--weights {file}: {_damaged(error)}") from None
     return _unprefixed(_unwrapped(found, file))
 
 
@@ -73,16 +75,21 @@ READERS: dict[str, Callable[[Path], Any]] = {".safetensors": _safetensors, ".pt"
 
 
 def _why(error: UnpicklingError, file: Path) -> str:
-    if is_zipfile(file) or "Unsupported global" in str(
-        error
-    ):  # torch's format since 1.6 is a whole archive; before, a bare pickle
+    # torch's format since 1.6 is a whole archive; before, a bare pickle
+    if is_zipfile(file) or "Unsupported global" in str(error):
         return "holds more than tensors, which are all that is loaded; save model.state_dict() alone"
-    return f"is damaged: {' '.join(str(error).split())[:160]}"
+    return _damaged(error)
+
+
+def _damaged(error: Exception) -> str:
+    return f"is damaged: {' '.join(str(error).split())[:160] or type(error).__name__}"
 
 
 def _unwrapped(found: Any, file: Path) -> Tensors:
     """The mapping of names to tensors somewhere in ``found``. Raises ScalelabError where there is none."""
-    while isinstance(found, Mapping) and found:
+    for _ in range(NESTED):  # not for as long as there is one: a mapping may hold itself
+        if not isinstance(found, Mapping) or not found:
+            break
         if all(isinstance(value, Tensor) for value in found.values()):
             return {str(name): value for name, value in found.items()}
         found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), None)

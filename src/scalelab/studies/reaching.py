@@ -7,15 +7,22 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from scalelab.batch import Derived
 from scalelab.measure.statistics import repeated
 from scalelab.record.schema import Epoch, Figure, TrainRecord
 from scalelab.studies.study import Run
 
 Cost = Callable[[TrainRecord, Sequence[Epoch]], float]
 
+
+def _batch(derived: Derived, epoch: int) -> int:
+    """The global batch of ``epoch`` (from 1)."""
+    return next((part.batch for part in reversed(derived.segments) if part.epoch < epoch), derived.batch)
+
+
 COSTS: dict[str, tuple[Cost, str]] = {
     "epochs": (lambda record, epochs: float(len(epochs)), "epochs"),
-    "images": (lambda record, epochs: float(sum(e.steps for e in epochs) * record.derived.batch), "images"),
+    "images": (lambda record, epochs: float(sum(e.steps * _batch(record.derived, e.epoch) for e in epochs)), "images"),
     "seconds": (lambda record, epochs: sum(e.seconds for e in epochs), "s"),
 }
 """what a target costs, of the epochs that it took: training only, without evaluation; and the unit"""

@@ -213,7 +213,7 @@ def _without_dropout(model: nn.Module) -> None:
         for rate in ("drop_prob", "drop_rate"):
             if hasattr(module, rate):
                 setattr(module, rate, 0.0)
-        if isinstance(module, nn.MultiheadAttention):
+        if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
             module.dropout = 0.0
 
 
