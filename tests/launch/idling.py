@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 
@@ -9,6 +11,12 @@ def idle(seconds: str) -> int:
     """Sleep."""
     time.sleep(float(seconds))
     return 0
+
+
+def let_compute(seconds: str) -> int:
+    """Wait for a process that uses a core until this one ends."""
+    works = "import os\nmine = os.getppid()\nwhile os.getppid() == mine: sum(range(1000))"
+    return subprocess.run([sys.executable, "-c", works], timeout=float(seconds)).returncode
 
 
 def compute(seconds: str) -> int:

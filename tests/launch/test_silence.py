@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
+from scalelab.launch import silence
 from scalelab.launch.pool import Pool
 from scalelab.launch.silence import Silence
 
@@ -15,11 +18,11 @@ def watched(pool: Pool, folder: Path, does: str, timeout: float, seconds: float)
     try:
         while process.pid is None:
             pool.poll(0.1)
-        silence = Silence(folder, [process], timeout)
+        watching = Silence(folder, [process], timeout)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             pool.poll(0.1)
-            if silence.fell():
+            if watching.fell():
                 return True
         return False
     finally:
@@ -34,15 +37,29 @@ def test_a_worker_that_computes_is_not_whatever_it_writes(pool: Pool, tmp_path: 
     assert not watched(pool, tmp_path, "compute", timeout=1.0, seconds=3.5)
 
 
+def test_what_it_started_computes_for_it(pool: Pool, tmp_path: Path) -> None:
+    assert not watched(pool, tmp_path, "let_compute", timeout=1.0, seconds=4.5)
+
+
+def test_children_are_not_looked_for_while_the_worker_computes(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That reads every process of the host, on the cores that the workers compute on."""
+    looked: list[bool] = []
+    monkeypatch.setattr(silence, "_children", lambda pid: looked.append(True) or [])
+    assert not watched(pool, tmp_path, "compute", timeout=1.0, seconds=2.5)
+    assert not looked
+
+
 def test_a_file_that_grows_is_a_sign_of_life(pool: Pool, tmp_path: Path) -> None:
     process = pool.start("tests.launch.idling:idle", ["60"])
     try:
-        silence, steps = Silence(tmp_path, [process], 1.0), tmp_path / "steps.jsonl"
+        watching, steps = Silence(tmp_path, [process], 1.0), tmp_path / "steps.jsonl"
         end = time.monotonic() + 3.5
         while time.monotonic() < end:
             pool.poll(0.2)
             with steps.open("a") as file:
                 file.write("{}\n")
-            assert not silence.fell()
+            assert not watching.fell()
     finally:
         pool.end([process])

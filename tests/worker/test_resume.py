@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
+from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from tests.conftest import Command
@@ -195,6 +196,21 @@ def test_a_running_run_is_not_resumed(command: Command, pool: Pool, tmp_path: Pa
     ended = command("train", "--resume", folder, "--epochs", 2)
     assert ended.status == 2
     assert "running" in ended.error
+
+
+def test_a_resume_cannot_change_the_images(pool: Pool, tmp_path: Path) -> None:
+    half = completed(pool, tmp_path, steps=2)
+    with pytest.raises(ScalelabError, match="--resume can't change --image-size from 8 to 12"):
+        train(pool, tmp_path, resume=tmp_path / half.run, steps=4, image_size=12)
+
+
+def test_a_record_from_before_a_flag_was_there_resumes(pool: Pool, tmp_path: Path) -> None:
+    half = completed(pool, tmp_path, steps=2)
+    path = tmp_path / half.run / "record.json"
+    written = json.loads(path.read_text())
+    del written["spec"]["frames"]
+    path.write_text(json.dumps(written))
+    assert completed(pool, tmp_path, resume=tmp_path / half.run, steps=4).steps == 4
 
 
 def test_a_run_that_reached_its_end_has_nothing_to_resume(command: Command, pool: Pool, tmp_path: Path) -> None:

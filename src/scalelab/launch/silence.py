@@ -32,6 +32,7 @@ class Silence:
         self.since = self.looked = time.monotonic()
         self.files: dict[Path, tuple[int, int]] = {}
         self.used: dict[int, float] = {}
+        self.children: tuple[float, dict[int, float]] | None = None
 
     def fell(self) -> bool:
         """Whether there was no sign of life for as long as patience lasts. Cheap: it looks once a second."""
@@ -40,11 +41,25 @@ class Silence:
             return False
         self.looked = now
         files, used = self._files(), self._used()
-        busiest = max((seconds - self.used.get(pid, 0.0) for pid, seconds in used.items()), default=0.0)
         unborn = any(process.pid is None for process in self.processes)  # the server still imports: it says when it can't go on
-        if unborn or files != self.files or busiest > IDLE * (now - self.since):
-            self.since, self.files, self.used = now, files, used
+        if unborn or files != self.files or _grown(self.used, used) > IDLE * (now - self.since):
+            self.since, self.files, self.used, self.children = now, files, used, None
+        elif self._children_compute(now):
+            self.since = now
         return now - self.since > self.patience
+
+    def _children_compute(self, now: float) -> bool:
+        """Whether processes that the workers started have computed since the last time.
+
+        Asked only of workers that look silent themselves: to find children all processes of the host are read.
+        """
+        used = {pid: sum(map(_seconds, _children(pid))) for pid in self._living()}
+        if self.children is not None:
+            before, had = self.children
+            if _grown(had, used) <= IDLE * (now - before):
+                return False
+        self.children = now, used  # the first time nothing can be said yet
+        return True
 
     def _files(self) -> dict[Path, tuple[int, int]]:
         found = {}
@@ -55,14 +70,27 @@ class Silence:
         return found
 
     def _used(self) -> dict[int, float]:
-        """Seconds of processor time of each worker and of what it started, by its process id."""
+        """Seconds of processor time of each worker, by its process id."""
         found = {}
-        for process in self.processes:
-            if process.pid is not None and process.status is None:
-                with contextlib.suppress(psutil.Error):
-                    one = psutil.Process(process.pid)
-                    found[process.pid] = sum(_seconds(each) for each in (one, *one.children(recursive=True)))
+        for pid in self._living():
+            with contextlib.suppress(psutil.Error):
+                found[pid] = _seconds(psutil.Process(pid))
         return found
+
+    def _living(self) -> list[int]:
+        return [process.pid for process in self.processes if process.pid is not None and process.status is None]
+
+
+def _grown(before: dict[int, float], after: dict[int, float]) -> float:
+    """The most seconds that any of them used more."""
+    return max((seconds - before.get(pid, 0.0) for pid, seconds in after.items()), default=0.0)
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
 
 
 def _seconds(process: psutil.Process) -> float:

@@ -162,7 +162,8 @@ def notes(plan: Plan) -> list[str]:
     if len(plan.stretches) > 1:
         parts = ", ".join(f"{s.segment.batch} from step {s.step + 1} on (epoch {s.segment.epoch + 1})" for s in plan.trained[1:])
         if parts:
-            found.append(f"the batch changes from {plan.batch} to {parts}; communication and memory are those of the batch with which an attempt begins")
+            probed = "communication and memory are those of the batch with which an attempt begins"
+            found.append(f"the batch changes from {plan.batch} to {parts}; {probed}")
     if not plan.whole_schedule:
         found.append(f"the training ends before the batch changes to {plan.stretches[len(plan.trained)].segment.batch}")
     return found

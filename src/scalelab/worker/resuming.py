@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from scalelab import spec as specs
 from scalelab.batch import Derived
 from scalelab.comm.world import World, merge_stages
 from scalelab.errors import ScalelabError
@@ -19,14 +20,18 @@ from scalelab.worker import checkpoint
 from scalelab.worker.checkpoint import Progress
 from scalelab.worker.plan import Plan
 
-FIXED = ("model", "model_args", "weights", "freeze", "optimizer", "data", "resize", "train_limit", "seed", "batch_schedule")
+FIXED = (
+    "model", "model_args", "weights", "freeze", "optimizer", "data", "image_size", "frames", "resize", "train_limit", "seed",
+    "batch_schedule",
+)  # fmt: skip
 """what a checkpoint's weights, slots and step count stand for; all else may change"""
 
 
 def check(folder: Path, spec: Spec, derived: Derived, plan: Plan) -> None:
     """Raises ScalelabError for a resume that changes what the checkpoint stands for, or has nothing left to train."""
     record = records.load(folder)
-    kept = {**{name: record.spec.get(name) for name in FIXED}, "batch": record.derived.batch}
+    before = specs.defaults() | record.spec  # an older record has not all fields
+    kept = {**{name: before[name] for name in FIXED}, "batch": record.derived.batch}
     now = {**{name: getattr(spec, name) for name in FIXED}, "batch": derived.batch}
     for name, value in kept.items():
         if now[name] != value:
