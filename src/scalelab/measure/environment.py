@@ -13,8 +13,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-import psutil
-
+from scalelab.limits import memory_bytes
 from scalelab.measure import hardware
 from scalelab.record.schema import Environment, Host
 from scalelab.spec import Spec
@@ -31,8 +30,12 @@ def usable_cores() -> int:
 def host() -> Host:
     """This host's name, processor, usable cores and memory."""
     return Host(
-        name=socket.gethostname(), processor=_processor(), cores=usable_cores(), memory_bytes=psutil.virtual_memory().total,
-        cache_bytes=hardware.cache_bytes(), links=hardware.links(),
+        name=socket.gethostname(),
+        processor=_processor(),
+        cores=usable_cores(),
+        memory_bytes=memory_bytes(),
+        cache_bytes=hardware.cache_bytes(),
+        links=hardware.links(),
     )
 
 

@@ -135,7 +135,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """One machine of a run. ``cores`` are those that the run may use."""
+    """One machine of a run. ``cores`` and ``memory_bytes`` are what the run may use of it."""
 
     name: str
     processor: str = ""
