@@ -86,14 +86,66 @@ def test_weak_efficiency_is_step_time_of_single_over_that_of_the_workers() -> No
     assert row(found, SPREAD, 4).figures["step_ratio"].median == pytest.approx(1 / 0.75)
     assert row(found, BASE).figures["efficiency"].median == 1
     assert row(found, ALL_CORES).figures["efficiency"].median is None
-    assert "On 4 workers with 32 images each, ddp trains 3.00×" in found.answer
+    assert found.answer.startswith("In these single trainings, on 4 workers with 32 images each, ddp trains 3.00×")
     assert "25.0 % of each worker is lost" in found.answer
 
 
 def test_a_loss_that_the_interval_does_not_show_is_not_claimed() -> None:
     answer = weak({2: 0.98}, noise=0.05).answer
     assert "is lost" not in answer
-    assert "as far as was measured" in answer
+    assert "no loss was shown" in answer
+
+
+def test_the_best_of_several_batches_is_called_that() -> None:
+    asked = made.asked(WEAK, workers=[2], batch_per_worker=[32, 128])
+    results = [
+        made.result(p, made.record(p, 0.1, int(p.factors["batch_per_worker"]) * p.spec.workers)) for p in WEAK.points(asked)
+    ]
+    assert WEAK.analyse(asked, results).answer.endswith("That is the best of the 2 batches that were tried.")
+
+
+@pytest.mark.parametrize(("repeats", "single"), [(1, True), (3, False)])
+def test_what_is_said_of_single_trainings_says_so(repeats: int, single: bool) -> None:
+    """Whatever compares trainings of one repeat each is about these alone, in the same words everywhere."""
+    for study, field in ((WEAK, "batch_per_worker"), (STRONG, "batch")):
+        asked = made.asked(study, workers=[2, 4], **{field: [64]})
+
+        def trained(point: Point) -> Result:
+            step = 0.1 if point.spec.strategy == "single" else 0.08
+            return made.result(point, *[made.record(point, step * (1 + 0.01 * one), 64) for one in range(repeats)])
+
+        found = study.analyse(asked, [trained(point) for point in study.points(asked)])
+        assert len(found.sentences) >= 2
+        for said in (found.answer, *found.sentences):
+            assert said.startswith("In these single trainings, ") is single, said
+
+
+def test_a_wrapper_makes_nothing_faster() -> None:
+    (said,) = (one for one in weak({1: 1.4, 2: 1.2}).sentences if "ddp on one worker" in one)
+    assert "1.40× (1.3" in said
+    assert "no wrapper brings about" in said
+    assert "40.0 %" not in said
+
+
+def test_without_a_base_nothing_pays() -> None:
+    asked = made.asked(STRONG, workers=[2, 4], batch=[256])
+    results = [
+        made.failed(p, "it broke", 256)
+        if p.factors["role"] == BASE
+        else made.result(p, made.record(p, 0.1 / p.spec.workers, 256))
+        for p in STRONG.points(asked)
+    ]
+    found = STRONG.analyse(asked, results)
+    assert found.answer.startswith("Nothing can be told")
+    assert found.tables[1].rows[0].figures["pays_to"].reason == "no base was completed"
+    assert "no serial base" in (row(found, SPREAD, 4).figures["marginal"].reason or "")
+    assert found.cards == []
+
+
+def test_speedups_above_the_workers_have_no_serial_fraction() -> None:
+    said = strong({2: 2.2, 4: 4.6}).sentences
+    assert any("no serial fraction explains speedups above the number of workers" in one for one in said)
+    assert not any("fits" in one for one in said)
 
 
 def test_an_efficiency_above_one_is_marked_with_its_causes() -> None:

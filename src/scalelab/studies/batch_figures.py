@@ -11,7 +11,7 @@ from scalelab.measure.statistics import absent, figure
 from scalelab.record import folder as records
 from scalelab.record.schema import Figure, Step, TrainRecord
 from scalelab.studies.ceiling import achieved
-from scalelab.studies.figures import ONE, over_runs, scaled, versus
+from scalelab.studies.figures import ONE, over_runs, runs_versus, scaled
 from scalelab.studies.study import Result, Run
 from scalelab.studies.wire import steps_of_epoch
 
@@ -83,9 +83,9 @@ def step_compute(run: Run) -> Figure:
 
 def compared(a: Result, b: Result) -> Figure:
     """Throughput of ``a`` over that of ``b``, paired by repeat."""
-    runs = {id(run.record): run for one in (a, b) for run in one.runs}
-    ratio = versus(a, b, lambda record: rate(runs[id(record)]))
-    return msgspec.structs.replace(ratio, reason=EPOCHS) if ratio.reason == ONE else ratio
+    ratio = runs_versus(a, b, rate)
+    whole = all(over_runs(one, rate).reason is None for one in (a, b))
+    return msgspec.structs.replace(ratio, reason=EPOCHS) if ratio.reason == ONE and whole else ratio
 
 
 def share(result: Result) -> Figure:

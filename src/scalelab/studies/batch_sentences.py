@@ -19,7 +19,7 @@ from scalelab.studies.batch_figures import (
     rate,
     share,
 )
-from scalelab.studies.figures import READ, over_runs, pooled
+from scalelab.studies.figures import READ, over_runs, pooled, told
 from scalelab.studies.scaling import card, quoted
 from scalelab.studies.study import Result
 
@@ -42,11 +42,12 @@ def answer(done: Sequence[Result]) -> str:
         more = (
             "; it is the largest that was tried, so a larger one may do better" if batch_of(at) == last and len(done) > 1 else ""
         )
-        return f"Batch {batch_of(at)}: {quoted(reached, text.rate)} images/s{memory}; {why}{more}."
-    return (
+        return told(f"Batch {batch_of(at)}: {quoted(reached, text.rate)} images/s{memory}; {why}{more}.", *done)
+    said = (
         f"Batch {batch_of(at)} is enough: with {quoted(reached, text.rate)} images/s{memory} it is within 5 % of the best, "
         f"{quoted(most, text.rate)} images/s at batch {batch_of(best)}."
     )
+    return told(said, *done)
 
 
 def cards(done: Sequence[Result]) -> list[Card]:
@@ -65,7 +66,7 @@ def cards(done: Sequence[Result]) -> list[Card]:
 
 def sentences(done: Sequence[Result], rows: Sequence[Row], fitted: Line) -> list[str]:
     """How it bends and why; where the doubling ended."""
-    found = [_rise(done), _cost(fitted), _ceiling(done), _caches(done), _fall(done), _data(done)]
+    found = [_rise(done), told(_cost(fitted), *done), _ceiling(done), _caches(done), _fall(done), _data(done)]
     ends = [f"{one.label} was not trained: {one.reason}." for one in rows if one.status in ("refused", "failed") and one.reason]
     return [one for one in [*found, *ends[:1]] if one]
 
@@ -76,10 +77,13 @@ def _rise(done: Sequence[Result]) -> str:
     if found is None or found[0] is done[0]:
         return ""
     at, ratio = found[0], compared(found[0], done[0])
+    if ratio.median is None:
+        return ""
     claim = "" if differs(ratio) else ", which the intervals do not tell from no gain"
-    return (
+    said = (
         f"From batch {batch_of(done[0])} to {batch_of(at)} throughput goes to {quoted(ratio, text.times)} of what it was{claim}."
     )
+    return told(said, at, done[0])
 
 
 def _cost(fitted: Line) -> str:
@@ -137,9 +141,12 @@ def _fall(done: Sequence[Result]) -> str:
     ratio = compared(done[-1], found[1])
     if ratio.median is None:
         return ""
+    last, best = done[-1], found[1]
     if not differs(ratio):
-        return f"That batch {batch_of(done[-1])} is slower than {batch_of(found[1])} was not shown: {quoted(ratio, text.times)}."
-    return f"Batch {batch_of(done[-1])} has {quoted(ratio, text.times)} of the throughput of {batch_of(found[1])}: larger is slower there."
+        said = f"That batch {batch_of(last)} is slower than {batch_of(best)} was not shown: {quoted(ratio, text.times)}."
+    else:
+        said = f"Batch {batch_of(last)} has {quoted(ratio, text.times)} of the throughput of {batch_of(best)}: larger is slower there."
+    return told(said, last, best)
 
 
 def _data(done: Sequence[Result]) -> str:

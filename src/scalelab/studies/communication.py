@@ -18,7 +18,7 @@ from scalelab.record import text
 from scalelab.record.schema import Figure
 from scalelab.record.study import Axis, Card, Column, Findings, Plot, Row, Series, Table
 from scalelab.studies import scaling, wire
-from scalelab.studies.figures import READ, Read, over_runs, pooled, row, share_of_ceiling
+from scalelab.studies.figures import READ, Read, over_runs, pooled, row, share_of_ceiling, told
 from scalelab.studies.scaling import BASE, SPREAD, exposed_share, quoted, role, table_row, workers_of
 from scalelab.studies.study import Asked, Point, Result, Study
 
@@ -147,15 +147,17 @@ def _answer(sent: Sequence[Result]) -> str:
     (least, low), (most, high) = ordered[0], ordered[-1]
     strategy = most.point.factors["strategy"]
     if most is least or high.median is None or high.median <= 0:
-        return f"With {strategy}, {_name(most)} images, communication adds {quoted(high, text.percent)} of a step{_told(high)}."
+        said = f"With {strategy}, {_name(most)} images, communication adds {quoted(high, text.percent)} of a step{_told(high)}."
+        return told(said, most)
     ratio = quotient(high, low)
     differ = "a difference that the intervals show" if ratio.median is not None and differs(ratio) else (
         "the intervals do not tell the two apart"
     )  # fmt: skip
-    return (
+    said = (
         f"With {strategy}, communication adds {quoted(high, text.percent)} of a step at {_name(most)} images{_told(high)} and "
         f"{quoted(low, text.percent)} at {_name(least)}: {differ}."
     )
+    return told(said, most, least)
 
 
 def _told(share: Figure) -> str:
@@ -173,10 +175,11 @@ def _bandwidth_sentences(sent: Sequence[Result], bus: Sequence[Row]) -> list[str
         faster = "faster than by themselves, so the two met other load"
         claim = "no difference was shown" if not differs(ratio) else slower if ratio.median < 1 else faster
         within = f"; by themselves they use {text.percent(limit.median)} of the limit" if limit.median is not None else ""
-        found.append(
+        said = (
             f"{_name(result)} images: the collectives go at {text.size(used.median)}/s in a step and {text.size(bare.median)}/s by "
             f"themselves ({quoted(ratio, text.percent)}): {claim}{within}."
         )
+        found.append(told(said, result))
     return found
 
 
@@ -191,10 +194,11 @@ def _reading_sentences(sent: Sequence[Result], bus: Sequence[Row]) -> list[str]:
             continue
         probe, waits = pooled(result, TIMES["exposed"]), pooled(result, TIMES["waited"])
         device = result.completed[0].record.environment.device
-        found.append(
+        said = (
             f"{_name(result)} images: the two readings of the exposed time of a step disagree: {quoted(probe, text.seconds)} by the probe, "
             f"{quoted(waits, text.seconds)} by the waits. The likely reason: {wire.likely_reason(ratio, device)}."
         )
+        found.append(told(said, result))
     if known:
         found.append(f"The two readings of the exposed time are within 25 % of each other in {agreed} of {len(known)} cases.")
     for result, ratio in compared:

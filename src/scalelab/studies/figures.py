@@ -62,20 +62,36 @@ def versus(result: Result, base: Result, read: Read) -> Figure:
     Of one training each: the quotient of their figures, with the interval that their blocks give, and a reason that says so. Where
     fewer than two repeats were completed by both: the quotient of what there is, which is said too.
     """
+    return runs_versus(result, base, lambda run: read(run.record))
+
+
+def runs_versus(result: Result, base: Result, read: Callable[[Run], Figure]) -> Figure:
+    """``versus`` for a figure that needs more of a training than its record, such as a file in its folder."""
     pairs = _pairs(result, base, read)
     if len(pairs) >= 2:
         return repeated([a / b for a, b in pairs], "ratio")
-    mine, its = pooled(result, read), pooled(base, read)
-    ratio = quotient(mine, its)
+    ratio = quotient(over_runs(result, read), over_runs(base, read))
     if ratio.median is None or ratio.reason:
         return ratio
     return msgspec.structs.replace(ratio, reason=ONE if len(result.completed) == len(base.completed) == 1 else UNPAIRED)
 
 
-def _pairs(result: Result, base: Result, read: Read) -> list[tuple[float, float]]:
-    others = {run.repeat: read(run.record).median for run in base.completed}
-    mine = ((read(run.record).median, others.get(run.repeat)) for run in result.completed)
+def _pairs(result: Result, base: Result, read: Callable[[Run], Figure]) -> list[tuple[float, float]]:
+    others = {run.repeat: read(run).median for run in base.completed}
+    mine = ((read(run).median, others.get(run.repeat)) for run in result.completed)
     return [(a, b) for a, b in mine if a is not None and b]
+
+
+def once(*results: Result) -> bool:
+    """Whether any of them was completed once only: its interval, of blocks of its steps, knows nothing of another training."""
+    return any(len(result.completed) == 1 for result in results)
+
+
+def told(sentence: str, *results: Result) -> str:
+    """``sentence``, which compares ``results``, as one about these trainings and no others where ``once`` says so."""
+    if not sentence or not once(*results):
+        return sentence
+    return f"In these single trainings, {sentence[0].lower()}{sentence[1:]}"
 
 
 def _unit(result: Result, figures: Sequence[Figure]) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from scalelab.record import text
 from scalelab.record.schema import Figure, TrainRecord
 from scalelab.record.study import Card, Column, Factor, Row, Series
 from scalelab.spec import Spec
-from scalelab.studies.figures import READ, pooled, row, scaled, share_of_ceiling, versus
+from scalelab.studies.figures import READ, once, pooled, row, scaled, share_of_ceiling, told, versus
 from scalelab.studies.points import serial, spread, threads, with_values
 from scalelab.studies.study import Asked, Point, Result
 
@@ -147,7 +147,10 @@ def table_row(result: Result, figures: dict[str, Figure], marks: Sequence[str] =
     value = figures["efficiency"]
     if value.median is not None and value.median > 1:
         sure = differs(value)
-        found.append(f"efficiency above 1{'' if sure else ', which its interval does not exclude to be 1 or less'}; {ABOVE}")
+        where = " in a single training" if once(result) else ""
+        found.append(
+            f"efficiency above 1{where}{'' if sure else ', which its interval does not exclude to be 1 or less'}; {ABOVE}"
+        )
     return row(result, figures, found)
 
 
@@ -174,12 +177,12 @@ def wrapper_sentence(results: Sequence[Result], said: str, **factors: Factor) ->
     ratio, name = versus(alone, base, RATE), alone.point.factors["strategy"]
     if ratio.median is None:
         return None
-    if not differs(ratio):
-        return (
-            f"{name} on one worker, {said}: {quoted(ratio, text.times)} of single's throughput: no cost of the wrapper was shown."
-        )
-    what = f"costs {text.percent(1 - ratio.median)}" if ratio.median < 1 else f"is {text.percent(ratio.median - 1)} faster"
-    return f"{name} on one worker, {said}: {quoted(ratio, text.times)} of single's throughput: the wrapper itself {what}."
+    what = (
+        "no cost of the wrapper was shown" if not differs(ratio) else
+        f"the wrapper itself costs {text.percent(1 - ratio.median)}" if ratio.median < 1 else
+        "more, which no wrapper brings about: other load, or another memory layout"
+    )  # fmt: skip
+    return told(f"{name} on one worker, {said}: {quoted(ratio, text.times)} of single's throughput: {what}.", alone, base)
 
 
 def all_cores_sentence(results: Sequence[Result], best: Result, **factors: Factor) -> str | None:
@@ -195,8 +198,10 @@ def all_cores_sentence(results: Sequence[Result], best: Result, **factors: Facto
         f"one process on all {whole.completed[0].record.derived.threads} cores",
     )
     if not differs(ratio):
-        return f"Against {names[1]}, {names[0]} was not shown to be faster or slower: {quoted(ratio, text.times)}."
-    return f"Against {names[1]}, {names[0]} has {quoted(ratio, text.times)} of the throughput."
+        said = f"Against {names[1]}, {names[0]} was not shown to be faster or slower: {quoted(ratio, text.times)}."
+    else:
+        said = f"Against {names[1]}, {names[0]} has {quoted(ratio, text.times)} of the throughput."
+    return told(said, best, whole)
 
 
 def series(name: str, rows: Sequence[Row], key: str, x: str = "workers") -> Series:

@@ -17,7 +17,7 @@ from scalelab.record import text
 from scalelab.record.schema import Figure
 from scalelab.record.study import Axis, Card, Column, Findings, Plot, Row, Series, Table
 from scalelab.studies import scaling
-from scalelab.studies.figures import versus
+from scalelab.studies.figures import told, versus
 from scalelab.studies.scaling import BASE, RATE, SPREAD, quoted, role, shared_figures, spread_over, table_row, workers_of
 from scalelab.studies.study import Asked, Point, Result, Study
 
@@ -101,16 +101,17 @@ def _row(result: Result, results: Sequence[Result]) -> Row:
 
 
 def chain(results: Sequence[Result], batch: int) -> list[Result]:
-    """The base, then each number of workers that has cores of its own."""
+    """The base, then each number of workers that has cores of its own; empty without a base."""
     base = role(results, BASE, batch=batch)
-    return [*([base] if base is not None and base.completed else []), *spread_over(results, batch=batch)]
+    return [base, *spread_over(results, batch=batch)] if base is not None and base.completed else []
 
 
 def _marginal(result: Result, results: Sequence[Result], base: Result) -> Figure:
     """(S(n) - S(m)) / (n - m), m the row before; its interval is that of the ratio of the two throughputs."""
     steps = chain(results, int(result.point.factors[FIELD]))
     if result not in steps[1:]:
-        return absent("ratio", "of two workers or more with cores of their own")
+        whole = "of two workers or more with cores of their own"
+        return absent("ratio", whole if steps else "no serial base was completed: there is nothing to gain from")
     before = steps[steps.index(result) - 1]
     ratio, reached = versus(result, before, RATE), scaling.over_base(before, base)
     if ratio.median is None or reached.median is None:
@@ -155,7 +156,11 @@ def _limit(serial: Figure) -> Figure:
 
 def _answer(results: Sequence[Result], fits: Sequence[Row], batches: Sequence[int]) -> str:
     said = [one for batch in batches if (one := _paying(results, batch))]
-    return " ".join(said) or "Nothing can be told: neither the serial base nor a training on more workers has a throughput."
+    tried = [one for batch in batches for one in chain(results, batch)]
+    return (
+        told(" ".join(said), *tried)
+        or "Nothing can be told: neither the serial base nor a training on more workers has a throughput."
+    )
 
 
 def _paying(results: Sequence[Result], batch: int) -> str | None:
@@ -182,23 +187,34 @@ def _paying(results: Sequence[Result], batch: int) -> str | None:
 def _sentences(results: Sequence[Result], rows: Sequence[Row], batch: int) -> list[str]:
     found, steps = [], chain(results, batch)
     mine = [r for r in rows if r.factors[FIELD] == batch and r.figures["karp_flatt"].median is not None]
-    found.append(_trend(mine, batch) if len(mine) >= 2 else "")
+    found.append(told(_trend(mine, batch), *steps) if len(mine) >= 2 else "")
     speedups = [(int(r.factors["workers"]), r.figures["speedup"]) for r in mine]
-    serial = amdahl.serial_fraction(speedups)
-    if serial.median is not None and len(speedups) >= 2:
-        found.append(
-            f"Batch {batch}: Amdahl's law fits with a serial fraction of {quoted(serial, text.percent)} over {len(speedups)} numbers of "
-            "workers."
-        )
-    elif serial.median is not None:
-        found.append(
-            f"Batch {batch}: one number of workers is no fit of Amdahl's law; the serial fraction that would give its speedup is "
-            f"{quoted(serial, text.percent)}."
-        )
+    found.append(told(_amdahl(speedups, batch), *steps))
     if len(steps) > 1:
         found.append(scaling.all_cores_sentence(results, steps[-1], batch=batch) or "")
     found.append(scaling.wrapper_sentence(results, f"batch {batch}", batch=batch) or "")
     return [one for one in found if one]
+
+
+def _amdahl(speedups: Sequence[tuple[int, Figure]], batch: int) -> str:
+    """The serial fraction, where the speedups leave room for one; empty without speedups."""
+    serial = amdahl.serial_fraction(speedups)
+    if serial.median is None:
+        return ""
+    if serial.median < 0:
+        return (
+            f"Batch {batch}: no serial fraction explains speedups above the number of workers; the one of Amdahl's law would be "
+            f"{quoted(serial, text.percent)}."
+        )
+    if len(speedups) == 1:
+        return (
+            f"Batch {batch}: one number of workers is no fit of Amdahl's law; the serial fraction that would give its speedup is "
+            f"{quoted(serial, text.percent)}."
+        )
+    return (
+        f"Batch {batch}: Amdahl's law fits best with a serial fraction of {quoted(serial, text.percent)} over {len(speedups)} numbers of "
+        "workers."
+    )
 
 
 def _trend(rows: Sequence[Row], batch: int) -> str:
@@ -214,7 +230,7 @@ def _trend(rows: Sequence[Row], batch: int) -> str:
         )
     if b.ci95[1] < a.ci95[0]:
         return f"Batch {batch}: the Karp-Flatt fraction falls {ends}: each worker gains from its smaller share, as in caches."
-    return f"Batch {batch}: the Karp-Flatt fraction was not shown to move ({ends}): that is what a serial part does."
+    return f"Batch {batch}: the Karp-Flatt fraction was not shown to move ({ends}); that of a serial part would not."
 
 
 def _plot(rows: Sequence[Row], fits: Sequence[Row], batches: Sequence[int]) -> Plot:

@@ -12,7 +12,7 @@ from scalelab.measure.statistics import differs
 from scalelab.record import text
 from scalelab.record.study import Axis, Card, Column, Findings, Plot, Row, Series, Table
 from scalelab.studies import scaling
-from scalelab.studies.figures import READ, versus
+from scalelab.studies.figures import READ, told, versus
 from scalelab.studies.scaling import BASE, SPREAD, quoted, role, shared_figures, spread_over, table_row, workers_of
 from scalelab.studies.study import Asked, Point, Result, Study
 
@@ -92,17 +92,20 @@ def _answer(results: Sequence[Result], rows: Sequence[Row], batches: Sequence[in
     best, figures = max(known, key=lambda pair: pair[1]["efficiency"].median or 0.0)
     count, name, batch = workers_of(best), best.point.factors["strategy"], best.point.factors[FIELD]
     value = figures["efficiency"]
+    base = role(results, BASE, **{FIELD: batch})
     assert value.median is not None
+    assert base is not None
     arrives = (
-        "all of each worker arrives, as far as was measured" if value.median <= 1 and not differs(value) else
-        "more than each worker's share arrives; see the marks" if value.median > 1 and differs(value) else
-        "each worker's share arrives whole, as far as was measured" if value.median > 1 else
-        f"{text.percent(1 - value.median)} of each worker is lost"
+        "and no loss was shown" if not differs(value) else
+        "so more than each worker's share arrives; see the marks" if value.median > 1 else
+        f"so {text.percent(1 - value.median)} of each worker is lost"
     )  # fmt: skip
-    return (
+    tried = f" That is the best of the {len(known)} batches that were tried." if len(known) > 1 else ""
+    said = (
         f"On {count} workers with {batch} images each, {name} trains {quoted(figures['speedup'], text.times)} as many images a second as "
-        f"one process: an efficiency of {quoted(value, text.percent)}, so {arrives}."
+        f"one process: an efficiency of {quoted(value, text.percent)}, {arrives}.{tried}"
     )
+    return told(said, best, base)
 
 
 def _sentences(results: Sequence[Result], batch: int) -> list[str]:
@@ -116,10 +119,8 @@ def _sentences(results: Sequence[Result], batch: int) -> list[str]:
                 if not differs(ratio)
                 else f"a step is {'longer' if ratio.median > 1 else 'shorter'} than on one"
             )
-            found.append(
-                f"{said.capitalize()} per worker, {workers_of(most)} workers: a step takes {quoted(ratio, text.times)} single's time: "
-                f"{claim}."
-            )
+            takes = f"a step takes {quoted(ratio, text.times)} single's time: {claim}."
+            found.append(told(f"{said.capitalize()} per worker, {workers_of(most)} workers: {takes}", most, base))
         found.append(scaling.all_cores_sentence(results, most, **{FIELD: batch}) or "")
     found.append(scaling.wrapper_sentence(results, said, **{FIELD: batch}) or "")
     return [one for one in found if one]
