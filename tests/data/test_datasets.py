@@ -36,7 +36,8 @@ def spec(request: pytest.FixtureRequest, tmp_path: Path, hub, pictures) -> Spec:
             " return (x[:20], torch.arange(20) % 3), (x[20:], torch.arange(10) % 3)\n"
         )
         return Spec(data=f"{tmp_path}/mine.py:f")
-    return Spec(data=request.param)
+    # An odd size: pixels that are no whole number of what torch draws at a time.
+    return Spec(data=request.param, image_size=11)
 
 
 def test_images_are_uint8_and_labels_lie_within_the_classes(spec):

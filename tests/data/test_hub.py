@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from conftest import png
 from scalelab import data
+from scalelab.data import room
 from scalelab.spec import Spec
 
 
@@ -67,6 +68,16 @@ def test_streamed_rows_are_those_in_memory(tmp_path):
     assert torch.equal(held.train.labels, streamed.train.labels)
 
 
+@pytest.mark.parametrize(
+    ("memory", "streamed"), [(2 * 10 * 90 - 1, True), (2 * 10 * 90 + 1, False)], ids=["too small", "large enough"]
+)
+def test_rows_are_copied_only_where_the_images_of_both_parts_are_streamed(tmp_path, cache_folder, monkeypatch, memory, streamed):
+    """6 × 5 pixels of 3 bytes, 5 to train on and 5 to test: neither part alone is more than half of the memory."""
+    monkeypatch.setattr(room, "memory_bytes", lambda: memory)
+    assert load(write(tmp_path / "d", [0, 1, 2, 0, 1])).streamed is streamed
+    assert len(list(cache_folder.glob("rows/*.arrow"))) == (2 if streamed else 0)
+
+
 @pytest.mark.parametrize("stream", ["never", "always"])
 def test_a_damaged_image_is_named_by_its_row(tmp_path, refused, stream):
     folder = write(tmp_path / "d", [0, 1, 0])
@@ -82,6 +93,7 @@ def test_a_damaged_image_is_named_by_its_row(tmp_path, refused, stream):
         ([0, 0, 0], ["one class only"]),
         ([0, -1, 1], ["label of row 1 is -1"]),
         ([0, None, 1], ["no label"]),
+        ([0, 1, 50_000_000], ["a label is 50000000, but there are 3 training rows"]),
         ([0.5, 1.5], ["0.5"]),
     ],
 )

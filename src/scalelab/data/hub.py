@@ -48,8 +48,9 @@ def load(spec: Spec, progress: Progress) -> Dataset:
     names, labels = _labels(parts)
     refuse_one_class(spec.data, len(names))
     key = f"hub-{version('pillow')}-{_fingerprint([file for found in parts.values() for file in found])}"
+    streams = _streams(parts["train"][0], labels, spec)
     train, test = (
-        Labelled(_rows(parts[part], len(labels[part]), f"{part}-{key}", spec, progress), labels[part])
+        Labelled(_rows(parts[part], len(labels[part]), f"{part}-{key}", streams, progress), labels[part])
         for part in ("train", "test")
     )
     return assemble(Found(spec.data, train, test, tuple(names), key, "flip"), spec, progress)
@@ -64,6 +65,11 @@ def _labels(parts: dict[str, list[Path]]) -> tuple[list[str], dict[str, np.ndarr
         names = class_names(parts["train"][0], LAYOUT)
         count = None if names is None else len(names)
         train = np.concatenate([numbers(path, column, count) for path, column in columns["train"]])
+        if count is None and train.max() >= len(train):  # an identifier is no class, and there may be millions
+            raise ScalelabError(
+                f"{columns['train'][0][0].parent}: a label is {train.max()}, but there are {len(train)} training rows; "
+                "number the classes from 0"
+            )
         count = count or int(train.max()) + 1
         test = np.concatenate([numbers(path, column, count) for path, column in columns["test"]])
         return names or [str(k) for k in range(count)], {"train": train, "test": test}
@@ -81,14 +87,21 @@ def _fingerprint(paths: Sequence[Path]) -> str:
     return hashlib.sha256(repr(facts).encode(errors="surrogateescape")).hexdigest()[:32]
 
 
-def _rows(paths: list[Path], count: int, key: str, spec: Spec, progress: Progress) -> Rows:
+def _streams(path: Path, labels: dict[str, np.ndarray], spec: Spec) -> bool:
+    """Whether the images will be streamed, as far as the first one tells their size. Raises ScalelabError where it is no image."""
+    first = next(iter(_batches(path, 1)))[0].as_py()
+    height, width = size_of(f"{path}: the image of row 0", first, Rows.remedy)
+    pixels = height * width if spec.resize is None else min(height * width, spec.resize**2)
+    limits = {"train": spec.train_limit, "test": spec.test_limit}
+    counts = [min(len(labels[part]), limit or len(labels[part])) for part, limit in limits.items()]
+    return STREAM[spec.stream](3 * pixels * sum(counts))
+
+
+def _rows(paths: list[Path], count: int, key: str, streams: bool, progress: Progress) -> Rows:
     """The rows of ``paths``, read when they are first asked for.
 
     Where images will be streamed, from an uncompressed copy in the cache that is mapped: a row of Parquet can't be read alone.
     """
-    first = next(iter(_batches(paths[0], 1)))[0].as_py()
-    height, width = (spec.resize, spec.resize) if spec.resize else size_of(f"{paths[0]}: the image of row 0", first, Rows.remedy)
-    streams = STREAM[spec.stream](height * width * 3 * min(count, spec.train_limit or count))
 
     @functools.cache
     def columns() -> tuple[tuple[str, Any], ...]:

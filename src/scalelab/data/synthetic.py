@@ -39,6 +39,7 @@ def _draw(patterns: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     images = torch.empty(count, *patterns.shape[1:], dtype=torch.uint8)
     for start in range(0, count, 256):  # in parts: a large set never exists as floats
         part = patterns[labels[start : start + 256]]
-        noise = torch.randn(part.shape, generator=generator)
+        whole = -(-len(part) // 16) * 16  # torch draws by 16 values, and what is over differently
+        noise = torch.randn(whole, *part.shape[1:], generator=generator)[: len(part)]
         images[start : start + 256] = (part + NOISE * noise).clamp_(0, 255).to(torch.uint8)
     return images, labels
