@@ -193,6 +193,16 @@ def test_the_largest_batch_fills_the_memory_and_no_more() -> None:
     assert "not one image fits" in (front.largest(record, 30 * 2**20).reason or "")
 
 
+def test_a_peak_without_activations_does_not_make_images_free() -> None:
+    record = trained(question(), {**ALONE, "ddp × 2": (1900.0, 60.0), "zero3 × 2": (1.0, 40.0)})[2].completed[0].record
+    tensors = record.memory_bytes.tensors
+    assert tensors is not None
+    for at_peak, saved, batch in ((0, 30 * 2**20, 512 * 2), (2**20, 30 * 2**20, 512 * 2), (0, 0, None)):
+        update = msgspec.structs.replace(tensors, activations=at_peak, most_activations=saved)
+        memory = msgspec.structs.replace(record.memory_bytes, tensors=update)
+        assert front.largest(msgspec.structs.replace(record, memory_bytes=memory), 300 * 2**20).median == batch
+
+
 def test_a_recommended_batch_leaves_an_epoch_its_steps() -> None:
     ask = question()
     record = trained(ask, {**ALONE, "ddp × 2": (1900.0, 60.0), "zero3 × 2": (1.0, 40.0)})[2].completed[0].record

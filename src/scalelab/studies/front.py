@@ -128,7 +128,8 @@ def largest(record: TrainRecord, given: int | None) -> Figure:
     """The global batch whose micro-batch is the largest power of two that fits.
 
     By the tensors at a step's peak: parameters, gradients and the optimizer's state stay, activations and all else grow with the
-    micro-batch; ``KEPT_FREE`` is left free.
+    micro-batch; ``KEPT_FREE`` is left free. The peak of a large model's small batch is the update's, where no activation lives any
+    more: what grows is then at least what the forward pass saved.
     """
     tensors, derived = record.memory_bytes.tensors, record.derived
     room, source = available(record, given)
@@ -137,7 +138,9 @@ def largest(record: TrainRecord, given: int | None) -> Figure:
     if room is None:
         return absent("images", source)
     fixed = tensors.parameters + tensors.gradients + tensors.optimizer
-    each = (tensors.activations + tensors.other) / derived.micro_batch
+    each = max(tensors.activations + tensors.other, tensors.most_activations) / derived.micro_batch
+    if each == 0:
+        return absent("images", "no activation was seen: what an image takes is not known")
     fits = ((1 - KEPT_FREE) * room - fixed) / each
     if fits < 1:
         return absent("images", f"not one image fits into {room / 2**20:,.0f} MiB ({source})")
