@@ -14,8 +14,9 @@ from scalelab.measure.statistics import figure
 from scalelab.record import timeline
 from scalelab.record.study import Findings
 from scalelab.record.timeline import Timeline
+from scalelab.studies import quiet
 from scalelab.studies.pipeline import STUDY
-from scalelab.studies.study import Asked, Point, Result
+from scalelab.studies.study import Asked, Point, Result, Run
 from tests.measure.test_bubble import gpipe
 from tests.studies import untrained
 from tests.studies.learned import asked
@@ -164,7 +165,17 @@ def test_a_busy_machine_is_told_by_what_one_process_gets(percent: float, busy: b
 
     said = [s for s in analysed(RATES, about).sentences if s.startswith("The machine was busy")]
     assert len(said) == busy
-    assert not busy or "got 34 % of its cores' time" in said[0]
+    assert not busy or "got 34 % of its core's time" in said[0]
+
+
+@pytest.mark.parametrize("change", [{"threads": 8}, {"data_threads": 1}])
+def test_threads_that_wait_for_one_another_are_no_busy_machine(change: dict[str, int]) -> None:
+    """A small model has not enough to do for eight threads, on the quietest machine."""
+    point = STUDY.points(question())[0]
+    made = untrained.record(point, 1000.0, resources=untrained.resources(60.0))
+    assert quiet.sentences(Result(point, [Run(0, Path("nowhere"), made)]))
+    other = msgspec.structs.replace(made, derived=msgspec.structs.replace(made.derived, **change))
+    assert quiet.sentences(Result(point, [Run(0, Path("nowhere"), other)])) == []
 
 
 def test_slower_computing_of_small_micro_batches_is_told_from_the_bubble() -> None:

@@ -6,15 +6,21 @@ from scalelab.record import text
 from scalelab.studies.study import Result
 
 WHOLE = 0.85
-"""of its threads' cores that ``single`` uses on a quiet machine, at least: the rest are moments of one thread"""
+"""of its core that ``single`` with one thread uses on a quiet machine, at least"""
 
 
 def share(base: Result) -> float | None:
-    """Of the cores of its threads, what the serial runs got, by the samples of their resources; None where there are none, or on a GPU."""
+    """Of its core's time, what the serial runs got, by the samples of their resources; None where that can't be said.
+
+    On a GPU the process waits for it; several threads wait for the one that has a part which can't be divided; threads that decode
+    images hold it up, or are counted with it.
+    """
     found = [
-        run.record.resources.cpu_percent.median / (100 * run.record.derived.threads)
+        run.record.resources.cpu_percent.median / 100
         for run in base.completed
         if run.record.environment.device != "cuda"
+        and run.record.derived.threads == 1
+        and run.record.derived.data_threads == 0
         and run.record.resources is not None
         and run.record.resources.cpu_percent.median is not None
     ]
@@ -27,6 +33,6 @@ def sentences(base: Result) -> list[str]:
     if got is None or got >= WHOLE:
         return []
     return [
-        f"The machine was busy: single, which has nobody to wait for, got {text.whole_percent(got)} of its cores' time. Workers that "
+        f"The machine was busy: single, which has nobody to wait for, got {text.whole_percent(got)} of its core's time. Workers that "
         "wait for each other suffer more from that than one process does, so this is not what a quiet machine would show."
     ]
