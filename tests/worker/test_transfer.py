@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,19 @@ def test_a_resumed_run_takes_its_own_checkpoint_and_needs_the_file_no_more(pool:
     assert equal(final(tmp_path, whole), final(tmp_path, resumed))
     assert resumed.notes[:3] == half.notes[:3]
     assert resumed.notes.count(half.notes[2]) == 1
+
+
+def test_a_damaged_checkpoint_of_a_run_is_not_begun_with(pool: Pool, tmp_path: Path, source: Path) -> None:
+    """One bit of a value: the file reads as well as before, and only its checksum tells."""
+    copy = tmp_path / "copy"
+    shutil.copytree(source, copy)
+    for file in (copy / "checkpoints").glob("*.safetensors"):
+        body = bytearray(file.read_bytes())
+        body[-3] ^= 1
+        file.write_bytes(body)
+    with pytest.raises(ScalelabError, match="is damaged: its checksum") as caught:
+        train(pool, tmp_path, weights=str(copy), steps=1, **FROZEN)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("change", [{"freeze": "0.*"}, {"weights": "other.pt"}])

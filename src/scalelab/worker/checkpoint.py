@@ -67,11 +67,11 @@ def newest_step(folder: Path) -> int | None:
     return None if held is None else held["step"]
 
 
-def best(folder: Path) -> Path | None:
-    """The file of the best checkpoint of a run folder, the newest where none was called best; None where there is none."""
+def best(folder: Path) -> tuple[Path, str] | None:
+    """The file of the best checkpoint of a run folder, and what it must hash to; the newest where none was called best."""
     pointers = (_pointer(folder / "checkpoints" / f"{name}.json") for name in ("best", "last"))
     held = next((pointer for pointer in pointers if pointer is not None), None)
-    return None if held is None else folder / "checkpoints" / str(held["file"])
+    return None if held is None else (folder / "checkpoints" / held["file"], held["sha256"])
 
 
 def _pointer(path: Path) -> dict[str, Any] | None:

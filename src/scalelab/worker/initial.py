@@ -37,12 +37,14 @@ def begin(spec: Spec, model: nn.Module, num_classes: int, shape: tuple[int, ...]
 
 
 def origin(spec: Spec) -> list[str]:
-    """Which file the weights are from, and what it hashes to: a line, or none."""
+    """Which file the weights are from, and what it hashes to: a line, or none. Raises ScalelabError for a damaged checkpoint."""
     if spec.weights is None or spec.resume is not None:
         return []
-    file = _file(Path(spec.weights))
+    file, expected = _file(Path(spec.weights))
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if expected not in (None, digest):
+        raise ScalelabError(f"--weights {file}: is damaged: its checksum is not that of the checkpoint that the run wrote")
     return [f"initial weights: {file} (sha256 {digest[:16]}…)"]
 
 
@@ -50,13 +52,16 @@ def _matched(spec: Spec, model: nn.Module, num_classes: int, shape: tuple[int, .
     assert spec.weights is not None
     hint = "; for images up to 64 pixels the model is a variant of the published one, which --resize 224 gives"
     varied = models.is_variant(spec.model, shape)
-    return weights.match(model, weights.read(_file(Path(spec.weights))), num_classes, spec.weights, hint if varied else "")
+    return weights.match(model, weights.read(_file(Path(spec.weights))[0]), num_classes, spec.weights, hint if varied else "")
 
 
-def _file(path: Path) -> Path:
-    """The file of weights that ``path`` means: itself, or the best checkpoint of a run's folder. Raises ScalelabError."""
+def _file(path: Path) -> tuple[Path, str | None]:
+    """The file of weights that ``path`` means: itself, or the best checkpoint of a run's folder, whose SHA-256 is known.
+
+    Raises ScalelabError for a folder without one.
+    """
     if not path.is_dir():
-        return path
+        return path, None
     kept = checkpoint.best(path)
     if kept is None:
         raise ScalelabError(f"--weights {path}: is a folder without a checkpoint; name a file, or a run's folder")
