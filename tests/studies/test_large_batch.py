@@ -8,6 +8,7 @@ from scalelab.batch import derive
 from scalelab.errors import ScalelabError
 from scalelab.studies.large_batch import SAMPLES, STUDY, analyse, cells, equal_steps, points
 from scalelab.studies.remedies import REMEDIES
+from scalelab.studies.study import Result
 from scalelab.worker import plan as planning
 from tests.studies.learned import asked, result
 
@@ -166,6 +167,15 @@ def test_with_a_baseline_that_did_not_end_with_every_seed_nothing_is_compared():
     found = answered({(100, "none"): [0.70, None, None], (1000, "none"): [0.4, 0.41, 0.42], (1000, "linear"): [0.6, 0.61, 0.62]})
     assert found.answer.endswith("Of the baseline 2 of 3 trainings did not come to their end, so nothing is compared with it.")
     assert row_of(found, 1000, "linear").factors["verdict"] == "not all seeds of the baseline completed"
+
+
+def test_a_remedy_that_cannot_be_trained_is_said_to():
+    wanted = question()
+    found = [result(point, [[0.70 if point.factors["batch"] == 100 else 0.4], [0.71 if point.factors["batch"] == 100 else 0.41]])
+             for point in points(wanted)]  # fmt: skip
+    found[-1] = Result(found[-1].point, refused="--lr is too much")
+    answer = analyse(wanted, found).answer
+    assert "no remedy wins back any that could not be chance; linear can't be trained here." in answer
 
 
 def test_a_remedy_that_makes_it_worse_is_said_to():

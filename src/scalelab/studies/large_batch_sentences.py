@@ -78,7 +78,8 @@ def _won(rows: Sequence[Compared], worst: Compared, last: int) -> list[str]:
     kinds = {
         "nothing that could not be chance": [row for row in remedies if _undecided(row)],
         "loses more": [row for row in remedies if below(row.won_back)],
-        "did not come to the end of every seed": [row for row in remedies if row.won_back.median is None],
+        "did not come to the end of every seed": [row for row in remedies if row.tried.failed],
+        "can't be trained here": [row for row in remedies if row.tried.result.refused],
     }
     if not won:
         said = ["no remedy wins back any that could not be chance"]
