@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -59,9 +60,14 @@ def _parser() -> Parser:
     parser.add_argument("--per", choices=("epoch", "step"), default="epoch", help="what the seconds are of (default epoch)")
     parser.add_argument("--drop-last", action="store_true", help="an epoch has no partial batch (default: it is trained on)")
     parser.add_argument(
-        "--link-gbs", type=_amount, metavar="X", help="what leaves a GPU at most, GB/s (default: of any link today)"
+        "--link-gbs",
+        type=partial(_amount, "--link-gbs"),
+        metavar="X",
+        help="what leaves a GPU at most, GB/s (default: of any link today)",
     )
-    parser.add_argument("--peak-tflops", type=_amount, metavar="X", help="of one GPU (default: of the fastest today)")
+    parser.add_argument(
+        "--peak-tflops", type=partial(_amount, "--peak-tflops"), metavar="X", help="of one GPU (default: of the fastest today)"
+    )
     add_common(parser)
     return parser
 
@@ -72,13 +78,13 @@ def _count(word: str) -> int:
     return int(word)
 
 
-def _amount(word: str) -> float:
+def _amount(flag: str, word: str) -> float:
     try:
         value = float(word)
     except ValueError:
         value = math.nan
     if not value > 0 or math.isinf(value):
-        raise ScalelabError(f"{word!r}: expected a number above 0")
+        raise ScalelabError(f"{flag} {word!r}: expected a number above 0")
     return value
 
 
