@@ -79,6 +79,7 @@ def test_an_option_is_of_its_defaults_type(command: Command, tmp_path: Path) -> 
         (["--batch-per-worker", "8"], "--batch-per-worker 8: study toy varies --batch; say it with that"),
         (["--batch", "97"], "--batch 97 is more than the 96 training samples"),
         (["--csv", "nowhere/x.csv"], "--csv 'nowhere/x.csv': the folder does not exist"),
+        (["-o", "."], "-o '.': is a folder; name a file in it"),
         (["--name", "x"], "unknown flag '--name'"),
     ],
 )
@@ -138,6 +139,7 @@ def test_it_shows_writes_and_exports(command: Command, tmp_path: Path, monkeypat
     page = command("report", folder, "-o", "again.html")
     assert page.status == 0, page.err
     assert STUDY.question in (tmp_path / "again.html").read_text()
+    assert command("report", folder, "--title", "Mine").error == "--title 'Mine': a study's page has its own; leave it away"
 
 
 @pytest.mark.parametrize("columns", [60, 160])

@@ -16,8 +16,9 @@ from scalelab.launch.pool import Pool
 from scalelab.record.schema import Host, Step
 from scalelab.record.study import Findings, StudyRecord
 from scalelab.studies import batch_size
-from scalelab.studies.batch_figures import epoch_seconds, whole_epochs
+from scalelab.studies.batch_figures import compared, epoch_seconds, whole_epochs
 from scalelab.studies.batch_size import STUDY, Footprint, give_up, too_large
+from scalelab.studies.figures import ONE
 from scalelab.studies.study import Result, Run
 from tests.conftest import Command
 from tests.studies import made
@@ -77,6 +78,22 @@ def test_without_a_second_epoch_that_is_said() -> None:
     found = epoch_seconds(Run(0, Path("nowhere"), made.record(point, 0.1, 64)))
     assert found.median == pytest.approx(0.1 * made.SAMPLES / 64)
     assert "no second epoch was trained whole" in (found.reason or "")
+
+
+def test_that_is_said_of_several_repeats_too() -> None:
+    point = STUDY.points(made.asked(STUDY, batch=[64]))[0]
+    found = STUDY.analyse(made.asked(STUDY, batch=[64]), [made.result(point, *[made.record(point, 0.1, 64)] * 3)])
+    figures = found.tables[0].rows[0].figures
+    for key in ("epoch_seconds", "epoch_compute", "epoch_data", "images_per_second", "step_seconds"):
+        assert "no second epoch was trained whole" in (figures[key].reason or ""), key
+    assert found.notes == ["a time of an epoch that is no epoch's: the trainings were too short for a second one"]
+
+
+def test_a_ratio_of_blocks_is_not_said_to_be_one_of_epochs() -> None:
+    small, large = STUDY.points(made.asked(STUDY, batch=[32, 64]))
+    ratio = compared(*(made.result(point, made.record(point, 0.1, int(point.factors["batch"]))) for point in (large, small)))
+    assert ratio.median == pytest.approx(2.0)
+    assert ratio.reason == ONE
 
 
 def test_the_bend_is_the_smallest_batch_within_five_per_cent_of_the_best(tmp_path: Path) -> None:
@@ -156,9 +173,11 @@ def test_a_training_that_died_of_memory_ends_the_doubling() -> None:
     small, middle, large = STUDY.points(made.asked(STUDY, batch=[32, 64, 128]))
     fine = made.result(small, made.record(small, 0.1, 32))
     assert (
-        give_up(large, [fine, made.failed(middle, "out of memory: lower --micro-batch")]) == "not tried: batch 64 died of memory"
+        give_up(large, [fine, made.failed(middle, "out of memory: lower --micro-batch")])
+        == "not tried: batch 64 ran out of memory"
     )
-    assert give_up(large, [fine, made.failed(middle, "ended with signal 9 (SIGKILL: often the kernel's)")])
+    killed = give_up(large, [fine, made.failed(middle, "ended with signal 9 (SIGKILL: often the kernel's)")])
+    assert killed == "not tried: batch 64 was killed, as the system does with what takes too much memory"
     assert give_up(large, [fine, made.failed(middle, "the loss became nan")]) is None
     assert give_up(small, [made.failed(middle, "out of memory")]) is None
 

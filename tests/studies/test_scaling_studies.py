@@ -127,6 +127,18 @@ def test_a_wrapper_makes_nothing_faster() -> None:
     assert "40.0 %" not in said
 
 
+def test_communication_of_more_than_a_step_is_marked_over_repeats_too() -> None:
+    asked = weak_asked()
+    above = made.seconds(0.4, 0.3)
+    results = [
+        made.result(p, *[made.record(p, 0.1, 32 * p.spec.workers, above if p.spec.workers > 1 else made.ALONE)] * 3)
+        for p in WEAK.points(asked)
+    ]
+    found = WEAK.analyse(asked, results)
+    assert any(mark.startswith("impossible: exposed communication") for mark in row(found, SPREAD, 2).marks)
+    assert not any("impossible" in mark for mark in row(found, BASE).marks)
+
+
 def test_without_a_base_nothing_pays() -> None:
     asked = made.asked(STRONG, workers=[2, 4], batch=[256])
     results = [

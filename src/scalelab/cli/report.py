@@ -42,6 +42,9 @@ def run(words: list[str], debug: bool) -> int:
     ending = Path(parsed.output or "").suffix.removeprefix(".")
     kind = parsed.format or (ending if ending in FORMATS else "html")
     if len(parsed.names) == 1 and (Path(parsed.names[0]) / STUDY).is_file():
+        for flag, value in (("--title", parsed.title), ("--question", parsed.question)):
+            if value is not None:
+                raise ScalelabError(f"{flag} {value!r}: a study's page has its own; leave it away")
         return of_study(Path(parsed.names[0]), parsed.output, kind, parsed.json)
     folders = list(readable(parsed.names, Path(parsed.out)))
     if not folders:

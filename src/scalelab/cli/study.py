@@ -51,6 +51,8 @@ def run(words: list[str], debug: bool) -> int:
     for flag, path in (("--csv", parsed.csv), ("-o", parsed.report)):
         if path and not Path(path).parent.is_dir():
             raise ScalelabError(f"{flag} {path!r}: the folder does not exist; make it, or choose another")
+        if path and Path(path).is_dir():
+            raise ScalelabError(f"{flag} {path!r}: is a folder; name a file in it")
     folder = Path(parsed.folder or default_folder(study, asked))
     err = console(to_stderr=True)
     with Pool() as pool:

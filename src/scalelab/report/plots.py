@@ -57,7 +57,7 @@ class Scale:
         """A value in words."""
         if value is None:
             return text.ABSENT
-        return str(value) if self.names is not None or isinstance(value, str) else SHOW[self.axis.show](float(value))
+        return text.plain(str(value)) if self.names is not None or isinstance(value, str) else SHOW[self.axis.show](float(value))
 
 
 def chart(plot: Plot) -> Chart | None:

@@ -16,6 +16,7 @@ from scalelab.studies.study import Result, Run
 from scalelab.studies.wire import steps_of_epoch
 
 EPOCHS = "one training: the interval is of its epochs, not of repeats"
+NO_EPOCH = "no second epoch was trained whole"
 WITHIN = 0.05
 """a batch whose throughput is at most this share below the best is as good"""
 
@@ -42,7 +43,7 @@ def of_epochs(run: Run, read: Callable[[Step], float], instead: Figure) -> Figur
     if instead.median is None or not each:
         return absent("s", instead.reason or "the steps of an epoch are not known")
     found = scaled(instead, each)
-    why = f"no second epoch was trained whole: {instead.n} blocks of steps times the {each} steps of an epoch"
+    why = f"{NO_EPOCH}: {instead.n} blocks of steps times the {each} steps of an epoch"
     return Figure(unit="s", median=found.median, n=found.n, mad=found.mad, ci95=found.ci95, reason=why)
 
 
@@ -84,13 +85,22 @@ def step_compute(run: Run) -> Figure:
 def compared(a: Result, b: Result) -> Figure:
     """Throughput of ``a`` over that of ``b``, paired by repeat."""
     ratio = runs_versus(a, b, rate)
-    whole = all(over_runs(one, rate).reason is None for one in (a, b))
+    whole = all(pooled_epochs(one, rate).reason is None for one in (a, b))
     return msgspec.structs.replace(ratio, reason=EPOCHS) if ratio.reason == ONE and whole else ratio
+
+
+def pooled_epochs(result: Result, read: Callable[[Run], Figure]) -> Figure:
+    """A figure of epochs over the repeats; where they were no epochs, that is said of the median too."""
+    return over_runs(result, read, doubted=True)
 
 
 def share(result: Result) -> Figure:
     """Of the machine's ceiling, by the throughput of whole epochs."""
-    return over_runs(result, lambda run: achieved(msgspec.structs.replace(run.record, images_per_second=rate(run)), run.ceiling))
+
+    def found(run: Run) -> Figure:
+        return achieved(msgspec.structs.replace(run.record, images_per_second=rate(run)), run.ceiling)
+
+    return over_runs(result, found, doubted=True)
 
 
 def activations(record: TrainRecord) -> Figure:

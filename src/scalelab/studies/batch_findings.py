@@ -16,10 +16,11 @@ from scalelab.studies.batch_figures import (
     epoch_data,
     epoch_seconds,
     fit,
+    pooled_epochs,
     rate,
     share,
 )
-from scalelab.studies.figures import READ, over_runs, pooled, row, scaled
+from scalelab.studies.figures import READ, pooled, row, scaled
 from scalelab.studies.scaling import series
 from scalelab.studies.study import Asked, Result
 from scalelab.studies.wire import steps_of_epoch
@@ -73,11 +74,11 @@ def findings(asked: Asked, results: Sequence[Result]) -> Findings:
 def _row(result: Result, results: Sequence[Result]) -> Row:
     base = next((one for one in results if one.completed), result)
     figures = {
-        "epoch_seconds": over_runs(result, epoch_seconds),
-        "epoch_compute": over_runs(result, epoch_compute),
-        "epoch_data": over_runs(result, epoch_data),
-        "images_per_second": over_runs(result, rate),
-        "step_seconds": over_runs(result, lambda run: scaled(epoch_seconds(run), 1 / max(1, steps_of_epoch(run.record)))),
+        "epoch_seconds": pooled_epochs(result, epoch_seconds),
+        "epoch_compute": pooled_epochs(result, epoch_compute),
+        "epoch_data": pooled_epochs(result, epoch_data),
+        "images_per_second": pooled_epochs(result, rate),
+        "step_seconds": pooled_epochs(result, lambda run: scaled(epoch_seconds(run), 1 / max(1, steps_of_epoch(run.record)))),
         "of_smallest": Figure(unit="ratio", median=1.0, n=len(base.completed), reason="this row is the base")
         if result is base and base.completed else compared(result, base),
         "achieved": share(result),

@@ -9,6 +9,7 @@ from scalelab.measure.statistics import differs
 from scalelab.record import text
 from scalelab.record.study import Card, Row
 from scalelab.studies.batch_figures import (
+    NO_EPOCH,
     activations,
     activations_over_cache,
     batch_of,
@@ -16,6 +17,7 @@ from scalelab.studies.batch_figures import (
     compared,
     epoch_data,
     epoch_seconds,
+    pooled_epochs,
     rate,
     share,
 )
@@ -163,5 +165,6 @@ def _data(done: Sequence[Result]) -> str:
 
 def notes(done: Sequence[Result]) -> list[str]:
     """What to know of the times."""
-    reasons = [over_runs(one, epoch_seconds).reason for one in done]
-    return ["a time of an epoch that is no epoch's: the trainings were too short for a second one"] if any(reasons) else []
+    reasons = [pooled_epochs(one, epoch_seconds).reason or "" for one in done]
+    short = any(NO_EPOCH in reason for reason in reasons)
+    return ["a time of an epoch that is no epoch's: the trainings were too short for a second one"] if short else []

@@ -27,8 +27,11 @@ TARGET = "scalelab.worker.footprint:footprint"
 MARGIN, ONCE = 1.2, 256 << 20
 """for what no tensor shows: of the tensors' bytes, kernels' workspaces and what the allocator keeps; and once, bytes that libraries take
 when they first compute. basic_cnn on a CPU grew by 1.17 x its tensors from batch 512 to 1024, and by about 170 MiB once."""
-OUT_OF_MEMORY = ("out of memory", "SIGKILL")
-"""in the failures of trainings that died of memory; the second is how the system's own killer ends a process"""
+OUT_OF_MEMORY = {
+    "out of memory": "ran out of memory",
+    "SIGKILL": "was killed, as the system does with what takes too much memory",
+}
+"""what is in the failures of trainings that died of memory, and how that is said"""
 
 
 class Footprint(msgspec.Struct, frozen=True):
@@ -84,8 +87,9 @@ def give_up(point: Point, results: Sequence[Result]) -> str | None:
     for result in results:
         if int(result.point.factors["batch"]) < int(point.factors["batch"]):
             failures = [run.record.failure.error for run in result.runs if run.record.failure is not None]
-            if any(sign in error for error in failures for sign in OUT_OF_MEMORY):
-                return f"not tried: {result.point.label} died of memory"
+            died = [how for sign, how in OUT_OF_MEMORY.items() if any(sign in error for error in failures)]
+            if died:
+                return f"not tried: {result.point.label} {died[0]}"
     return None
 
 

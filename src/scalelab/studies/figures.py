@@ -39,21 +39,33 @@ def pooled(result: Result, read: Read) -> Figure:
 
 def share_of_ceiling(result: Result) -> Figure:
     """What the trainings of a point get out of the machine: their share of its measured ceiling, over the repeats."""
-    return over_runs(result, lambda run: achieved(run.record, run.ceiling))
+    return over_runs(result, lambda run: achieved(run.record, run.ceiling), doubted=True)
 
 
-def over_runs(result: Result, read: Callable[[Run], Figure]) -> Figure:
-    """``pooled`` for a figure that needs more of a training than its record, such as a file in its folder."""
+def over_runs(result: Result, read: Callable[[Run], Figure], doubted: bool = False) -> Figure:
+    """``pooled`` for a figure that needs more of a training than its record, such as a file in its folder.
+
+    ``doubted``: the reasons of present figures are about their values, not their intervals, and so hold of the repeats' median too.
+    """
     found = [read(run) for run in result.completed]
     known = [figure for figure in found if figure.median is not None]
     if not known:
         return absent(*_unit(result, found))
     if len(known) > 1:
-        return repeated([figure.median for figure in known if figure.median is not None], known[0].unit)
+        over = repeated([figure.median for figure in known if figure.median is not None], known[0].unit)
+        return msgspec.structs.replace(over, reason=_doubt(known)) if doubted else over
     if len(result.runs) == 1 or known[0].reason:
         return known[0]
     left = f"of {len(result.runs)} trainings one has this figure: the interval is of blocks within it, not of repeats"
     return msgspec.structs.replace(known[0], reason=left)
+
+
+def _doubt(known: Sequence[Figure]) -> str | None:
+    """What is to be known of some of the values, and of how many."""
+    reasons = [figure.reason for figure in known if figure.reason]
+    if len(reasons) in (0, len(known)):
+        return reasons[0] if reasons else None
+    return f"of {len(reasons)} of {len(known)} trainings: {reasons[0]}"
 
 
 def versus(result: Result, base: Result, read: Read) -> Figure:

@@ -67,8 +67,7 @@ def carry_out(pool: Pool, planned: Planned, watching: Watching) -> StudyRecord:
     A training that fails is recorded and the rest goes on. KeyboardInterrupt passes through with the record saved.
     Raises ScalelabError while another process is at work in the folder.
     """
-    with contextlib.suppress(FileExistsError):
-        make_folder(planned.folder)
+    make_folder(planned.folder)
     refuse_another(planned.folder, planned.study, planned.asked)  # again: plans take time
     with records.held(planned.folder, BUSY):
         clear(planned.folder)
@@ -216,7 +215,14 @@ def notes(planned: Planned, runs: Runs) -> list[str]:
     if failed:
         found.append(f"{failed} of {len(planned.order)} trainings failed; the same command tries them again")
     found += planned.finished.faults
-    return [*found, *other_code(runs)]
+    return [*found, *other_machines(runs), *other_code(runs)]
+
+
+def other_machines(runs: Runs) -> list[str]:
+    """Says that trainings ran on different processors: a folder that several machines share, or a study that was moved."""
+    hosts = [host for run in runs.values() for host in run.record.environment.hosts]
+    kinds = sorted({f"{host.processor or host.name}, {host.cores} cores" for host in hosts})
+    return [f"the trainings ran on different machines ({'; '.join(kinds)}): a difference may be the machines'"] * (len(kinds) > 1)
 
 
 def other_code(runs: Runs) -> list[str]:

@@ -144,6 +144,9 @@ def table_row(result: Result, figures: dict[str, Figure], marks: Sequence[str] =
     found = list(marks)
     if oversubscribed(result):
         found.append(OVERSUBSCRIBED)
+    sent = figures.get("exposed_share")
+    if sent is not None and sent.median is not None and sent.median > 1 and sent.reason is None:
+        found.append("impossible: exposed communication of more than a whole step; the probes met other load than the training")
     value = figures["efficiency"]
     if value.median is not None and value.median > 1:
         sure = differs(value)
