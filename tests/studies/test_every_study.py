@@ -9,10 +9,15 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 from playwright.sync_api import Browser, sync_playwright
 
 from scalelab import studies
+from scalelab.launch.pool import Pool
+from scalelab.measure.environment import usable_cores
 from scalelab.record.study import StudyRecord
+from scalelab.studies.ceiling import ceiling
+from scalelab.worker import ceiling as worker
 from tests import support
 from tests.conftest import Command
 from tests.docs.test_tools import faults, schema
@@ -22,18 +27,27 @@ SMALL: list[object] = [
     "--model-arg", "width=4",
 ]  # fmt: skip
 SMALLER: dict[str, list[object]] = {
-    "batch-size": ["--batch", 12, 24],
+    "batch-size": ["--batch", 12, 24, "--threads-per-worker", 1],
     "weak-scaling": ["--batch-per-worker", 12],
     "strong-scaling": ["--batch", 24],
     "communication": ["--batch-per-worker", 12],
     "pipeline": ["--accumulate", 2, "--batch", 24],
     "strategies": ["--batch", 24],
-    "large-batch": ["--batch", 12, 24, "--epochs", 1],
-    "convergence": ["--target-accuracy", 0.5, "--epochs", 2],
+    "large-batch": ["--batch", 12, 24, "--epochs", 1, "--threads-per-worker", 1],
+    "convergence": ["--target-accuracy", 0.5, "--epochs", 2, "--threads-per-worker", 1],
 }
-"""sizes, so that a training takes a fraction of a second: nothing else is changed"""
+"""sizes, so that a training takes a fraction of a second; one thread, for several wait for each other where other programs run"""
 STEPS = {"batch-size", "weak-scaling", "strong-scaling", "communication", "pipeline", "strategies"}
-"""studies of speed: as many steps as a timing needs"""
+"""studies of speed: as many steps as a timing needs, and a few probes"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_ceiling(pool: Pool) -> None:
+    """The ceilings of all these studies, measured once: on a busy machine none is kept, and each study would measure its own."""
+    for workers, threads in ((1, 1), (2, 1), (1, usable_cores())):
+        found = ceiling(pool, threads, "cpu", "fp32", workers)
+        asked = worker._asked(torch.device("cpu"), threads, workers, "fp32")
+        worker._keep(worker.place_of(asked), found)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +70,7 @@ def test_the_registry_is_the_designs() -> None:
 @pytest.mark.parametrize("name", studies.STUDIES)
 def test_a_study_answers_and_draws_its_page(name: str, command: Command, tmp_path: Path, browser: Browser) -> None:
     folder = tmp_path / "study"
-    steps: list[object] = ["--steps", 8] if name in STEPS else []
+    steps: list[object] = ["--steps", 8, "--probe-steps", 3] if name in STEPS else []
     ended = command("study", name, *SMALL, *SMALLER[name], *steps, "--out", folder, "--json")
     assert ended.status == 0, ended.err
     record = msgspec.json.decode(ended.out, type=StudyRecord)

@@ -42,7 +42,7 @@ def rank(number: str, workers: str, threads: str, device: str, precision: str, m
     torch.set_num_threads(int(threads))
     where = _device(device, int(number), int(workers))
     asked = _asked(where, int(threads), int(workers), precision)
-    place = cache.folder() / f"ceiling-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]}.json"
+    place = place_of(asked)
     first = number == "0"
     if first:
         store.set("known", "yes" if _known(place) else "no")
@@ -74,6 +74,11 @@ def _asked(device: torch.device, threads: int, workers: int, precision: str) -> 
         "host": here.name, "processor": here.processor, "cores": here.cores, "device": measure.name(device), "threads": threads,
         "workers": workers, "precision": precision, "torch": str(torch.__version__),
     }  # fmt: skip
+
+
+def place_of(asked: dict[str, str | int]) -> Path:
+    """Where the cache has the ceiling that belongs to ``asked``."""
+    return cache.folder() / f"ceiling-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]}.json"
 
 
 class _Piece(msgspec.Struct):
