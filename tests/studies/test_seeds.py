@@ -22,7 +22,7 @@ def test_welch_is_the_textbooks():
     v, w = np.var(a, ddof=1) / 3, np.var(b, ddof=1) / 4
     degrees = (v + w) ** 2 / (v**2 / 2 + w**2 / 3)
     half = student(degrees) * (v + w) ** 0.5
-    found = welch(a, b, "accuracy")
+    found = welch(a, b, "s")
     assert found.median == pytest.approx(np.mean(a) - np.mean(b))
     assert found.ci95 == pytest.approx((found.median - half, found.median + half))
     assert 2 < degrees < 5
@@ -32,7 +32,7 @@ def test_the_interval_covers_a_true_difference_as_often_as_it_says():
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(1000):
-        low, high = welch(rng.normal(1.0, 1.0, 3).tolist(), rng.normal(0.0, 3.0, 3).tolist(), "accuracy").ci95
+        low, high = welch(rng.normal(1.0, 1.0, 3).tolist(), rng.normal(0.0, 3.0, 3).tolist(), "s").ci95
         hits += low <= 1.0 <= high
     assert 930 <= hits <= 985
 
@@ -48,6 +48,12 @@ def test_one_seed_has_no_interval_and_no_difference_is_one():
 def test_seeds_that_all_agree_have_an_interval_of_no_width():
     assert welch([0.5, 0.5], [0.4, 0.4], "accuracy").ci95 == pytest.approx((0.1, 0.1))
     assert mean([0.5, 0.5], "accuracy").ci95 == (0.5, 0.5)
+
+
+def test_no_interval_goes_beyond_what_an_accuracy_can_be():
+    assert mean([0.6, 0.9], "accuracy").ci95 == (0.0, 1.0)
+    assert welch([0.1, 0.2], [0.8, 0.95], "accuracy").ci95[0] == -1.0
+    assert mean([0.6, 0.9], "s").ci95[1] > 1.0
 
 
 def test_none_completed_says_so():

@@ -11,6 +11,8 @@ from scalelab.studies.study import Result
 
 NONE = "none"
 BASELINE = "the baseline itself"
+MARGIN = 0.02
+"""of accuracy that may be lost where it is said to be kept: nothing shown to be lost is not enough, with few seeds anything passes"""
 SAME = "the same training as without a remedy: here it changes nothing"
 
 
@@ -48,8 +50,13 @@ class Compared:
 
     @property
     def keeps(self) -> bool:
-        """Whether the baseline's accuracy is kept: every seed came to its end, and the difference's interval is not below 0."""
-        return self.to_baseline.ci95 is not None and not below(self.to_baseline)
+        """Whether the baseline's accuracy is kept: its interval leaves no loss of more than ``MARGIN`` (a test of non-inferiority)."""
+        return self.to_baseline.ci95 is not None and self.to_baseline.ci95[0] >= -MARGIN
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it may have lost nothing, or more than ``MARGIN``."""
+        return self.to_baseline.ci95 is not None and not self.keeps and not below(self.to_baseline)
 
 
 def compare(tried: Sequence[Tried]) -> list[Compared]:
@@ -103,4 +110,6 @@ def verdict(one: Compared) -> str:
         return "not all seeds of the baseline completed"
     if one.to_baseline.ci95 is None:
         return "one seed: not known"
-    return "lower" if below(one.to_baseline) else "higher" if above(one.to_baseline) else "may be the same"
+    if below(one.to_baseline):
+        return "lower"
+    return "higher" if above(one.to_baseline) else "kept" if one.keeps else "not decided"

@@ -8,7 +8,7 @@ import msgspec
 
 from scalelab.record import text
 from scalelab.record.schema import Figure
-from scalelab.studies.large_batch_compared import NONE, Compared, ended_badly, verdict
+from scalelab.studies.large_batch_compared import MARGIN, NONE, Compared, ended_badly, verdict
 from scalelab.studies.seeds import above, below
 
 
@@ -71,7 +71,7 @@ def _won(rows: Sequence[Compared], worst: Compared, last: int) -> list[str]:
         told = text.listing([f"{row.tried.remedy} {_told(row)}" for row in remedies])
         return [f"What is won back there has no number; the remedies' accuracies are: {told}."]
     if not below(worst.to_baseline):
-        return [f"That difference may be chance ({points_of(worst.to_baseline)}), so there is nothing to win back."]
+        return [f"That difference may be chance ({points_of(worst.to_baseline)}), so of what is won back nothing can be said."]
     lost = f"Of the {points_of(scaled_back(worst.to_baseline))} that are lost there"
     won = sorted((row for row in remedies if above(row.won_back)), key=lambda row: -(row.won_back.median or 0.0))
     said = [f"{row.tried.remedy} wins back {points_of(row.won_back)}" for row in won]
@@ -100,15 +100,27 @@ def scaled_back(difference: Figure) -> Figure:
 
 
 def _kept(rows: Sequence[Compared], base: Compared) -> str:
-    keeping = [row for row in rows if row.keeps and row.tried.batch > base.tried.batch]
-    if not keeping:
-        return f"No larger batch keeps the accuracy of batch {base.tried.batch}."
-    largest = max(row.tried.batch for row in keeping)
-    best = max((row for row in keeping if row.tried.batch == largest), key=lambda row: row.to_baseline.median or 0.0)
-    low = best.to_baseline.ci95[0] if best.to_baseline.ci95 else 0.0
-    how = "without a remedy" if best.tried.remedy == NONE else f"with {best.tried.remedy}"
-    doubt = f", though it may be up to {-100 * low:.1f} points lower" if low < 0 else ""
-    return f"The largest batch that keeps the accuracy of batch {base.tried.batch} is {largest}, {how}{doubt}."
+    """The largest batch that keeps the accuracy, and the largest of which that is not decided."""
+    larger = [row for row in rows if row.tried.batch > base.tried.batch]
+    kept = _largest([row for row in larger if row.keeps])
+    beyond = base.tried.batch if kept is None else kept.tried.batch
+    doubtful = _largest([row for row in larger if row.undecided and row.tried.batch > beyond])
+    within = f"the accuracy of batch {base.tried.batch} to within {100 * MARGIN:g} points"
+    if kept is not None:
+        said = f"The largest batch that keeps {within} is {_named(kept)}."
+    else:
+        said = f"No larger batch {'keeps' if doubtful is None else 'is shown to keep'} {within}."
+    return said if doubtful is None else f"{said} Of {_named(doubtful)} these seeds don't decide it."
+
+
+def _largest(rows: Sequence[Compared]) -> Compared | None:
+    """The row of the largest batch, of several the most accurate."""
+    return max(rows, key=lambda row: (row.tried.batch, row.to_baseline.median or 0.0), default=None)
+
+
+def _named(row: Compared) -> str:
+    how = "without a remedy" if row.tried.remedy == NONE else f"with {row.tried.remedy}"
+    return f"{row.tried.batch} {how}, {points_of(row.to_baseline)}"
 
 
 def sentences(rows: Sequence[Compared], length: str) -> list[str]:

@@ -12,6 +12,9 @@ from scalelab.record.schema import Figure
 
 ONE = "one seed: no spread, so no interval"
 
+MOST = {"accuracy": 1.0}
+"""the largest value of a unit that has one, from 0: an interval ends there, for nothing beyond is possible"""
+
 
 def mean(values: Sequence[float], unit: str) -> Figure:
     """The mean (in ``median``'s place) with Student's 95 % interval; None for a single seed. ``mad`` is the standard deviation."""
@@ -22,7 +25,8 @@ def mean(values: Sequence[float], unit: str) -> Figure:
         return Figure(unit=unit, median=centre, n=1, reason=ONE)
     std = float(np.std(values, ddof=1))
     half = student(n - 1) * std / math.sqrt(n)
-    return Figure(unit=unit, median=centre, n=n, mad=std, ci95=(centre - half, centre + half))
+    low, high = (0.0, MOST[unit]) if unit in MOST else (-math.inf, math.inf)
+    return Figure(unit=unit, median=centre, n=n, mad=std, ci95=(max(low, centre - half), min(high, centre + half)))
 
 
 def welch(a: Sequence[float], b: Sequence[float], unit: str) -> Figure:
@@ -41,7 +45,8 @@ def welch(a: Sequence[float], b: Sequence[float], unit: str) -> Figure:
         return Figure(unit=unit, median=value, n=n, mad=0.0, ci95=(value, value))
     degrees = error**4 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, (a, b), strict=True))
     half = student(degrees) * error
-    return Figure(unit=unit, median=value, n=n, mad=error, ci95=(value - half, value + half))
+    most = MOST.get(unit, math.inf)
+    return Figure(unit=unit, median=value, n=n, mad=error, ci95=(max(-most, value - half), min(most, value + half)))
 
 
 def share_of(remedied: Sequence[float], plain: Sequence[float], base: Sequence[float]) -> Figure:
