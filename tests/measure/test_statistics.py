@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scalelab.measure.statistics import absent, blocks, difference, figure, quotient, ratio, repeated
+from scalelab.measure.statistics import absent, blocks, difference, figure, quotient, ratio, repeated, widest
 
 
 def test_median_and_scaled_mad() -> None:
@@ -114,3 +114,9 @@ def test_the_ratios_interval_covers_the_true_ratio() -> None:
         low, high = ratio(rng.normal(3.0, 0.3, 25), rng.normal(2.0, 0.2, 25)).ci95 or (0.0, 0.0)
         hits += low <= 1.5 <= high
     assert 0.90 <= hits / 200 <= 0.99
+
+
+@pytest.mark.parametrize(("count", "q"), [(2, 2.772), (3, 3.314), (5, 3.858), (10, 4.474), (20, 5.012)])
+def test_the_range_of_several_is_the_tables(count: int, q: float) -> None:
+    """Tukey's studentized range, 5 %, infinitely many degrees of freedom: as statistical tables print it."""
+    assert widest(count) == pytest.approx(q, abs=0.002)

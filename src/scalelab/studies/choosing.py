@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 
 from scalelab import strategies
-from scalelab.measure.statistics import differs
+from scalelab.measure.statistics import differs, widest
 from scalelab.record import text
 from scalelab.record.schema import Figure
 from scalelab.studies import front, quiet
-from scalelab.studies.figures import of, pooled, versus
+from scalelab.studies.figures import of, pooled, told, versus
 from scalelab.studies.scaling import BASE, SPREAD, exposed_share, over_base, oversubscribed, quoted
 from scalelab.studies.study import Result
 
@@ -32,7 +32,8 @@ def answer(members: Sequence[Result], given: int | None) -> str:
         least = min(known, key=front.held)
         return f"Nothing fits into {_room(least, given)}: {_name(least)} needs least, {_memory(least)} for each worker with this batch."
     taken, fastest = choose(alike)
-    return " ".join(filter(None, [_take(members, taken, fastest), _other(fitting, taken), _switch(alike, taken)]))
+    said = filter(None, [_take(members, taken, fastest), _other(fitting, taken), _switch(alike, taken)])
+    return told(" ".join(said), *fitting)
 
 
 def exact(result: Result) -> bool:
@@ -124,15 +125,13 @@ def _front(known: Sequence[Result]) -> list[str]:
     beaten = len(known) - len(best) - len(undecided)
     rest = f"; {text.count(beaten)} other{' is' if beaten == 1 else 's are'} beaten" if beaten else ""
     unclear = f"; the intervals leave open where {_listed(undecided)} belong{'s' * (len(undecided) == 1)}" if undecided else ""
-    found = [f"On the front of speed against memory: {text.listing(steps)}{rest}{unclear}."]
+    found = [told(f"On the front of speed against memory: {text.listing(steps)}{rest}{unclear}.", *known)]
     least, fastest = best[0], max(best, key=front.rate)
     more = front.held(fastest) - front.held(least)
     ratio = versus(fastest, least, front.RATE)
     if fastest is not least and more > 0 and ratio.median is not None and differs(ratio):
-        found.append(
-            f"What memory buys: {text.size(more)} more on each worker, from {_name(least)} to {_name(fastest)}, is worth "
-            f"{quoted(ratio, text.times)} the throughput."
-        )
+        buys = f"What memory buys: {text.size(more)} more on each worker, from {_name(least)} to {_name(fastest)}, is worth "
+        found.append(told(f"{buys}{quoted(ratio, text.times)} the throughput.", fastest, least))
     return found
 
 
@@ -145,7 +144,7 @@ def _communication(members: Sequence[Result]) -> list[str]:
         return [f"No exposed communication was shown for {_listed(measured)}."] if measured else []
     parts = [f"{_name(r)} most, {quoted(f, text.percent)} of a step" for _, r, f in shown[-1:]]
     parts += [f"{_name(r)} least of those where it shows, {quoted(f, text.percent)}" for _, r, f in shown[:1] if len(shown) > 1]
-    return [f"Communication costs {', and '.join(parts)}."]
+    return [told(f"Communication costs {', and '.join(parts)}.", *(r for _, r, _ in shown))]
 
 
 def _shown(figure: Figure) -> bool:
@@ -164,7 +163,7 @@ def _accuracy(members: Sequence[Result]) -> list[str]:
     if len(found) < 2:
         return []
     (low, worst, samples), (high, best, _) = min(found, key=lambda one: one[0]), max(found, key=lambda one: one[0])
-    limit = resolution((low + high) / 2, samples)
+    limit = resolution((low + high) / 2, samples, len(found))
     ends = f"{text.percent(low)} to {text.percent(high)}"
     if high - low <= limit:
         return [
@@ -176,9 +175,12 @@ def _accuracy(members: Sequence[Result]) -> list[str]:
     ]
 
 
-def resolution(accuracy: float, samples: int) -> float:
-    """The smallest difference of two accuracies that ``samples`` test images can tell apart (normal approximation, 95 %)."""
-    return 1.96 * math.sqrt(2 * accuracy * (1 - accuracy) / samples) if samples else 0.0
+def resolution(accuracy: float, samples: int, count: int = 2) -> float:
+    """How far the best and the worst of ``count`` equal accuracies of ``samples`` test images are apart by chance, in 95 of 100 cases.
+
+    Normal approximation; Tukey's range, because of ten the best and the worst are further apart than any two.
+    """
+    return widest(count) * math.sqrt(accuracy * (1 - accuracy) / samples) if samples else 0.0
 
 
 def _fits(result: Result, given: int | None) -> bool:
