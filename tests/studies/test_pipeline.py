@@ -83,9 +83,11 @@ def test_what_cannot_be_asked_is_refused(base: dict[str, Any], stages: int, why:
 
 def test_the_best_split_is_recommended_with_its_gain() -> None:
     found = analysed(RATES, plain)
-    assert found.answer.startswith("Take gpipe × 2, 8 micro-batches of 16 images each: 1,500 images/s, 1.50× the throughput")
+    assert found.answer.startswith(
+        "In these single trainings, take gpipe × 2, 8 micro-batches of 16 images each: 1,500 images/s, 1.50× the throughput"
+    )
     assert "its bubble is 11.1 % of a step, 11.1 % in theory" in found.answer
-    assert any(s == "Fastest in so many micro-batches: gpipe 8 of 16 images." for s in found.sentences)
+    assert any(s == "In these single trainings, fastest in so many micro-batches: gpipe 8 of 16 images." for s in found.sentences)
     assert any("gpipe × 2, 8 micro-batches trains 1.67× as fast" in s for s in found.sentences)
 
 
@@ -102,7 +104,7 @@ def test_without_intervals_nothing_is_compared() -> None:
 
 def test_a_pipeline_that_is_slower_than_one_process_is_not_recommended() -> None:
     found = analysed({**RATES, "gpipe × 2, 2 micro-batches": 700.0, "gpipe × 2, 8 micro-batches": 800.0}, plain)
-    assert found.answer.startswith("Don't cut this model for speed")
+    assert found.answer.startswith("In these single trainings, don't cut this model for speed")
     assert "0.800× the throughput of one process" in found.answer
 
 
@@ -186,7 +188,9 @@ def test_slower_computing_of_small_micro_batches_is_told_from_the_bubble() -> No
         return {"bubble": untrained.bubble(point, theory, theory, compute=1.5 if point.spec.accumulate == 8 else 1.0)}
 
     (said,) = [s for s in analysed(RATES, about).sentences if "no bubble" in s]
-    assert said.startswith("An image takes 1.50× the computing in 8 micro-batches of 16 as in 2 of 64 under gpipe (95 % interval")
+    assert said.startswith(
+        "In these single trainings, an image takes 1.50× the computing in 8 micro-batches of 16 as in 2 of 64 under gpipe (95 % interval"
+    )
     assert not any("no bubble" in s for s in analysed(RATES, plain).sentences)
 
 

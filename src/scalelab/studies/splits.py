@@ -9,7 +9,7 @@ from scalelab.record import text
 from scalelab.record.schema import Figure
 from scalelab.record.study import Axis, Plot, Row, Series
 from scalelab.studies import bubbles
-from scalelab.studies.figures import READ, versus
+from scalelab.studies.figures import READ, told, versus
 from scalelab.studies.study import Asked, Result
 
 Measured = Sequence[tuple[Result, Row]]
@@ -46,6 +46,10 @@ def answer(results: Sequence[Result], measured: Measured) -> str:
     if not measured:
         why = next((r.refused for r in results if r.refused), "no pipeline was trained to its end")
         return f"No pipeline was measured: {why.rstrip('.')}."
+    return told(_answer(measured), *(result for result, _ in measured))
+
+
+def _answer(measured: Measured) -> str:
     best, shown = _fastest(measured)
     speedup = shown.figures["speedup"]
     also = _rivals(best, measured)
@@ -96,7 +100,8 @@ def best_splits(measured: Measured) -> list[str]:
         )
         as_good = f" ({text.listing([str(n) for n in level])} not shown to be slower)" if level else ""
         found.append(f"{name} {shown.factors['micro_batches']} of {_micro_batch(best)} images{as_good}")
-    return [f"Fastest in so many micro-batches: {'; '.join(found)}."] if found else []
+    said = f"Fastest in so many micro-batches: {'; '.join(found)}."
+    return [told(said, *(result for result, _ in measured))] if found else []
 
 
 def against_model(results: Sequence[Result], measured: Measured) -> list[str]:
@@ -113,10 +118,11 @@ def against_model(results: Sequence[Result], measured: Measured) -> list[str]:
         if ratio.median is None:
             continue
         claim = "trains" if differs(ratio) else "is not shown to differ from it:"
-        found.append(
+        said = (
             f"Against {result.point.label}, where one stage computes at a time, {shown.label} {claim} "
             f"{text.times(ratio.median)} as fast ({_interval(ratio)})."
         )
+        found.append(told(said, best, result))
     return found
 
 
@@ -135,7 +141,8 @@ def small(measured: Measured) -> list[str]:
     if not found:
         return []
     where = f" (so under {text.count(len(found))} of {text.count(len(_named(measured)))}, most there)" if len(found) > 1 else ""
-    return [f"An image takes {max(found)[1]}{where}. That is no bubble, and counts against many micro-batches."]
+    said = f"An image takes {max(found)[1]}{where}. That is no bubble, and counts against many micro-batches."
+    return [told(said, *(result for result, _ in measured))]
 
 
 def plots(asked: Asked, rows: Sequence[Row], staged: Sequence[Row], measured: Measured) -> list[Plot]:
