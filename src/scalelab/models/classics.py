@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from scalelab.errors import ScalelabError
-from scalelab.models.libraries import AUXILIARY, check_known
+from scalelab.models.libraries import original
 from scalelab.models.shapes import Shape
 
 SMALL = 64
@@ -39,7 +39,7 @@ def resnet50(num_classes: int, shape: Shape, **model_args: Any) -> nn.Module:
 
 
 def _resnet(name: str, num_classes: int, shape: Shape, model_args: dict[str, Any]) -> nn.Module:
-    model: Any = _torchvision(name, num_classes, model_args)
+    model: Any = original(name, num_classes, model_args)
     if _small(shape):
         model.conv1 = _first(shape[0], 64, FAN_OUT, kernel_size=3, stride=1, padding=1)
         model.maxpool = nn.Identity()
@@ -54,7 +54,7 @@ def vgg16(num_classes: int, shape: Shape, dropout: float | None = None) -> nn.Mo
     ``dropout`` before linear layers: 0.5 in the original, none in the variant.
     """
     if not _small(shape):
-        model: Any = _torchvision("vgg16", num_classes, {} if dropout is None else {"dropout": dropout})
+        model: Any = original("vgg16", num_classes, {} if dropout is None else {"dropout": dropout})
         if shape[0] != 3:
             model.features[0] = _first(shape[0], 64, FAN_OUT, kernel_size=3, padding=1, bias=True)
         return model  # type: ignore[no-any-return]
@@ -78,7 +78,7 @@ def alexnet(num_classes: int, shape: Shape, dropout: float | None = None) -> nn.
     The variant has 2,472,266 parameters for 10 classes. ``dropout`` as with ``vgg16``.
     """
     if not _small(shape):
-        model: Any = _torchvision("alexnet", num_classes, {} if dropout is None else {"dropout": dropout})
+        model: Any = original("alexnet", num_classes, {} if dropout is None else {"dropout": dropout})
         if shape[0] != 3:
             model.features[0] = nn.Conv2d(shape[0], 64, kernel_size=11, stride=4, padding=2)
         return model  # type: ignore[no-any-return]
@@ -104,7 +104,7 @@ def _chain(features: list[nn.Module], width: int, dropout: float | None, num_cla
 
 def inception_v3(num_classes: int, shape: Shape, **model_args: Any) -> nn.Module:
     """Inception v3 (Szegedy et al. 2016) without its extra head: 23,834,568 parameters for 1000 classes."""
-    model: Any = _torchvision("inception_v3", num_classes, model_args)
+    model: Any = original("inception_v3", num_classes, model_args)
     if shape[0] != 3:
         begin: Initialise = partial(nn.init.trunc_normal_, std=0.1, a=-2.0, b=2.0)
         model.Conv2d_1a_3x3.conv = _first(shape[0], 32, begin, kernel_size=3, stride=2)
@@ -116,12 +116,12 @@ def mobilenet_v2(num_classes: int, shape: Shape, **model_args: Any) -> nn.Module
     if _small(shape):
         setting = [[1, 16, 1, 1], [6, 24, 2, 1], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]]
         model_args = {"inverted_residual_setting": setting, **model_args}
-    return _with_stem(_torchvision("mobilenet_v2", num_classes, model_args), shape)
+    return _with_stem(original("mobilenet_v2", num_classes, model_args), shape)
 
 
 def efficientnet_b0(num_classes: int, shape: Shape, **model_args: Any) -> nn.Module:
     """EfficientNet-B0 (Tan & Le 2019). Small images: stride 1 in the stem (pytorch-cifar)."""
-    return _with_stem(_torchvision("efficientnet_b0", num_classes, model_args), shape)
+    return _with_stem(original("efficientnet_b0", num_classes, model_args), shape)
 
 
 def _with_stem(model: Any, shape: Shape) -> nn.Module:
@@ -150,15 +150,6 @@ def vit_s(num_classes: int, shape: Shape, **model_args: Any) -> nn.Module:
         )
     given = {"patch_size": patch, "img_size": (height, width), "in_chans": shape[0], "num_classes": num_classes, **model_args}
     model: nn.Module = timm.create_model("vit_small_patch16_224", pretrained=False, **given)
-    return model
-
-
-def _torchvision(name: str, num_classes: int, model_args: dict[str, Any]) -> nn.Module:
-    from torchvision.models import get_model_builder
-
-    builder = get_model_builder(name)
-    check_known(name, builder, model_args)
-    model: nn.Module = builder(weights=None, num_classes=num_classes, **{**AUXILIARY.get(name, {}), **model_args})
     return model
 
 

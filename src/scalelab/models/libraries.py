@@ -31,23 +31,28 @@ def _torchvision_names() -> list[str]:
 
 def _torchvision(name: str) -> Callable[..., nn.Module]:
     def build(num_classes: int, shape: Shape, **model_args: Any) -> nn.Module:
-        from torchvision.models import get_model_builder
-
         if shape[0] != 3:
             raise ScalelabError(
                 f"torchvision:{name} takes images of 3 channels, and these have {shape[0]}; "
                 "the models without a library's name (basic_cnn, resnet50) and timm's take any number"
             )
-        builder = get_model_builder(name)
-        check_known(name, builder, model_args)
-        given = {"num_classes": num_classes, **AUXILIARY.get(name, {}), **model_args}
-        model: nn.Module = builder(weights=None, **given)
-        return model
+        return original(name, num_classes, model_args)
 
     return build
 
 
-def check_known(name: str, builder: Callable[..., Any], model_args: dict[str, Any]) -> None:
+def original(name: str, num_classes: int, model_args: dict[str, Any]) -> nn.Module:
+    """torchvision's model ``name`` for images of 3 channels. Raises ScalelabError for an argument that it does not take."""
+    from torchvision.models import get_model_builder
+
+    builder = get_model_builder(name)
+    _check_known(name, builder, model_args)
+    given = {"num_classes": num_classes, **AUXILIARY.get(name, {}), **model_args}
+    model: nn.Module = builder(weights=None, **given)
+    return model
+
+
+def _check_known(name: str, builder: Callable[..., Any], model_args: dict[str, Any]) -> None:
     """Raises ScalelabError for an argument that nothing in the model's module names: some classes swallow any."""
     module = sys.modules[builder.__module__]
     known = {
