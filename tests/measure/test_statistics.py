@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scalelab.measure.statistics import absent, blocks, difference, figure, quotient, ratio, repeated, widest
+from scalelab.measure.statistics import absent, blocks, difference, figure, quotient, ratio, repeated, resolution, widest
 
 
 def test_median_and_scaled_mad() -> None:
@@ -120,3 +120,9 @@ def test_the_ratios_interval_covers_the_true_ratio() -> None:
 def test_the_range_of_several_is_the_tables(count: int, q: float) -> None:
     """Tukey's studentized range, 5 %, infinitely many degrees of freedom: as statistical tables print it."""
     assert widest(count) == pytest.approx(q, abs=0.002)
+
+
+def test_what_a_test_set_can_tell_apart() -> None:
+    assert resolution(0.5, 10_000) == pytest.approx(1.96 * (2 * 0.25 / 10_000) ** 0.5, rel=1e-3)
+    assert resolution(0.5, 10_000, 10) == pytest.approx(4.474 * 0.005, rel=1e-3)
+    assert resolution(0.5, 0) == 0

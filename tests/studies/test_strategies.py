@@ -10,7 +10,7 @@ import pytest
 from scalelab.errors import ScalelabError
 from scalelab.record.study import Findings
 from scalelab.studies import front
-from scalelab.studies.choosing import exact, resolution
+from scalelab.studies.choosing import exact
 from scalelab.studies.strategies import STUDY
 from scalelab.studies.study import Asked, Point, Result
 from tests.studies import untrained
@@ -184,7 +184,6 @@ def test_accuracies_differ_only_by_more_than_the_test_set_can_hide(other: float,
     found = findings({"ddp × 2": (1900.0, 60.0), "zero3 × 2": (1400.0, 40.0)}, about)
     (said,) = [s for s in found.sentences if s.startswith("Accuracies")]
     assert words in said
-    assert resolution(0.5, 10_000) == pytest.approx(0.01386, abs=1e-5)
 
 
 def test_the_largest_batch_fills_the_memory_and_no_more() -> None:

@@ -32,6 +32,8 @@ METAVARS = {
     "weights": "FILE", "freeze": "PATTERNS",
 }  # fmt: skip
 """what a flag's value is called, where it is no name"""
+FILES = (".safetensors", ".pt", ".pth", ".bin")
+"""what a file of weights may be: what is called otherwise, and is not there, is a run's name"""
 BARE: dict[str, dict[str, Any]] = {"offload": {"nargs": "?", "const": "all"}}
 """flags that mean something without a value"""
 
@@ -126,7 +128,7 @@ def values_of(parsed: argparse.Namespace, base: dict[str, Any] | None = None, se
 def _with_run(values: dict[str, Any]) -> dict[str, Any]:
     """``weights`` that name a run, as every command may, become its folder. Raises ScalelabError where none or several match."""
     path = Path(str(values.get("weights") or "."))
-    if path.suffix or path.exists():
+    if path.suffix in FILES or path.exists():  # a run's name may have a dot too: lr-0.1
         return values
     return {**values, "weights": str(records.find([str(path)], Path(str(values.get("out", "runs"))))[0])}
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from scalelab import strategies
-from scalelab.measure.statistics import differs, widest
+from scalelab.measure.statistics import differs, resolution
 from scalelab.record import text
 from scalelab.record.schema import Figure
 from scalelab.studies import front, quiet
@@ -173,14 +172,6 @@ def _accuracy(members: Sequence[Result]) -> list[str]:
         f"Accuracies range from {text.percent(low)} ({_name(worst)}) to {text.percent(high)} ({_name(best)}), more than {samples:,} test "
         f"images leave to chance ({100 * limit:.1f} points); one seed, so whether it is the strategy only more seeds can tell."
     ]
-
-
-def resolution(accuracy: float, samples: int, count: int = 2) -> float:
-    """How far the best and the worst of ``count`` equal accuracies of ``samples`` test images are apart by chance, in 95 of 100 cases.
-
-    Normal approximation; Tukey's range, because of ten the best and the worst are further apart than any two.
-    """
-    return widest(count) * math.sqrt(accuracy * (1 - accuracy) / samples) if samples else 0.0
 
 
 def _fits(result: Result, given: int | None) -> bool:
