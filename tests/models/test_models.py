@@ -218,6 +218,20 @@ def test_the_arguments_of_a_users_function_are_listed(tmp_path):
         build(user_model(tmp_path, "pass"), depth=3)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "vit_s", "torchvision:resnet18", "timm:resnet10t"])
+@pytest.mark.parametrize("argument", ["weights", "pretrained", "checkpoint_path"])
+def test_no_argument_loads_weights(tmp_path, name, argument):
+    """timm's checkpoint_path would run a pickle's code; the others go to the network."""
+    with refused(f"'{argument}' is not a model argument here", "--weights FILE"):
+        build(name, **{argument: str(tmp_path / "w.pth")})
+    with refused(f"'{argument}' is not a model argument here"):
+        build("ensemble", member=name, **{argument: "w.pth"})
+
+
+def test_a_function_of_the_users_may_have_an_argument_of_any_name(tmp_path):
+    assert isinstance(build(user_model(tmp_path, "return nn.Linear(weights, 7)", "num_classes, weights"), weights=3), nn.Linear)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_number_of_classes_is_the_data_sets_alone(name):
     with refused(name, "'num_classes'", "the data set decides"):

@@ -52,6 +52,8 @@ MODELS: dict[str, Model] = {
     "ensemble": Model(ensemble.build, takes=(IMAGE, CLIP)),
 }
 DECIDED = frozenset({"num_classes", "in_chans", "shape"})
+BEGINNINGS = frozenset({"weights", "pretrained", "checkpoint_path"})
+"""arguments by which torchvision and timm load weights: from the network, or a file whose pickled code would run"""
 LIBRARIES: dict[str, libraries.Library] = {
     "torchvision": libraries.TORCHVISION,
     "timm": libraries.TIMM,
@@ -191,6 +193,11 @@ def _check_arguments(model: str, model_args: dict[str, Any], function: Callable[
     """
     for key in DECIDED & model_args.keys():
         raise ScalelabError(f"model '{model}': '{key}' is not a model argument here: the data set decides it")
+    if not userfile.is_reference(model):
+        for key in BEGINNINGS & model_args.keys():
+            raise ScalelabError(
+                f"model '{model}': '{key}' is not a model argument here: models begin untrained, or with --weights FILE"
+            )
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # written in C
