@@ -71,7 +71,8 @@ def test_workers_are_the_stages_or_what_is_said() -> None:
         ({}, 1, "--stages 1: a pipeline has at least 2"),
         ({"workers": 3}, 2, "does not divide --workers 3"),
         ({"engine": "deepspeed"}, 2, "only torch's passes"),
-        ({"probe_steps": 0}, 2, "the bubble is measured in probe steps"),
+        ({"probe_steps": 0}, 2, "--probe-steps 0: leaves out the probes that this study reads"),
+        ({"compile": True}, 2, "--compile: leaves out the probes that this study reads"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(base: dict[str, Any], stages: int, why: str) -> None:

@@ -76,6 +76,8 @@ def test_all_points_have_one_batch_and_one_number_of_threads() -> None:
     ("ask", "why"),
     [
         ({"workers": 1}, "there is nothing to spread"),
+        ({"compile": True}, "--compile: leaves out the probes that this study reads"),
+        ({"probe_steps": 0}, "--probe-steps 0: leaves out the probes that this study reads"),
         ({"memory": "much"}, "--memory 'much': expected a size"),
         ({"names": ("single",)}, "none of the strategies single"),
         ({"names": ("fsdp",)}, "is called zero3 here"),

@@ -20,7 +20,7 @@ from scalelab.spec import Spec
 from scalelab.studies import bubbles, quiet, splits
 from scalelab.studies.figures import pooled, scaled
 from scalelab.studies.points import serial, threads, with_values
-from scalelab.studies.scaling import ALL_CORES, BASE, SPREAD, oversubscribed, shared_figures, table_row
+from scalelab.studies.scaling import ALL_CORES, BASE, SPREAD, check_probed, oversubscribed, shared_figures, table_row
 from scalelab.studies.study import Asked, Point, Result, Study
 
 
@@ -66,8 +66,7 @@ def _refuse(asked: Asked) -> None:
             raise ScalelabError(
                 f"--stages {count}: does not divide --workers {base.workers}; without --workers there are as many"
             )
-    if base.probe_steps == 0:
-        raise ScalelabError("--probe-steps 0: the bubble is measured in probe steps; leave it out, or say how many")
+    check_probed(asked)  # the bubble is measured in probe steps
 
 
 def _workers(base: Spec, stages: int) -> int:

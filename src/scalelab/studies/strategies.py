@@ -22,7 +22,7 @@ from scalelab.spec import Spec
 from scalelab.studies import choosing, front
 from scalelab.studies.figures import READ, of, pooled
 from scalelab.studies.points import serial, threads, with_values
-from scalelab.studies.scaling import ALL_CORES, BASE, SPREAD, shared_figures, table_row
+from scalelab.studies.scaling import ALL_CORES, BASE, SPREAD, check_probed, shared_figures, table_row
 from scalelab.studies.study import Asked, Option, Point, Result, Study
 
 HYBRIDS: dict[tuple[str, str], str] = {
@@ -39,6 +39,7 @@ def points(asked: Asked) -> list[Point]:
     workers = asked.base.workers
     if workers < 2:
         raise ScalelabError(f"--workers {workers}: there is nothing to spread; use 2 or more")
+    check_probed(asked)  # a step's tensors are weighed in them, and communication silenced
     if asked.options["memory"]:
         front.size("--memory", asked.options["memory"])
     cells = list(_cells(asked.varied["strategy"], asked.varied["engine"]))
