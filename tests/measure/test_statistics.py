@@ -35,7 +35,7 @@ def test_two_repeats_have_a_wide_interval_and_one_has_none() -> None:
     assert figure([1.0, 2.0], "s").ci95 is None
 
 
-@pytest.mark.parametrize("count", [3, 4, 5, 6, 8])
+@pytest.mark.parametrize("count", [3, 4, 5, 6, 7, 8])
 def test_the_interval_of_a_few_values_covers_the_true_median(count: int) -> None:
     """In at least 90 of 100 samples: the bootstrap alone would in 75, for three values."""
     rng = np.random.default_rng(count)

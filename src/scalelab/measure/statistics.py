@@ -13,14 +13,15 @@ from scalelab.record.schema import Figure
 MAD_TO_SIGMA = 1.4826
 RESAMPLES = 2000
 GRID = 20_001
-ENOUGH = 6
-"""values from which on the bootstrap of a median covers about what it says: 92 to 95 % of normal, heavy-tailed and skewed samples"""
+ENOUGH = 8
+"""values from which on the bootstrap of a median covers about what it says: 91 to 96 % of normal, heavy-tailed and skewed samples (of 7
+values 87 %, where it is the second least to the second greatest; Student's 95 to 96 %)"""
 
 
 def figure(values: Sequence[float], unit: str, reason: str | None = None, least: int = 3) -> Figure:
     """Median, scaled MAD and a 95 % interval of ``values``; no interval for fewer than ``least`` of them.
 
-    From 6 values on the percentile bootstrap of the median (Efron 1979), seeded: the same values give the same interval. Below, the
+    From 8 values on the percentile bootstrap of the median (Efron 1979), seeded: the same values give the same interval. Below, the
     bootstrap can give no more than the least and the greatest, which hold the truth in 75 of 100 cases for 3 values: Student's
     interval of the mean (1908) stands in, on logarithms where all values are positive.
     """

@@ -21,7 +21,7 @@ DEFINITIONS: dict[str, str] = {
     "Evaluation is not in it.",
     "median, ±, interval": "median of blocks of 10 steps (neighbouring steps are not independent); "
     "± is the scaled median absolute deviation; the interval is the 95 % percentile bootstrap of the median (Efron 1979), "
-    "of fewer than six blocks Student's (1908). "
+    "of fewer than eight blocks Student's (1908). "
     "It holds within one run: another run may differ by more.",
     "speedup": "throughput over that of the base: the run of strategy single on the same task with the same threads per worker. "
     "Its interval joins both runs' intervals on a logarithmic scale (Zou & Donner 2008). "

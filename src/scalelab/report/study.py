@@ -131,9 +131,9 @@ def times(record: StudyRecord) -> str:
 
 SPREAD = {
     "median, interval": (
-        "of several repeats of a point the repeat is the unit: their median; for two to five repeats the interval is Student's on "
-        "logarithms (Student 1908), from six on the bootstrap of the median (Efron 1979). Of one training: the median and the bootstrap "
-        "of its blocks of 10 steps (of fewer than six again Student's), which knows nothing of another repeat. Always 95 %."
+        "of several repeats of a point the repeat is the unit: their median; for two to seven repeats the interval is Student's on "
+        "logarithms (Student 1908), from eight on the bootstrap of the median (Efron 1979). Of one training: the median and the bootstrap "
+        "of its blocks of 10 steps (of fewer than eight again Student's), which knows nothing of another repeat. Always 95 %."
     ),
     "ratio": (
         "of two points the ratio is taken repeat by repeat, because the repeats ran interleaved: what drifts, drifts in both. "
