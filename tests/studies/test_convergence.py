@@ -131,7 +131,12 @@ def test_the_serial_run_has_one_worker_and_the_others_threads():
 
 
 @pytest.mark.parametrize(
-    ("values", "said"), [({"target_accuracy": None}, "say with --target-accuracy"), ({"evaluate": False}, "--no-evaluate")]
+    ("values", "said"),
+    [
+        ({"target_accuracy": None}, "say with --target-accuracy"),
+        ({"evaluate": False}, "--no-evaluate"),
+        ({"batch_per_worker": 8}, "--batch-per-worker 8"),
+    ],
 )
 def test_what_cannot_be_asked_is_refused_in_one_line(values, said):
     with pytest.raises(ScalelabError, match=said):

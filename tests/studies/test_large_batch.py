@@ -237,6 +237,7 @@ def test_every_column_has_its_figure_in_every_row():
     [
         ({"remedies": ["lasr"]}, r"unknown remedy 'lasr' \(did you mean 'lars'\?\)"),
         ({"evaluate": False}, "--no-evaluate: study large-batch compares accuracies"),
+        ({"batch_per_worker": 8}, "--batch-per-worker 8: large-batch sets it itself, from --batch"),
         ({"lr_scaling": "linear", "base_batch": 3}, "--lr-scaling linear: large-batch sets it itself"),
         ({"steps": "-3"}, "--equal-steps -3: expected a number of steps, 0 for none, or auto"),
         ({"steps": "ten"}, "--equal-steps ten: expected"),

@@ -30,6 +30,10 @@ def points(asked: Asked) -> list[Point]:
         raise ScalelabError("study convergence: say with --target-accuracy what is to be reached, such as 0.6")
     if not asked.base.evaluate:
         raise ScalelabError("--no-evaluate: study convergence looks at the test accuracy after each epoch; leave it out")
+    if asked.base.batch_per_worker is not None:
+        raise ScalelabError(
+            f"--batch-per-worker {asked.base.batch_per_worker}: study convergence varies the global --batch; say that"
+        )
     found = []
     for name in asked.varied["strategy"]:
         for batch in asked.varied["batch"]:

@@ -18,7 +18,16 @@ from scalelab.studies.points import with_values
 from scalelab.studies.remedies import REMEDIES, Setting, Values
 from scalelab.studies.study import Asked, Option, Point, Result, Study
 
-OURS = ("lr_scaling", "base_batch", "batch_schedule", "lr_follows_batch", "steps", "target_accuracy", "early_stop")
+OURS = (
+    "batch_per_worker",
+    "lr_scaling",
+    "base_batch",
+    "batch_schedule",
+    "lr_follows_batch",
+    "steps",
+    "target_accuracy",
+    "early_stop",
+)
 """fields of the spec that the study sets itself"""
 SAMPLES = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257}
 """training samples of the data sets whose size is known before they are read: what a number of steps is in epochs"""
