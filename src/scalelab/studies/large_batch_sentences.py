@@ -16,8 +16,8 @@ def points_of(figure: Figure) -> str:
     """A difference of accuracies in percentage points, with its interval: ``12.1 points (10.9 to 13.3)``."""
     if figure.median is None:
         return text.ABSENT
-    ends = "" if figure.ci95 is None else f" ({100 * figure.ci95[0]:.1f} to {100 * figure.ci95[1]:.1f})"
-    return f"{100 * figure.median:.1f} points{ends}"
+    value, *ends = (f"{round(100 * one, 1) + 0.0:.1f}" for one in (figure.median, *(figure.ci95 or ())))  # never "-0.0"
+    return f"{value} points" + (f" ({' to '.join(ends)})" if ends else "")
 
 
 def accuracy_of(figure: Figure) -> str:
@@ -76,15 +76,15 @@ def _won(rows: Sequence[Compared], worst: Compared, last: int) -> list[str]:
     won = sorted((row for row in remedies if above(row.won_back)), key=lambda row: -(row.won_back.median or 0.0))
     said = [f"{row.tried.remedy} wins back {points_of(row.won_back)}" for row in won]
     kinds = {
-        "nothing that could not be chance": [row for row in remedies if _undecided(row)],
-        "loses more": [row for row in remedies if below(row.won_back)],
-        "did not come to the end of every seed": [row for row in remedies if row.tried.failed],
-        "can't be trained here": [row for row in remedies if row.tried.result.refused],
+        "{} nothing that could not be chance": [row for row in remedies if _undecided(row)],
+        "with {} more is lost": [row for row in remedies if below(row.won_back)],
+        "{} did not come to the end of every seed": [row for row in remedies if row.tried.failed],
+        "{} can't be trained here": [row for row in remedies if row.tried.result.refused],
     }
     if not won:
         said = ["no remedy wins back any that could not be chance"]
-        del kinds["nothing that could not be chance"]
-    others = [f"{text.listing([row.tried.remedy for row in found])} {what}" for what, found in kinds.items() if found]
+        del kinds["{} nothing that could not be chance"]
+    others = [what.format(text.listing([row.tried.remedy for row in found])) for what, found in kinds.items() if found]
     return ["; ".join([f"{lost}, {text.listing(said)}", *others]) + "."]
 
 
