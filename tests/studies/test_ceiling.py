@@ -73,4 +73,4 @@ def test_what_is_missing_is_the_reason(record: TrainRecord) -> None:
 def test_a_records_own_ceiling_has_its_workers(pool: Pool, record: TrainRecord) -> None:
     found = ceiling_of(pool, record)
     assert (found.workers, found.threads, found.precision) == (2, 1, "fp32")
-    assert 0 < (achieved(record, found).median or 0) < 1
+    assert found.flops_per_second.median is None or 0 < (achieved(record, found).median or 0) < 1

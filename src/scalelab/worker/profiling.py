@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from scalelab.comm.clocks import aligned
 from scalelab.comm.world import World
 from scalelab.errors import ScalelabError
 from scalelab.record.folder import TRACE, write_atomic
@@ -24,8 +25,6 @@ from scalelab.worker.meter import gather
 
 PARTS = "profile"
 """folder of the ranks' own traces, until they are one"""
-ROUNDS = 21
-"""barriers after which the hosts' clocks are compared"""
 ANOTHER = 1000
 """between the process numbers of a rank and those of its devices: rank, 1000 + rank, 2000 + rank"""
 Through = Callable[[Iterable[Any]], Iterator[Any]]
@@ -108,19 +107,10 @@ def marked(batches: Iterable[Any], first: int) -> Iterator[Any]:
 
 
 def _clocks(world: World) -> list[float]:
-    """Microseconds that each rank's clock is ahead of the first rank's; 0 for those on its host. A collective.
-
-    All read their clocks after a barrier; the median over some of them is off by less than the time that a barrier's last message takes.
-    """
-    readings = []
-    for _ in range(ROUNDS):
-        dist.barrier()
-        readings.append(time.time_ns() / 1e3)
-    hosts: list[Any] = [None] * world.size
-    dist.all_gather_object(hosts, world.host)
-    table = gather(torch.tensor(readings, dtype=torch.float64, device=world.device), world)
-    offsets = (table - table[0]).median(dim=1).values.tolist()
-    return [0.0 if host == hosts[0] else offset for host, offset in zip(hosts, offsets, strict=True)]
+    """Microseconds that each rank's clock is ahead of the first rank's. A collective."""
+    shift, _ = aligned(time.time_ns, world.rank, world.size, world.host)
+    table = gather(torch.tensor([shift], dtype=torch.float64, device=world.device), world)
+    return [-found / 1e3 for found in table[:, 0].tolist()]
 
 
 def merged(traces: list[tuple[int, float, dict[str, Any]]]) -> dict[str, Any]:

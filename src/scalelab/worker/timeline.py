@@ -8,7 +8,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from scalelab.comm.clocks import offset
+from scalelab.comm.clocks import aligned
 from scalelab.comm.world import World
 from scalelab.measure.bubble import parts
 from scalelab.measure.clock import clock
@@ -42,7 +42,7 @@ def record(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]],
     if not isinstance(strategy, Staged) or strategy.relay is None or not strategy.watched():
         return None
     now = clock(world.device)
-    shift, error = _aligned(now, world)
+    shift, error = aligned(now, world.rank, world.size, world.host)
     restore = strategy.snapshot()
     noted: list[list[Noted]] = []
     sizes = (0, 0)
@@ -61,19 +61,6 @@ def record(strategy: Strategy, world: World, batches: Iterator[Sequence[Batch]],
     everyone: list[Any] | None = [None] * world.size if world.first else None
     dist.gather_object((world.stage, world.replica, error, mine), everyone)
     return None if everyone is None else _timeline(strategy, world, everyone, sizes)
-
-
-def _aligned(now: Any, world: World) -> tuple[int, int]:
-    """This rank's distance from the first rank's clock. Processes of one host read the same clock."""
-    hosts: list[Any] = [None] * world.size
-    dist.all_gather_object(hosts, world.host)
-    if len(set(hosts)) == 1:
-        return 0, 0
-    group = dist.new_group(backend="gloo")
-    assert isinstance(group, dist.ProcessGroup), "every rank is in it"
-    found = offset(now, world.rank, world.size, group)
-    dist.destroy_process_group(group)
-    return found
 
 
 def _moved(event: Noted, shift: int) -> Noted:
