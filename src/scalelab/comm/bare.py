@@ -58,6 +58,17 @@ def unknown(calls: Sequence[Call]) -> str | None:
     return f"the step's {', '.join(names)} can't be done by themselves" if names else None
 
 
+def too_large(calls: Sequence[Call], room: int) -> str | None:
+    """Why they must not all be under way at once: their tensors take more than half of ``room`` bytes; None where they may.
+
+    A step that gathers a layer at a time, and forgets it, never holds them together.
+    """
+    needed = sum(count * dtype.itemsize for call in calls for count, dtype, _ in call.tensors)
+    if 2 * needed <= room:
+        return None
+    return f"all collectives of a step at once would take {needed >> 20:,} MiB, more than half of the {room >> 20:,} MiB that are free"
+
+
 def seconds(calls: Sequence[Call], now: Callable[[], int]) -> list[float]:
     """Seconds of this rank, for each of ``TIMES`` times that ``calls`` are done by themselves. A collective; empty without calls.
 

@@ -155,7 +155,7 @@ def _answer(sent: Sequence[Result]) -> str:
     )  # fmt: skip
     said = (
         f"With {strategy}, communication adds {quoted(high, text.percent)} of a step at {_name(most)} images{_told(high)} and "
-        f"{quoted(low, text.percent)} at {_name(least)}: {differ}."
+        f"{quoted(low, text.percent)} at {_name(least)}{_told(low)}: {differ}."
     )
     return told(said, most, least)
 

@@ -7,8 +7,7 @@ import contextlib
 import psutil
 import torch
 
-from scalelab.limits import available_bytes
-from scalelab.measure import tensors
+from scalelab.measure import memory, tensors
 from scalelab.worker import alone
 from scalelab.worker.asked import answering
 
@@ -33,7 +32,7 @@ def footprint(spec_file: str, answer_file: str) -> int:
         image = 4.0 * torch.Size(task.dataset.shape).numel()
         copied = many["parameters"] + many["optimizer"]
         fixed = max(0.0, totals[0] - each * SIZES[0]) + copied
-        return {"fixed": fixed, "each": each, "image": image, "process": process, "available": available(task.device)}
+        return {"fixed": fixed, "each": each, "image": image, "process": process, "available": memory.available(task.device)}
 
     return answering(answer_file, found)
 
@@ -42,11 +41,6 @@ def _step(task: alone.Task, count: int) -> dict[str, int]:
     """Bytes by category at the peak of a step of ``count`` random images."""
     training = alone.begin(task)
     return tensors.largest(training.model, training.optimizer, lambda: training.step(count))
-
-
-def available(device: torch.device) -> int:
-    """Bytes that a further process could take now."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_bytes()
 
 
 def _own_bytes() -> int:

@@ -19,7 +19,7 @@ from scalelab.comm import bare
 from scalelab.comm.instruments import CommunicationOff, CountBytes
 from scalelab.comm.profiled import Timed
 from scalelab.comm.world import World, subgroup
-from scalelab.measure import tensors
+from scalelab.measure import memory, tensors
 from scalelab.measure.clock import clock
 from scalelab.strategies.base import Batch, Strategy
 from scalelab.worker.meter import gather
@@ -98,7 +98,9 @@ def _over_ranks(timed: Sequence[Timed], world: World) -> tuple[list[float], list
 def _bare(sent: CountBytes, local: CountBytes | None, period: int, world: World) -> tuple[list[float], str | None]:
     """Seconds of the collectives of a step by themselves (the mean step of a ``period``), or why there are none. A collective."""
     calls = [sent.calls, local.calls if local else []]
-    why = bare.unknown([call for some in calls for call in some]) or (None if sent.calls else "the step has no collectives")
+    every = [call for some in calls for call in some]
+    room = memory.left(world.device, world.size)
+    why = bare.unknown(every) or bare.too_large(every, room) or (None if sent.calls else "the step has no collectives")
     able = torch.tensor([why is None], dtype=torch.float64, device=world.device)
     if not gather(able, world).all():  # all or none: a pipeline's ranks have different ones
         return [], why or "another worker's collectives can't be done by themselves"
