@@ -78,6 +78,16 @@ def test_rows_are_copied_only_where_the_images_of_both_parts_are_streamed(tmp_pa
     assert len(list(cache_folder.glob("rows/*.arrow"))) == (2 if streamed else 0)
 
 
+@pytest.mark.parametrize("left", [0, 100])
+def test_a_damaged_copy_is_made_again(tmp_path, cache_folder, left):
+    folder, out = write(tmp_path / "d", [0, 1, 2]), np.empty((6, 5, 3), np.uint8)
+    load(folder, stream="always")
+    for copy in cache_folder.glob("rows/*.arrow"):
+        copy.write_bytes(copy.read_bytes()[:left])
+    load(folder, stream="always").train.images.read(2, out)
+    assert out[0, 0, 0] == 20
+
+
 @pytest.mark.parametrize("stream", ["never", "always"])
 def test_a_damaged_image_is_named_by_its_row(tmp_path, refused, stream):
     folder = write(tmp_path / "d", [0, 1, 0])

@@ -114,22 +114,32 @@ def _rows(paths: list[Path], count: int, key: str, streams: bool, progress: Prog
 
 def _mapped(path: Path, key: str, progress: Progress) -> Any:
     """The encoded images of ``path`` as a column mapped from the cache (Arrow's file format). Raises ScalelabError."""
-    import pyarrow as pa
-    from pyarrow import ipc
-
     copy = cache.folder() / "rows" / f"{key}.arrow"  # a folder of its own: who asks may hold the cache's
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(copy.parent):
-            if not copy.exists():
+            if (column := _opened(copy)) is None:
                 progress(f"copying {path} to where single images can be read from")
                 cache.write(copy, lambda file: _copy(path, file))
-        return ipc.open_file(pa.memory_map(str(copy))).read_all()["image"]
+                column = _opened(copy)
     except OSError as error:
         raise ScalelabError(
             f"{path}: streaming needs a copy in {copy.parent}, which cannot be made ({error.strerror or error}); "
             f"SCALELAB_CACHE names another folder"
         ) from None
+    assert column is not None, "it was just written"
+    return column
+
+
+def _opened(copy: Path) -> Any:
+    """The column in ``copy``; None where there is no such file, or it is damaged."""
+    import pyarrow as pa
+    from pyarrow import ipc
+
+    try:
+        return ipc.open_file(pa.memory_map(str(copy))).read_all()["image"]
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None
 
 
 def _copy(path: Path, file: Any) -> None:
