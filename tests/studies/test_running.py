@@ -133,6 +133,18 @@ def test_other_code_is_said(pool: Pool, tmp_path: Path) -> None:
     assert not any("another state" in note for note in first.notes)
 
 
+def test_a_study_that_can_not_go_on_is_not_left_running(pool: Pool, tmp_path: Path) -> None:
+    class Fails(Watching):
+        def begins(self, training: Begins) -> Callable[[Path], None]:
+            raise ScalelabError("no space left on device")
+
+    with pytest.raises(ScalelabError, match="no space left"):
+        carry_out(pool, tmp_path, asked([8]), watching=Fails())
+    held = keeping.read(tmp_path)
+    assert held is not None
+    assert held.status == "interrupted"
+
+
 def test_an_interrupted_study_goes_on(pool: Pool, tmp_path: Path) -> None:
     class Stops(Watching):
         def ended(self, training: Ended) -> None:

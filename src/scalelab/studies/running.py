@@ -64,8 +64,8 @@ class Watching:
 def carry_out(pool: Pool, planned: Planned, watching: Watching) -> StudyRecord:
     """Train what is not finished yet, in order; the record, with findings if anything was completed.
 
-    A training that fails is recorded and the rest goes on. KeyboardInterrupt passes through with the record saved.
-    Raises ScalelabError while another process is at work in the folder.
+    A training that fails is recorded and the rest goes on. KeyboardInterrupt passes through with the record saved, and so does
+    a ScalelabError that no training can be made after, such as a full disk. Raises ScalelabError while another process is at work here.
     """
     make_folder(planned.folder)
     refuse_another(planned.folder, planned.study, planned.asked)  # again: plans take time
@@ -78,9 +78,10 @@ def carry_out(pool: Pool, planned: Planned, watching: Watching) -> StudyRecord:
             if planned.missing:
                 record.ceilings = ceilings(pool, [case.row for case in planned.cases if case.row is not None], record.ceilings)
                 train(pool, planned, record, runs, watching)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, ScalelabError):
             record.status, record.ended = "interrupted", records.now()
-            save(planned.folder, record)
+            with contextlib.suppress(ScalelabError):  # of a full disk: what ended the study is what is told
+                save(planned.folder, record)
             raise
         return conclude(planned, record, runs)
 
