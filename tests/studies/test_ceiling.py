@@ -9,7 +9,7 @@ import pytest
 
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Ceiling, Figure, ModelFacts, TrainRecord
-from scalelab.studies.ceiling import achieved, ceiling, ceiling_of
+from scalelab.studies.ceiling import achieved, ceiling
 from tests.trainings import completed
 
 
@@ -28,11 +28,12 @@ def record(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> TrainRecord:
     return completed(pool, tmp_path_factory.mktemp("runs"), strategy="ddp", workers=2, epochs=10)
 
 
-def test_it_is_measured_by_all_workers_at_once(pool: Pool) -> None:
+def test_it_is_measured_by_all_workers_at_once(pool: Pool, record: TrainRecord) -> None:
     found = ceiling(pool, 1, "cpu", "fp32", workers=2)
     for figure, least, most in ((found.flops_per_second, 1e9, 1e13), (found.copy_bytes_per_second, 1e8, 1e12)):
         assert least < (figure.median or 0) < most or "too busy" in str(figure.reason)
-    assert (found.workers, found.threads, found.device) == (2, 1, "cpu")
+    assert (found.workers, found.threads, found.device, found.precision) == (2, 1, "cpu", "fp32")
+    assert found.flops_per_second.median is None or 0 < (achieved(record, found).median or 0) < 1
 
 
 def test_the_share_is_of_all_workers_ceilings(record: TrainRecord) -> None:
@@ -68,9 +69,3 @@ def test_what_is_missing_is_the_reason(record: TrainRecord) -> None:
     ):
         assert found.median is None
         assert part in str(found.reason)
-
-
-def test_a_records_own_ceiling_has_its_workers(pool: Pool, record: TrainRecord) -> None:
-    found = ceiling_of(pool, record)
-    assert (found.workers, found.threads, found.precision) == (2, 1, "fp32")
-    assert found.flops_per_second.median is None or 0 < (achieved(record, found).median or 0) < 1

@@ -47,12 +47,6 @@ def ceiling(pool: Pool, threads: int, device: str, precision: str, workers: int 
     return msgspec.convert(found, Ceiling)
 
 
-def ceiling_of(pool: Pool, record: TrainRecord) -> Ceiling:
-    """The ceiling that belongs to a training: as many workers, threads each, the same device and precision."""
-    device = record.environment.device or str(record.spec.get("device", "auto"))
-    return ceiling(pool, record.derived.threads, device, str(record.spec.get("precision", "fp32")), record.workers)
-
-
 def achieved(record: TrainRecord, ceiling: Ceiling | None) -> Figure:
     """Share of the ceiling: images/s x FLOPs per image / (workers x the ceiling of one of so many workers).
 
