@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scalelab.measure.amdahl import ONE_POINT, karp_flatt, serial_fraction, speedup
+from scalelab.measure.amdahl import ONE_POINT, SLOWER, karp_flatt, serial_fraction, speedup
 from scalelab.measure.statistics import figure
 from scalelab.record.schema import Figure
 
@@ -50,3 +50,9 @@ def test_one_number_of_workers_is_no_fit() -> None:
     assert (found.reason, found.n) == (ONE_POINT, 1)
     assert found.median == pytest.approx(0.25)
     assert serial_fraction([(1, measured(1.0))]).median is None
+
+
+def test_more_workers_that_are_slower_have_no_serial_fraction() -> None:
+    slow = measured(0.65, 0.6, 0.7)
+    for found in (karp_flatt(slow, 2), serial_fraction([(2, slow)]), serial_fraction([(2, slow), (4, slow)])):
+        assert (found.median, found.reason) == (None, SLOWER)

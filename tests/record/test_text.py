@@ -47,6 +47,11 @@ def test_an_interval_across_units_keeps_both() -> None:
     assert text.interval(figure, text.seconds) == "900 µs–1.10 ms"
 
 
+def test_a_minus_is_not_run_together_with_the_dash() -> None:
+    figure = Figure(unit="s", median=0.02, n=9, ci95=(-0.0505, 0.0855))
+    assert text.interval(figure, text.seconds) == "-50.5 to 85.5 ms"
+
+
 def test_an_absent_figure_is_a_dash_never_zero() -> None:
     assert text.shown(Figure(unit="s", reason="why"), text.seconds) == "–"
 

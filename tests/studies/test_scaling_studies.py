@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from scalelab.errors import ScalelabError
@@ -101,7 +102,12 @@ def test_the_best_of_several_batches_is_called_that() -> None:
     results = [
         made.result(p, made.record(p, 0.1, int(p.factors["batch_per_worker"]) * p.spec.workers)) for p in WEAK.points(asked)
     ]
-    assert WEAK.analyse(asked, results).answer.endswith("That is the best of the 2 batches that were tried.")
+    assert WEAK.analyse(asked, results).answer.endswith("No other was shown to be better of the 2 batches that were tried.")
+    slower = [
+        made.result(p, made.record(p, 0.2, 64)) if (p.factors["batch_per_worker"], p.factors["role"]) == (32, SPREAD) else one
+        for p, one in zip(WEAK.points(asked), results, strict=True)
+    ]
+    assert WEAK.analyse(asked, slower).answer.endswith("That is the best of the 2 batches that were tried.")
 
 
 @pytest.mark.parametrize(("repeats", "single"), [(1, True), (3, False)])
@@ -166,6 +172,35 @@ def test_an_efficiency_above_one_is_marked_with_its_causes() -> None:
     assert "does not exclude" not in sure.marks[0]
     assert "does not exclude" in unsure.marks[0]
     assert row(weak({2: 0.9}), SPREAD, 2).marks == []
+
+
+def test_no_interval_is_spoken_of_where_there_is_none() -> None:
+    few = made.around(1000, "images/s", count=1)
+    asked = made.asked(WEAK, workers=[2], batch_per_worker=[32])
+    results = [
+        made.result(p, made.record(p, 0.1, 64, images_per_second=msgspec.structs.replace(few, median=1000.0 * p.spec.workers**2)))
+        for p in WEAK.points(asked)
+    ]
+    (mark,) = row(WEAK.analyse(asked, results), SPREAD, 2).marks
+    assert "without an interval: too few blocks or repeats" in mark
+    results = [
+        made.result(
+            p, made.record(p, 0.1, 64, images_per_second=msgspec.structs.replace(few, median=900.0 + 100 * p.spec.workers))
+        )
+        for p in STRONG.points(made.asked(STRONG, workers=[2], batch=[64]))
+    ]
+    fit = STRONG.analyse(made.asked(STRONG, workers=[2], batch=[64]), results).tables[1].rows[0].figures
+    assert fit["at_most"].reason == "no interval: the serial fraction has none, too few blocks or repeats"
+
+
+def test_workers_that_are_slower_have_no_serial_fraction_and_are_counted_in_whole_numbers() -> None:
+    found = strong({2: 0.65})
+    fit = found.tables[1].rows[0].figures
+    for figure in (fit["serial_fraction"], fit["at_most"], row(found, SPREAD, 2).figures["karp_flatt"]):
+        assert figure.median is None
+        assert "more workers are slower than one" in (figure.reason or "")
+    assert not any("serial fraction" in one for one in found.sentences)
+    assert [(card.value, card.sub) for card in found.cards][:1] == [("1", "worker, batch 256")]
 
 
 def test_the_wrappers_cost_is_told_apart() -> None:

@@ -42,6 +42,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def points(value: float) -> str:
+    """A difference of fractions in percentage points, without the unit: ``-12.1``."""
+    return f"{round(100 * value, 1) + 0.0:.1f}"  # never "-0.0"
+
+
 def whole_percent(value: float) -> str:
     """A fraction as per cent, no decimals: ``81 %``."""
     return f"{round(100 * value) + 0} %"  # never "-0 %"
@@ -91,12 +96,13 @@ def shown(figure: Figure, show: Show) -> str:
 
 
 def interval(figure: Figure, show: Show) -> str:
-    """``1.55–1.70×``: the 95 % interval with its unit written once; empty when there is none."""
+    """``1.55–1.70×``, ``-50.5 to 85.5 ms``: the 95 % interval with its unit written once; empty when there is none."""
     if figure.median is None or figure.ci95 is None:
         return ""
     low, high = (show(end) for end in figure.ci95)
     tail = _unit(high)
-    return f"{low.removesuffix(tail) if tail and _unit(low) == tail else low}–{high}"
+    between = " to " if min(figure.ci95) < 0 else "–"  # a minus after a dash can't be read
+    return f"{low.removesuffix(tail) if tail and _unit(low) == tail else low}{between}{high}"
 
 
 def spread(figure: Figure, show: Show) -> str:

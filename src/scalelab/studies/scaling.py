@@ -149,11 +149,12 @@ def table_row(result: Result, figures: dict[str, Figure], marks: Sequence[str] =
         found.append("impossible: exposed communication of more than a whole step; the probes met other load than the training")
     value = figures["efficiency"]
     if value.median is not None and value.median > 1:
-        sure = differs(value)
         where = " in a single training" if once(result) else ""
-        found.append(
-            f"efficiency above 1{where}{'' if sure else ', which its interval does not exclude to be 1 or less'}; {ABOVE}"
-        )
+        unsure = (
+            ", without an interval: too few blocks or repeats" if value.ci95 is None else
+            "" if differs(value) else ", which its interval does not exclude to be 1 or less"
+        )  # fmt: skip
+        found.append(f"efficiency above 1{where}{unsure}; {ABOVE}")
     return row(result, figures, found)
 
 

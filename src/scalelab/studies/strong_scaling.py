@@ -73,9 +73,10 @@ def _cards(results: Sequence[Result], fits: Sequence[Row], batches: Sequence[int
     for batch, fit in zip(batches, fits, strict=True):
         last, base = pays_to(results, batch), role(results, BASE, batch=batch)
         if last is not None and base is not None:
-            where = f"{workers_of(last[0])} workers, batch {batch}"
-            cards += scaling.card("Pays up to", fit.figures["pays_to"], text.number, f"workers, batch {batch}")
-            cards += scaling.card("Speedup there", scaling.over_base(last[0], base), text.times, where)
+            count = workers_of(last[0])
+            where = f"worker{'s' * (count > 1)}, batch {batch}"
+            cards += scaling.card("Pays up to", fit.figures["pays_to"], lambda value: f"{value:.0f}", where)
+            cards += scaling.card("Speedup there", scaling.over_base(last[0], base), text.times, f"{count} {where}")
     return cards[:4]
 
 
@@ -134,7 +135,7 @@ def pays_to(results: Sequence[Result], batch: int) -> tuple[Result, Result | Non
 def _fit(results: Sequence[Result], batch: int) -> Row:
     base = role(results, BASE, batch=batch)
     assert base is not None, "points makes one for every batch"
-    speedups = [(workers_of(one), scaling.over_base(one, base)) for one in spread_over(results, batch=batch)]
+    speedups = _speedups(results, base, batch)
     serial, last = amdahl.serial_fraction(speedups), pays_to(results, batch)
     found = {
         "serial_fraction": serial,
@@ -145,12 +146,20 @@ def _fit(results: Sequence[Result], batch: int) -> Row:
     return Row(label=f"batch {batch}", factors={FIELD: batch}, figures=found)
 
 
+def _speedups(results: Sequence[Result], base: Result, batch: int) -> list[tuple[int, Figure]]:
+    return [(workers_of(one), scaling.over_base(one, base)) for one in spread_over(results, batch=batch)]
+
+
 def _limit(serial: Figure) -> Figure:
     """1 / s: what no number of workers comes above."""
     if serial.median is None or serial.median <= 0:
         return absent("ratio", serial.reason or "no serial fraction was seen: nothing bounds it here")
     ends = None if serial.ci95 is None or serial.ci95[0] <= 0 else (1 / serial.ci95[1], 1 / serial.ci95[0])
-    why = serial.reason if ends else "no interval: it holds a serial fraction of nothing, which bounds nothing"
+    why = (
+        serial.reason if ends else
+        "no interval: the serial fraction has none, too few blocks or repeats" if serial.ci95 is None else
+        "no interval: that of the serial fraction reaches down to 0, which bounds nothing"
+    )  # fmt: skip
     return Figure(unit="ratio", median=1 / serial.median, n=serial.n, ci95=ends, reason=why)
 
 
@@ -188,8 +197,8 @@ def _sentences(results: Sequence[Result], rows: Sequence[Row], batch: int) -> li
     found, steps = [], chain(results, batch)
     mine = [r for r in rows if r.factors[FIELD] == batch and r.figures["karp_flatt"].median is not None]
     found.append(told(_trend(mine, batch), *steps) if len(mine) >= 2 else "")
-    speedups = [(int(r.factors["workers"]), r.figures["speedup"]) for r in mine]
-    found.append(told(_amdahl(speedups, batch), *steps))
+    if steps:
+        found.append(told(_amdahl(_speedups(results, steps[0], batch), batch), *steps))
     if len(steps) > 1:
         found.append(scaling.all_cores_sentence(results, steps[-1], batch=batch) or "")
     found.append(scaling.wrapper_sentence(results, f"batch {batch}", batch=batch) or "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scalelab.measure.statistics import differs
+from scalelab.measure.statistics import differs, quotient
 from scalelab.record import text
 from scalelab.record.study import Axis, Card, Column, Findings, Plot, Row, Series, Table
 from scalelab.studies import scaling
@@ -100,7 +100,9 @@ def _answer(results: Sequence[Result], rows: Sequence[Row], batches: Sequence[in
         "so more than each worker's share arrives; see the marks" if value.median > 1 else
         f"so {text.percent(1 - value.median)} of each worker is lost"
     )  # fmt: skip
-    tried = f" That is the best of the {len(known)} batches that were tried." if len(known) > 1 else ""
+    others = [quotient(value, other["efficiency"]) for one, other in known if one is not best]
+    rank = "That is the best of" if all(map(differs, others)) else "No other was shown to be better of"
+    tried = f" {rank} the {len(known)} batches that were tried." if others else ""
     said = (
         f"On {count} workers with {batch} images each, {name} trains {quoted(figures['speedup'], text.times)} as many images a second as "
         f"one process: an efficiency of {quoted(value, text.percent)}, {arrives}.{tried}"
