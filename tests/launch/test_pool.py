@@ -132,3 +132,26 @@ def test_forks_die_with_a_killed_server() -> None:
         while (status := Path(f"/proc/{fork.pid}/status")).exists() and "Z (" not in status.read_text():
             assert time.monotonic() < end
             time.sleep(0.05)
+
+
+def test_after_the_server_died_the_next_process_has_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both while a fork runs, which dies with it, and between two; what it imports is not to blame."""
+    monkeypatch.setattr("scalelab.launch.pool.PRELOAD", ())
+    with Pool() as own:
+        running = own.start("time:sleep", [60])  # type: ignore[list-item]
+        while running.pid is None:
+            own.poll(0.1)
+        _kill_server(own)
+        with pytest.raises(RunError, match=r"ended unexpectedly$"):
+            own.wait(running)
+        assert running.status == -signal.SIGKILL
+        own.end([running])
+        assert own.wait(own.start("gc:disable", [])) == 0
+        _kill_server(own)
+        assert own.wait(own.start("gc:disable", [])) == 0
+
+
+def _kill_server(pool: Pool) -> None:
+    assert pool._server is not None
+    pool._server.kill()
+    os.waitid(os.P_PID, pool._server.pid, os.WEXITED | os.WNOWAIT)

@@ -10,22 +10,48 @@ from typing import Any
 from scalelab import spec as specs
 from scalelab.errors import NotApplicable, ScalelabError
 from scalelab.launch.failure import describe
-from scalelab.launch.pool import Pool
+from scalelab.launch.pool import Pool, Process
+from scalelab.launch.silence import Silence
 from scalelab.spec import Spec
 
+POLL = 0.1
+"""seconds between two looks at a process"""
 
-def ask(pool: Pool, target: str, spec: Spec) -> Any:
+
+class Silent(ScalelabError):
+    """What was asked neither answered nor computed for as long as ``--timeout`` allows."""
+
+
+def ask(pool: Pool, target: str, spec: Spec, doing: str = "checking the spec") -> Any:
     """What ``target`` ("module:function", called with a spec's file and an answer's) answers, as JSON.
 
-    Raises ScalelabError; nothing is left behind.
+    ``doing`` says in the errors what was going on. Raises ScalelabError, Silent after ``--timeout`` seconds in which the process
+    computed nothing; nothing is left behind.
     """
     with tempfile.TemporaryDirectory(prefix="scalelab-") as scratch:
         question, answer = Path(scratch, "spec.yaml"), Path(scratch, "answer.json")
         question.write_text(specs.dump(spec))
-        status = pool.wait(pool.start(target, [str(question), str(answer)]))
+        process = pool.start(target, [str(question), str(answer)])
+        try:
+            status = wait(pool, [process], Path(scratch), spec.timeout, doing, " (--timeout)")[0]
+        finally:
+            pool.end([process])
         if not answer.exists():
-            raise ScalelabError(f"checking the spec ended with {describe(status)}; its output is above")
+            raise ScalelabError(f"{doing} ended with {describe(status)}; its output is above")
         found = json.loads(answer.read_text())
     if isinstance(found, dict) and "error" in found:
         raise (NotApplicable if found["kind"] == NotApplicable.__name__ else ScalelabError)(found["error"])
     return found
+
+
+def wait(pool: Pool, processes: list[Process], folder: Path, timeout: float, doing: str, flag: str = "") -> list[int]:
+    """Until all of ``processes``, which may write to ``folder``, have ended, or one has failed; their statuses so far.
+
+    Raises Silent where they show no sign of life for ``timeout`` seconds: the caller ends them.
+    """
+    silence = Silence(folder, processes, timeout)
+    while any(process.status is None for process in processes) and not any(process.status for process in processes):
+        pool.poll(POLL)
+        if silence.fell():
+            raise Silent(f"{doing}: nothing was computed for {timeout:g} seconds{flag}, so it was ended")
+    return [process.status or 0 for process in processes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -38,13 +39,18 @@ class Process:
 
 
 class Pool:
-    """Processes forked from one preloaded server, which starts with the first of them. Use as a context manager."""
+    """Processes forked from one preloaded server, which starts with the first of them. Use as a context manager.
+
+    Where the server dies, its forks die with it; the next process starts another one.
+    """
 
     def __init__(self) -> None:
         self._ids = itertools.count()
         self._processes: dict[int, Process] = {}
         self._server: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._heard = False
+        """whether this server ever said a word: one that did not died of what it imports"""
 
     def __enter__(self) -> Pool:
         return self
@@ -64,7 +70,7 @@ class Pool:
             env={**os.environ, **QUIET},
         )
         theirs.close()
-        self._socket = ours
+        self._socket, self._heard = ours, False
 
     def start(
         self,
@@ -79,8 +85,9 @@ class Pool:
 
         ``preload`` names modules that the server imports before it forks, if it has not: they must compute nothing.
         """
+        if self._server is not None and self._server.poll() is not None and self._heard:
+            self._lose()  # between two trainings; what died at import would do so again
         self.warm()
-        assert self._socket is not None
         process = Process(next(self._ids))
         request: dict[str, Any] = {
             "id": process.id, "target": target, "args": args, "env": env or {},
@@ -101,9 +108,8 @@ class Pool:
             except ConnectionResetError:
                 message = b""
             if not message:
-                for process in self._processes.values():  # the kernel ends the forks with their server
-                    process.status = -signal.SIGKILL if process.status is None else process.status
-                raise RunError("the worker server ended unexpectedly; `python -c 'import scalelab.worker.preload'` may show why")
+                raise self._lose()
+            self._heard = True
             report = json.loads(message)
             process = self._processes[report["id"]]
             process.pid = report.get("pid", process.pid)
@@ -119,6 +125,10 @@ class Pool:
 
     def end(self, processes: list[Process], grace: float = 1.0) -> None:
         """End these processes: SIGTERM, and SIGKILL after ``grace`` seconds. Only these, by their ids."""
+        with contextlib.suppress(RunError):  # the server is gone, and all of them with it
+            self._end(processes, grace)
+
+    def _end(self, processes: list[Process], grace: float) -> None:
         if all(p.status is not None for p in processes):
             return
         for sign, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 3.0)):
@@ -134,7 +144,15 @@ class Pool:
         try:
             socket.send_fds(self._socket, [json.dumps(message).encode()], fds)
         except OSError:
-            raise RunError("the worker server ended; `python -c 'import scalelab.worker.preload'` may show why") from None
+            raise self._lose() from None
+
+    def _lose(self) -> RunError:
+        """Give up a server that ended: the kernel ended its forks with it, and the next start has a new one."""
+        for process in self._processes.values():
+            process.status = -signal.SIGKILL if process.status is None else process.status
+        why = "" if self._heard else "; `python -c 'import scalelab.worker.preload'` may show why"
+        self.close()
+        return RunError(f"the worker server ended unexpectedly{why}")
 
     def close(self) -> None:
         """Close the socket: the server ends its forks and itself."""

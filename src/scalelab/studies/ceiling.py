@@ -9,11 +9,14 @@ from pathlib import Path
 import msgspec
 
 from scalelab.errors import ScalelabError
+from scalelab.launch.asking import wait
 from scalelab.launch.failure import describe
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Ceiling, Figure, TrainRecord
 
 TARGET = "scalelab.worker.ceiling:rank"
+DOING, PATIENCE = "measuring the machine's ceiling", 300.0
+"""and the seconds after which silent workers are given up"""
 METHOD = (
     "the most that the workers did together in a tenth of a second, all of them computing at once with the threads of a training, over "
     "their number. flops_per_second: the fastest of a few matrix products, as torch.mm and as a 3x3 convolution (the library behind "
@@ -38,9 +41,9 @@ def ceiling(pool: Pool, threads: int, device: str, precision: str, workers: int 
         env = {"OMP_NUM_THREADS": str(threads)}
         processes = [pool.start(TARGET, [str(rank), *shared], env) for rank in range(workers)]
         try:
-            for process in processes:
-                if (status := pool.wait(process)) != 0:
-                    raise ScalelabError(f"measuring the machine's ceiling ended with {describe(status)}; its output is above")
+            statuses = wait(pool, processes, Path(scratch), PATIENCE, DOING)
+            if failed := [status for status in statuses if status]:
+                raise ScalelabError(f"{DOING} ended with {describe(failed[0])}; its output is above")
         finally:
             pool.end(processes)
         found = json.loads(answer.read_text())
