@@ -67,6 +67,31 @@ def test_grey_and_transparent_images_become_rgb(pictures):
     assert found == {(50, 50, 50), (1, 2, 3)}
 
 
+GREY = (np.arange(120).reshape(12, 10) + 0x2000).astype(np.uint16)
+
+
+@pytest.mark.parametrize("stream", ["never", "always"])
+@pytest.mark.parametrize(("form", "kind"), [("png", np.uint16), ("tif", np.uint16), ("pgm", np.uint16), ("tif", np.int32)])
+def test_sixteen_bits_of_grey_become_eight(pictures, stream, form, kind):
+    root = pictures(count=3, parts=("train", "test"))
+    for path in root.rglob("*.png"):
+        path.unlink()
+        Image.fromarray((GREY + (0xA000 if "class 1" in str(path) else 0)).astype(kind)).save(path.with_suffix(f".{form}"))
+    split = load(root, stream=stream).train
+    images = torch.from_numpy(split.images.all()) if stream == "always" else split.images
+    assert [images[split.labels == label].unique().tolist() for label in (0, 1)] == [[0x20], [0xC0]]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "why"), [(GREY.astype(np.float32), "floats, Pillow's mode F"), (GREY.astype(np.int32) * 40, "outside of 16 bits")]
+)
+def test_pixels_whose_white_is_not_known_are_refused(pictures, refused, pixels, why):
+    root = pictures()
+    Image.fromarray(pixels).save(root / "class 1" / "0011.tif")
+    with refused("class 1/0011.tif does not decode", why):
+        load(root)
+
+
 def test_a_limit_reads_no_more_than_it_asks_for(pictures):
     root = pictures(parts=("train", "test"))
     (root / "train" / "class 1" / "0009.png").write_bytes(b"damaged")
@@ -162,6 +187,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "size": lambda root: Image.new("RGB", (7, 12)).save(picture(root)),
     "empty class": lambda root: (root / "class 2").mkdir(),
     "one class": lambda root: (root / "class 0").rename(root.parent / "elsewhere") and None,
+    "link": lambda root: (root / "class 1" / "gone.jpg").symlink_to("nowhere.jpg"),
+    "itself": lambda root: (root / "class 1" / "round.jpg").symlink_to("round.jpg"),
+    "loop": lambda root: (root / "class 1" / "up").symlink_to(root),
+    "folder": lambda root: (root / "class 1" / "foo.jpg").mkdir(),
     "mixed": lambda root: (root / "class 1" / "clip").mkdir(),
     "clips too": clips_beside,
     "one sample": lonely,
@@ -176,8 +205,12 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize(
     ("what", "parts"),
     [
-        ("no image", ["class 1/0003.png does not decode", "remove it"]),
-        ("empty", ["class 1/0003.png does not decode"]),
+        ("no image", ["class 1/0003.png does not decode (not an image)", "remove it"]),
+        ("empty", ["class 1/0003.png does not decode (no bytes)", "remove it"]),
+        ("link", ["class 1/gone.jpg: is a link to a file that is not there"]),
+        ("itself", ["class 1/round.jpg: cannot be read: Too many levels"]),
+        ("loop", ["class 1/up: is a link to a folder that it lies in"]),
+        ("folder", ["class 1/foo.jpg: is a folder, and named like an image"]),
         ("truncated", ["class 1/0003.png does not decode", "truncated"]),
         ("size", ["class 1/0003.png is 7x12", "the first one 10x12", "--resize N"]),
         ("empty class", ["the class 'class 2' is empty"]),

@@ -21,7 +21,8 @@ from scalelab.spec import Spec
 
 SAMPLED = 2048
 """training samples, evenly spaced, that mean and standard deviation are taken from; all where there are fewer"""
-VERSION = "encoded-1"
+VERSION = "encoded-2"
+"""changes when the same files decode to other pixels"""
 
 Streams = Callable[[int], bool]
 STREAM: dict[str, Streams] = {

@@ -121,6 +121,9 @@ def _samples(folder: Path, scan: Scan, frames: int) -> Samples:
     if not folders and not files:
         return {}
     clips = bool(folders)
+    named = next((name for name in folders if _is_image(name)), None)
+    if named and (files or scan.clips is False):
+        raise ScalelabError(f"{folder / named}: is a folder, and named like an image; rename or remove it")
     if folders and files:
         raise ScalelabError(
             f"{folder}: holds images ({files[0]}) beside folders of frames ({folders[0]}); it must be one of the two"
@@ -150,17 +153,41 @@ def _entries(folder: Path, scan: Scan) -> tuple[list[str], list[str]]:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     folders.append(entry.name)
-                elif os.path.splitext(entry.name)[1].lower() not in IMAGES:
+                elif not _is_image(entry.name):
                     scan.ignored.append(_written(entry.path))
                 else:
                     files.append(entry.name)
-                    stat = entry.stat()
+                    stat = _stat(entry)
                     scan.digest.update(f"{entry.path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode(errors="surrogateescape"))
     except OSError as error:
         raise ScalelabError(f"{folder}: cannot be read: {error.strerror}") from None
     return folders, files
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGES
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Raises ScalelabError: a link that leads back to a folder that holds it, or to itself."""
+    try:
+        is_folder = entry.is_dir()
+    except OSError as error:
+        raise ScalelabError(f"{_written(entry.path)}: cannot be read: {error.strerror}; remove it") from None
+    if is_folder and entry.is_symlink() and Path(entry.path).parent.resolve().is_relative_to(Path(entry.path).resolve()):
+        raise ScalelabError(f"{_written(entry.path)}: is a link to a folder that it lies in; remove it")
+    return is_folder
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result:
+    """Of the image itself. Raises ScalelabError naming it: a link to nothing."""
+    try:
+        return entry.stat()
+    except OSError as error:
+        what = "is a link to a file that is not there" if entry.is_symlink() else f"cannot be read: {error.strerror}"
+        raise ScalelabError(f"{_written(entry.path)}: {what}; replace or remove it") from None
 
 
 def _written(name: str) -> str:

@@ -18,6 +18,8 @@ Encoded = bytes | str | None
 """the bytes of an image file, or its path; None where a row has none"""
 CHUNK = 64
 """samples a thread takes at a time"""
+SIXTEEN = 2**16 - 1
+"""white of 16 bits; Pillow's mode I holds them in 32 (16-bit PGM)"""
 
 
 class Source(Protocol):
@@ -138,11 +140,12 @@ def sizes(source: Source) -> np.ndarray:
 def size_of(what: str, encoded: Encoded, remedy: str) -> tuple[int, int]:
     """(height, width) of an image by its header. Raises ScalelabError."""
     with _blame(what, encoded, remedy), _opened(encoded) as image:
+        _refuse_floats(image)
         return image.height, image.width
 
 
 def decode(what: str, encoded: Encoded, remedy: str, out: np.ndarray, squash: bool) -> None:
-    """An image as RGB into uint8 ``out`` [H, W, 3]. Raises ScalelabError naming ``what``: damaged, or of another size.
+    """An image as RGB into uint8 ``out`` [H, W, 3]. Raises ScalelabError naming ``what``: damaged, of floats, or of another size.
 
     With ``squash`` it is resized to H × W (antialiased bilinear); a JPEG far larger is decoded at a fraction of its size first.
     """
@@ -150,7 +153,7 @@ def decode(what: str, encoded: Encoded, remedy: str, out: np.ndarray, squash: bo
     with _blame(what, encoded, remedy), _opened(encoded) as image:
         if squash:
             image.draft("RGB", (2 * width, 2 * height))  # never less than twice what is wanted
-        rgb = image.convert("RGB")
+        rgb = _eight_bits(image).convert("RGB")
         if rgb.size != (width, height) and squash:
             rgb = rgb.resize((width, height), 2)  # Pillow's BILINEAR: antialiased when it reduces
         if rgb.size == (width, height):
@@ -158,6 +161,29 @@ def decode(what: str, encoded: Encoded, remedy: str, out: np.ndarray, squash: bo
             return
         found = rgb.size
     raise ScalelabError(unequal(what, (found[1], found[0]), (height, width)))
+
+
+def _eight_bits(image: Any) -> Any:
+    """``image``, or of a grey one of 16 bits the upper eight of each pixel: Pillow's own conversion cuts all above 255 off.
+
+    Raises ValueError: values that are no 16 bits, or floats.
+    """
+    from PIL import Image
+
+    _refuse_floats(image)
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > SIXTEEN:
+        raise ValueError(
+            f"its values reach from {values.min()} to {values.max()}, outside of 16 bits, so what is white is not known"
+        )
+    return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def _refuse_floats(image: Any) -> None:
+    if image.mode == "F":
+        raise ValueError("its pixels are floats, Pillow's mode F, so what is white is not known")
 
 
 def unequal(what: str, found: tuple[int, int], expected: tuple[int, int]) -> str:
@@ -184,9 +210,18 @@ class _blame:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, Exception):
-            why = "no bytes" if not self.encoded else userfile.one_line(error).split(": ", 1)[-1].split(" <_io")[0]
-            why = why.removeprefix("cannot identify image file").strip() or "not an image"
-            raise ScalelabError(f"{self.what} does not decode ({why}); {self.remedy}") from None
+            raise ScalelabError(f"{self.what} does not decode ({_why(error, self.encoded)}); {self.remedy}") from None
+
+
+def _why(error: Exception, encoded: Encoded) -> str:
+    from PIL import UnidentifiedImageError
+
+    if not encoded or (isinstance(encoded, str) and os.path.exists(encoded) and not os.path.getsize(encoded)):
+        return "no bytes"
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    said = error.strerror if isinstance(error, OSError) else None
+    return said or userfile.one_line(error).split(": ", 1)[-1].split(" <_io")[0]
 
 
 def interleaved(labels: Sequence[int]) -> Iterator[int]:
