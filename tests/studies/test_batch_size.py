@@ -13,11 +13,12 @@ import pytest
 from scalelab.errors import ScalelabError
 from scalelab.launch import local
 from scalelab.launch.pool import Pool
-from scalelab.record.schema import Host, Step
+from scalelab.record.schema import Figure, Host, Step
 from scalelab.record.study import Findings, StudyRecord
 from scalelab.studies import batch_size
 from scalelab.studies.batch_figures import compared, epoch_seconds, whole_epochs
 from scalelab.studies.batch_size import STUDY, Footprint, give_up, too_large
+from scalelab.studies.batch_sentences import possible
 from scalelab.studies.figures import ONE
 from scalelab.studies.study import Result, Run
 from tests.conftest import Command
@@ -86,7 +87,10 @@ def test_that_is_said_of_several_repeats_too() -> None:
     figures = found.tables[0].rows[0].figures
     for key in ("epoch_seconds", "epoch_compute", "epoch_data", "images_per_second", "step_seconds"):
         assert "no second epoch was trained whole" in (figures[key].reason or ""), key
-    assert found.notes == ["a time of an epoch that is no epoch's: the trainings were too short for a second one"]
+    (note,) = found.notes
+    assert note.startswith("where no second epoch was trained whole, the time of an epoch is that of a step")
+    assert "no other batch was trained" in found.answer
+    assert found.cards[0].sub == "the only one that was trained"
 
 
 def test_a_ratio_of_blocks_is_not_said_to_be_one_of_epochs() -> None:
@@ -107,7 +111,7 @@ def test_the_bend_is_the_smallest_batch_within_five_per_cent_of_the_best(tmp_pat
 
 def test_steps_that_are_no_line_are_not_explained_by_one(tmp_path: Path) -> None:
     found = findings(tmp_path, lambda batch: batch * (0.001 if batch <= 128 else 0.002))
-    assert any(one.startswith("In these single trainings, no one line describes the steps") for one in found.sentences)
+    assert any(one.startswith("In these single trainings, no one line is seen in the steps") for one in found.sentences)
     assert any(
         "From batch 256 on activations (16.0 MiB) are larger than the largest cache (8.00 MiB)" in one for one in found.sentences
     )
@@ -121,6 +125,25 @@ def test_a_best_at_the_end_is_said_to_be_one(tmp_path: Path) -> None:
     assert "a larger one may do better" in found.answer
 
 
+@pytest.mark.parametrize(("noise", "shown"), [(0.002, True), (0.4, False)])
+def test_only_what_intervals_show_is_claimed(tmp_path: Path, noise: float, shown: bool) -> None:
+    found = findings(tmp_path, lambda batch: 1.0 + 0.0001 * batch, noise)
+    assert ("no smaller batch is within 5 % of it;" in found.answer) is shown
+    assert ("that no smaller batch is within 5 % of it, the intervals do not show" in found.answer) is not shown
+    assert found.cards[0].label == ("Take batch" if shown else "Batch")
+    bent = findings(tmp_path / "bent", lambda batch: batch * (0.001 if batch <= 128 else 0.002), noise)
+    assert any("an image does not cost the same in all batches" in one for one in bent.sentences) is shown
+    enough = findings(tmp_path / "enough", lambda batch: 0.004 + 0.001 * batch, noise)
+    assert ("batch 128 is enough" in enough.answer) is shown
+    assert ("batch 128 may be enough" in enough.answer) is not shown
+
+
+def test_nothing_is_claimed_of_a_share_that_cannot_be() -> None:
+    assert possible(Figure(unit="ratio", median=0.9, n=3))
+    assert not possible(Figure(unit="ratio", median=1.005, n=3, ci95=(0.269, 2.497)))
+    assert not possible(Figure(unit="ratio", reason="the ceiling was measured while the machine was busy"))
+
+
 def test_activations_are_held_against_the_caches(tmp_path: Path) -> None:
     assert any("every batch are smaller than" in one for one in findings(tmp_path, lambda b: 0.001 * b, cache=GIB).sentences)
     rows = findings(tmp_path / "again", lambda b: 0.001 * b).tables[0].rows
@@ -128,9 +151,7 @@ def test_activations_are_held_against_the_caches(tmp_path: Path) -> None:
 
 
 def test_waiting_for_data_is_apart(tmp_path: Path) -> None:
-    assert any(
-        "Waiting for data is 10.0 % of an epoch at most" in one for one in findings(tmp_path, lambda b: 0.001 * b).sentences
-    )
+    assert any(": 10.0 % of an epoch, by the medians" in one for one in findings(tmp_path, lambda b: 0.001 * b).sentences)
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,22 @@ def fit(done: Sequence[Result]) -> line.Line:
     return line.fit([batch for batch, _ in known], [seconds for _, seconds in known])
 
 
+def as_good(result: Result, best: Result) -> bool | None:
+    """Whether the intervals show ``result`` within 5 % of the best throughput, or show that it is not; None where they don't tell."""
+    ends = compared(result, best).ci95
+    if result is best:
+        return True
+    if ends is None or ends[0] < 1 - WITHIN <= ends[1]:
+        return None
+    return ends[0] >= 1 - WITHIN
+
+
+def off_the_line(done: Sequence[Result], fitted: line.Line) -> bool:
+    """Whether the interval of a step's time leaves the line out: only then it is shown to be none."""
+    both = [(over_runs(one, step_compute).ci95, fitted.at(batch_of(one))) for one in done]
+    return any(ends is not None and at is not None and not ends[0] <= at <= ends[1] for ends, at in both)
+
+
 def bend(done: Sequence[Result]) -> tuple[Result, Result] | None:
     """(the smallest batch within 5 % of the best throughput, the best); None where no throughput is known."""
     known = [(one, value) for one in done if (value := over_runs(one, rate).median) is not None]

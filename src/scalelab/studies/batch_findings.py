@@ -30,7 +30,7 @@ COLUMNS = [
     Column(key="epoch_seconds", title="Epoch", sub="from the second on", show="seconds"),
     Column(key="epoch_compute", title="Compute", sub="/ epoch", show="seconds"),
     Column(key="epoch_data", title="Data wait", sub="/ epoch", show="seconds"),
-    Column(key="images_per_second", title="Throughput", sub="images/s", show="rate"),
+    Column(key="images_per_second", title="Throughput", sub="images/s, from the second epoch on", show="rate"),
     Column(key="of_smallest", title="Throughput", sub="over the smallest batch", show="times"),
     Column(key="step_seconds", title="Step", show="seconds"),
     Column(key="achieved", title="Ceiling", sub="share achieved", show="percent"),
@@ -46,7 +46,8 @@ COSTS = [
     Column(key="off", title="Off", sub="the fit, at most", show="percent"),
 ]
 CAPTION = (
-    "Times of whole epochs from the second on, n counting epochs; computing and waiting for data apart. The smallest batch is the base "
+    "Times of whole epochs from the second on, n counting epochs, and so the throughput: the one told of a training while the study runs, "
+    "the median over blocks of its steps, is another figure. Computing and waiting for data apart. The smallest batch is the base "
     "of the ratio. Memory: of the process, libraries and data included; activations: tensors kept for the backward pass, at their most."
 )
 COST_CAPTION = (

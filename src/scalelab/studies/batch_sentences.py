@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from scalelab.measure.line import Line
 from scalelab.measure.statistics import differs
 from scalelab.record import text
+from scalelab.record.schema import Figure
 from scalelab.record.study import Card, Row
 from scalelab.studies.batch_figures import (
     NO_EPOCH,
     activations,
     activations_over_cache,
+    as_good,
     batch_of,
     bend,
     compared,
     epoch_data,
     epoch_seconds,
+    off_the_line,
     pooled_epochs,
     rate,
     share,
@@ -39,17 +42,28 @@ def answer(done: Sequence[Result]) -> str:
     held = pooled(at, READ["peak_memory"])
     memory = f" and {text.size(held.median)} of memory" if held.median is not None else ""
     if at is best:
-        why = "no smaller batch is within 5 % of it"
-        last = max(batch_of(one) for one in done)
-        more = (
-            "; it is the largest that was tried, so a larger one may do better" if batch_of(at) == last and len(done) > 1 else ""
-        )
-        return told(f"Batch {batch_of(at)}: {quoted(reached, text.rate)} images/s{memory}; {why}{more}.", *done)
+        return told(f"Batch {batch_of(at)}: {quoted(reached, text.rate)} images/s{memory}; {_alone(done, at)}.", *done)
+    sure = as_good(at, best)
     said = (
-        f"Batch {batch_of(at)} is enough: with {quoted(reached, text.rate)} images/s{memory} it is within 5 % of the best, "
-        f"{quoted(most, text.rate)} images/s at batch {batch_of(best)}."
+        f"Batch {batch_of(at)} {'is' if sure else 'may be'} enough: with {quoted(reached, text.rate)} images/s{memory} it is within 5 % of "
+        f"the best, {quoted(most, text.rate)} images/s at batch {batch_of(best)}{'' if sure else ', which the intervals do not show'}."
     )
     return told(said, *done)
+
+
+def _alone(done: Sequence[Result], best: Result) -> str:
+    """What is known of the other batches where none smaller has a throughput as good as the best."""
+    smaller = [one for one in done if batch_of(one) < batch_of(best)]
+    if len(done) == 1:
+        return "no other batch was trained"
+    if not smaller:
+        return "it is the smallest that was tried, and no larger one was faster"
+    sure = all(as_good(one, best) is False for one in smaller)
+    said = (
+        "no smaller batch is within 5 % of it" if sure else "that no smaller batch is within 5 % of it, the intervals do not show"
+    )
+    largest = batch_of(best) == max(batch_of(one) for one in done)
+    return said + ("; it is the largest that was tried, so a larger one may do better" if largest else "")
 
 
 def cards(done: Sequence[Result]) -> list[Card]:
@@ -57,18 +71,22 @@ def cards(done: Sequence[Result]) -> list[Card]:
     found = bend(done)
     if found is None:
         return []
-    at = found[0]
+    at, best = found
+    sure = len(done) > 1 and as_good(at, best) and all(as_good(o, best) is False for o in done if batch_of(o) < batch_of(at))
+    label, how = ("Take batch", "") if sure else ("Batch", " by the medians; the intervals do not show it")
+    only = "the only one that was trained"
+    sub = f"the smallest within 5 % of the best throughput{how}" if len(done) > 1 else only
     return [
-        Card(label="Take batch", value=text.number(batch_of(at)), sub="the smallest within 5 % of the best throughput"),
+        Card(label=label, value=f"{batch_of(at):,}", sub=sub),
         *card("Throughput", over_runs(at, rate), text.rate, "images/s"),
         *card("Memory", pooled(at, READ["peak_memory"]), text.size, "peak of the process"),
-        *card("Of the ceiling", share(at), text.percent, "FLOPs achieved"),
+        *(card("Of the ceiling", reached, text.percent, "FLOPs achieved") if possible(reached := share(at)) else []),
     ]
 
 
 def sentences(done: Sequence[Result], rows: Sequence[Row], fitted: Line) -> list[str]:
     """How it bends and why; where the doubling ended."""
-    found = [_rise(done), told(_cost(fitted), *done), _ceiling(done), _caches(done), _fall(done), _data(done)]
+    found = [_rise(done), told(_cost(done, fitted), *done), _ceiling(done), _caches(done), _fall(done), _data(done)]
     ends = [f"{one.label} was not trained: {one.reason}." for one in rows if one.status in ("refused", "failed") and one.reason]
     return [one for one in [*found, *ends[:1]] if one]
 
@@ -88,15 +106,19 @@ def _rise(done: Sequence[Result]) -> str:
     return told(said, at, done[0])
 
 
-def _cost(fitted: Line) -> str:
+def _cost(done: Sequence[Result], fitted: Line) -> str:
     a, b, off = fitted.a, fitted.b, fitted.off
     if a.median is None or b.median is None or off.median is None:
         return f"What a step and what an image costs can't be told apart: {a.reason}."
     line_is = f"a step costs {text.seconds(a.median)} and each image {text.seconds(b.median)}"
     if off.median > FITS:
+        why = (
+            "an image does not cost the same in all batches"
+            if off_the_line(done, fitted)
+            else "the steps' intervals leave room for one"
+        )
         return (
-            f"No one line describes the steps: the best, by which {line_is}, is off by up to {text.percent(off.median)}; an image does "
-            "not cost the same in all batches."
+            f"No one line is seen in the steps: the best, by which {line_is}, is off by up to {text.percent(off.median)}; {why}."
         )
     if fitted.half.median is None or (a.ci95 is not None and a.ci95[0] <= 0):
         return f"Overhead does not make the bend: {line_is}, and the overhead is not distinguishable from nothing."
@@ -110,9 +132,14 @@ def _cost(fitted: Line) -> str:
 def _ceiling(done: Sequence[Result]) -> str:
     found = bend(done)
     reached = share(found[1]) if found else None
-    if found is None or reached is None or reached.median is None:
+    if found is None or reached is None or not possible(reached):
         return ""
     return f"At its best, batch {batch_of(found[1])}, training does {quoted(reached, text.percent)} of what this machine computes at most."
+
+
+def possible(share: Figure) -> bool:
+    """Whether something can be said of a share of the ceiling: it is there, and no more than the whole."""
+    return share.median is not None and share.median <= 1
 
 
 def _caches(done: Sequence[Result]) -> str:
@@ -160,11 +187,15 @@ def _data(done: Sequence[Result]) -> str:
     if not shares:
         return ""
     most, one = max(shares, key=lambda pair: pair[0])
-    return f"Waiting for data is {text.percent(most)} of an epoch at most (batch {batch_of(one)})."
+    return f"Waiting for data is most at batch {batch_of(one)}: {text.percent(most)} of an epoch, by the medians."
 
 
 def notes(done: Sequence[Result]) -> list[str]:
     """What to know of the times."""
     reasons = [pooled_epochs(one, epoch_seconds).reason or "" for one in done]
     short = any(NO_EPOCH in reason for reason in reasons)
-    return ["a time of an epoch that is no epoch's: the trainings were too short for a second one"] if short else []
+    return (
+        ["where no second epoch was trained whole, the time of an epoch is that of a step times an epoch's steps"]
+        if short
+        else []
+    )
