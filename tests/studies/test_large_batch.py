@@ -6,6 +6,7 @@ import pytest
 
 from scalelab.batch import derive
 from scalelab.errors import ScalelabError
+from scalelab.report.plots import SHOW
 from scalelab.studies.large_batch import SAMPLES, STUDY, analyse, cells, equal_steps, points
 from scalelab.studies.remedies import REMEDIES
 from scalelab.studies.study import Result
@@ -129,6 +130,46 @@ def test_two_seeds_far_apart_keep_nothing():
     assert "Of 1000 without a remedy, -70.0 points" in found.answer
 
 
+def test_where_a_loss_is_not_decided_what_is_shown_to_differ_is_named_all_the_same():
+    """Seen: 95.0 % and 26.9 %, 64.9 points above which one remedy was shown to be."""
+    found = answered(
+        {(32, "none"): [0.947, 0.953], (256, "none"): [0.213, 0.325], (256, "warm-up"): [0.1, 0.9], (256, "lars"): [0.88, 0.95],
+         (32, "warm-up"): [0.90, 0.901], (32, "lars"): [0.94, 0.95]},
+        remedies=["none", "warm-up", "lars"], batches=(32, 256),
+    )  # fmt: skip
+    assert (
+        "-68.1 points (-100.0 to 2.2): these seeds don't decide whether anything is lost there; lars is 64.6 points ("
+        in found.answer
+    )
+    assert found.sentences[0].startswith("Batch 32 after 5 epochs: warm-up is 4.9 points")
+    assert found.sentences[1].endswith(") above no remedy.")
+    reason = row_of(found, 256, "lars").figures["recovered"].reason
+    assert reason == "these seeds don't decide whether anything is lost there without a remedy"
+
+
+@pytest.mark.parametrize(
+    ("large", "said"),
+    [([0.7049, 0.71, 0.715], "no more than 2 points are lost there"), ([0.75, 0.755, 0.76], "nothing is lost there")],
+)
+def test_a_loss_that_is_ruled_out_is_said_to_be(large, said):
+    found = answered({(100, "none"): [0.705, 0.71, 0.715], (1000, "none"): large, (1000, "linear"): large})
+    assert f"): {said}. " in found.answer
+
+
+def test_points_are_written_without_a_unit_under_a_heading_that_has_it():
+    found = answered({(100, "none"): [0.70, 0.71], (1000, "none"): [0.40, 0.41], (1000, "linear"): [0.60, 0.61]})
+    laid = {column.key: (column.sub, column.show) for column in found.tables[0].columns}
+    assert (laid["to_baseline"], laid["won_back"]) == (("points", "points"), ("points over none", "points"))
+    assert SHOW["points"](-0.12111) == "-12.1"
+    assert SHOW["points"](-0.0001) == "0.0"
+
+
+def test_the_note_counts_every_difference_that_is_judged():
+    rows = {(100, "none"): [0.70, 0.71], (1000, "none"): [0.40, 0.41], (1000, "linear"): [0.60, 0.61]}
+    assert any(note.startswith("3 differences are judged") for note in answered(rows).notes)
+    assert any(note.startswith("6 differences are judged") for note in answered(rows, steps="10").notes)
+
+
 def test_the_largest_batch_that_keeps_it_and_a_larger_one_that_is_not_decided():
     close, near, far = [0.705, 0.71, 0.715], [0.7049, 0.71, 0.715], [0.64, 0.70, 0.73]
     found = answered(
@@ -213,7 +254,7 @@ def test_what_is_the_baselines_training_is_the_baseline():
     found = answered({(100, "none"): [0.70, 0.71, 0.72], (1000, "none"): [0.4, 0.41, 0.42], (1000, "linear"): [0.6, 0.61, 0.62]})
     row = row_of(found, 100, "linear")
     assert row.factors["verdict"] == "the baseline"
-    assert row.figures["to_baseline"].median is None
+    assert all(row.figures[name].median is None for name in ("to_baseline", "won_back", "recovered"))
 
 
 def test_one_seed_claims_nothing():

@@ -9,8 +9,9 @@ import msgspec
 from scalelab.record.schema import Ceiling, Figure
 
 Factor = str | int | float
-Show = Literal["rate", "seconds", "percent", "times", "size", "number", "count", "bandwidth", "text"]
-"""how a value is written: images/s, a duration, a share as per cent, a ratio, bytes, three digits, a whole number, bytes/s, as it is"""
+Show = Literal["rate", "seconds", "percent", "points", "times", "size", "number", "count", "bandwidth", "text"]
+"""how a value is written: images/s, a duration, a share as per cent, a difference of shares in points (without that word), a ratio, bytes,
+three digits, a whole number, bytes/s, as it is"""
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):

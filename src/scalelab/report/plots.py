@@ -14,15 +14,16 @@ from scalelab.report.chart import COLOURS, Chart, View, colour, digits
 from scalelab.report.curves import DASHES, SYMBOLS
 
 SHOW: dict[Show, text.Show] = {
-    "rate": text.rate, "seconds": text.seconds, "percent": text.percent, "times": text.times, "size": text.size,
-    "number": text.number, "count": lambda value: f"{value:,.0f}", "bandwidth": lambda value: f"{text.size(value)}/s",
-    "text": text.number,
+    "rate": text.rate, "seconds": text.seconds, "percent": text.percent, "points": text.points, "times": text.times,
+    "size": text.size, "number": text.number, "count": lambda value: f"{value:,.0f}", "text": text.number,
+    "bandwidth": lambda value: f"{text.size(value)}/s",
 }  # fmt: skip
 UNITS: dict[Show, tuple[tuple[float, str], ...]] = {
     "seconds": ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs")),
     "size": ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")),
     "bandwidth": ((1 << 30, "GiB/s"), (1 << 20, "MiB/s"), (1 << 10, "KiB/s"), (1, "B/s")),
     "percent": ((0.01, "%"),),
+    "points": ((0.01, "points"),),
 }
 """what an axis may be divided by, largest first"""
 BAND = 14

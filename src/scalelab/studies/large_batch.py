@@ -152,10 +152,11 @@ def analyse(asked: Asked, results: Sequence[Result]) -> Findings:
     length = f"{epochs} epoch{'s' * (epochs > 1)}"
     by_steps = [one for one in tried if one.steps]
     compared = compare([one for one in tried if not one.steps])
-    return findings(compared, compare(by_steps) if by_steps else [], length, _notes(asked, compared))
+    by_step = compare(by_steps) if by_steps else []
+    return findings(compared, by_step, length, _notes(asked, compared, by_step))
 
 
-def _notes(asked: Asked, compared: Sequence[Compared]) -> list[str]:
+def _notes(asked: Asked, *tables: Sequence[Compared]) -> list[str]:
     """What was left out, and what many comparisons do."""
     found = []
     left_out = [name for name in _remedies(asked) if REMEDIES[name].by_epochs]
@@ -164,10 +165,11 @@ def _notes(asked: Asked, compared: Sequence[Compared]) -> list[str]:
         found.append(f"no trainings of equal steps were made: {why}")
     elif left_out:
         found.append(f"{', '.join(left_out)}: not in the trainings of equal steps, which have no epochs to speak of")
-    decided = sum(one.to_baseline.ci95 is not None for one in compared)
-    if decided > 1:
+    judged = sum(len(one.judged) for rows in tables for one in rows)
+    if judged > 1:
         found.append(
-            f"{decided} rows are compared with the baseline, each at 95 %: one in twenty would be called different by chance alone"
+            f"{judged} differences are judged, from the baseline and from no remedy, each at 95 %: of twenty that are none one would be "
+            "called one by chance"
         )
     return found
 

@@ -54,6 +54,11 @@ class Compared:
         return self.to_baseline.ci95 is not None and self.to_baseline.ci95[0] >= -MARGIN
 
     @property
+    def judged(self) -> list[Figure]:
+        """Its differences that have an interval; at the baseline's own batch both are one."""
+        return list({one.ci95: one for one in (self.to_baseline, self.won_back) if one.ci95 is not None}.values())
+
+    @property
     def undecided(self) -> bool:
         """Whether it may have lost nothing, or more than ``MARGIN``."""
         return self.to_baseline.ci95 is not None and not self.keeps and not below(self.to_baseline)
@@ -82,7 +87,18 @@ def _no_share(won: Figure, drop: Figure, at_base: bool) -> str | None:
         return won.reason
     if at_base:
         return "the baseline's own batch"
-    return None if below(drop) else drop.reason or "this batch loses nothing that could not be chance"
+    return None if below(drop) else drop.reason or f"{unlost(drop)} without a remedy"
+
+
+def unlost(drop: Figure) -> str:
+    """What is known where no loss of accuracy is shown: that is no sign yet that there is none."""
+    if drop.ci95 is None:
+        return "one seed shows no loss"
+    if above(drop):
+        return "nothing is lost there"
+    if drop.ci95[0] >= -MARGIN:
+        return f"no more than {100 * MARGIN:g} points are lost there"
+    return "these seeds don't decide whether anything is lost there"
 
 
 def _difference(one: Tried, other: Tried) -> Figure:

@@ -19,8 +19,8 @@ COLUMNS = [
     Column(key="remedy", title="Remedy", show="text"),
     Column(key="mean_accuracy", title="Accuracy", sub="mean over seeds", show="percent"),
     Column(key="std_accuracy", title="±", sub="standard deviation", show="percent"),
-    Column(key="to_baseline", title="To the baseline", sub="points", show="percent"),
-    Column(key="won_back", title="Won back", sub="points over none", show="percent"),
+    Column(key="to_baseline", title="To the baseline", sub="points", show="points"),
+    Column(key="won_back", title="Won back", sub="points over none", show="points"),
     Column(key="recovered", title="Recovered", sub="of what none lost", show="percent"),
     Column(key="verdict", title="Against the baseline", show="text"),
     Column(key="seconds", title="Time", sub="a training", show="seconds"),
@@ -97,7 +97,7 @@ def won_back_plot(rows: Sequence[Compared]) -> Plot | None:
     return Plot(
         id="won-back", title="What each remedy wins back", series=series,
         caption="Accuracy above that of the same batch without a remedy, with Welch's 95 % interval: chance where it holds 0.",
-        x=Axis(title="remedy"), y=Axis(title="accuracy over none", show="percent"),
+        x=Axis(title="remedy"), y=Axis(title="accuracy over none", show="points"),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from scalelab.record import text
 from scalelab.record.schema import Figure
-from scalelab.studies.large_batch_compared import MARGIN, NONE, Compared, ended_badly, verdict
+from scalelab.studies.large_batch_compared import MARGIN, NONE, Compared, ended_badly, unlost, verdict
 from scalelab.studies.seeds import above, below
 
 
@@ -16,7 +16,7 @@ def points_of(figure: Figure) -> str:
     """A difference of accuracies in percentage points, with its interval: ``12.1 points (10.9 to 13.3)``."""
     if figure.median is None:
         return text.ABSENT
-    value, *ends = (f"{round(100 * one, 1) + 0.0:.1f}" for one in (figure.median, *(figure.ci95 or ())))  # never "-0.0"
+    value, *ends = (text.points(one) for one in (figure.median, *(figure.ci95 or ())))
     return f"{value} points" + (f" ({' to '.join(ends)})" if ends else "")
 
 
@@ -71,7 +71,8 @@ def _won(rows: Sequence[Compared], worst: Compared, last: int) -> list[str]:
         told = text.listing([f"{row.tried.remedy} {_told(row)}" for row in remedies])
         return [f"What is won back there has no number; the remedies' accuracies are: {told}."]
     if not below(worst.to_baseline):
-        return [f"That difference may be chance ({points_of(worst.to_baseline)}), so of what is won back nothing can be said."]
+        shown = apart(remedies)
+        return [f"That differs by {points_of(worst.to_baseline)}: {unlost(worst.to_baseline)}{f'; {shown}' if shown else ''}."]
     lost = f"Of the {points_of(scaled_back(worst.to_baseline))} that are lost there"
     won = sorted((row for row in remedies if above(row.won_back)), key=lambda row: -(row.won_back.median or 0.0))
     said = [f"{row.tried.remedy} wins back {points_of(row.won_back)}" for row in won]
@@ -110,7 +111,7 @@ def _kept(rows: Sequence[Compared], base: Compared) -> str:
         said = f"The largest batch that keeps {within} is {_named(kept)}."
     else:
         said = f"No larger batch {'keeps' if doubtful is None else 'is shown to keep'} {within}."
-    return said if doubtful is None else f"{said} Of {_named(doubtful)} these seeds don't decide it."
+    return said if doubtful is None else f"{said} Of {_named(doubtful)}, these seeds don't decide it."
 
 
 def _largest(rows: Sequence[Compared]) -> Compared | None:
@@ -124,15 +125,30 @@ def _named(row: Compared) -> str:
 
 
 def sentences(rows: Sequence[Compared], length: str) -> list[str]:
-    """For each larger batch: what it loses, and what each remedy does."""
-    found = []
-    for batch in sorted({row.tried.batch for row in rows})[1:]:
+    """For each larger batch: what it loses, and what each remedy does; of the smallest what a remedy is shown to change."""
+    first, *larger = sorted({row.tried.batch for row in rows})
+    at_first = apart([row for row in rows if row.tried.batch == first])
+    found = [f"Batch {first} after {length}: {at_first}."] if at_first else []
+    for batch in larger:
         here = [row for row in rows if row.tried.batch == batch]
         plain = next(row for row in here if row.tried.remedy == NONE)
         said = f"Batch {batch} after {length}: {_told(plain)} without a remedy"
         others = [f"{row.tried.remedy} {_told(row)}" for row in here if row is not plain]
-        found.append(f"{said}; {text.listing(others)}." if others else f"{said}.")
+        found.append(
+            "; ".join([said, *([text.listing(others)] if others else []), *([shown] if (shown := apart(here)) else [])]) + "."
+        )
     return found
+
+
+def apart(rows: Sequence[Compared]) -> str:
+    """The remedies of one batch whose accuracy is shown to differ from that without one; empty where none is."""
+    told = [
+        f"{row.tried.remedy} is {points_of(row.won_back if above(row.won_back) else scaled_back(row.won_back))} "
+        f"{'above' if above(row.won_back) else 'below'} no remedy"
+        for row in rows
+        if above(row.won_back) or below(row.won_back)
+    ]
+    return text.listing(told) if told else ""
 
 
 def _told(one: Compared) -> str:
