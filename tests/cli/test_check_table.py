@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scalelab.cli.check_table import ranges
 from tests.conftest import Command
 from tests.docs.test_tools import valid
 
@@ -26,6 +27,18 @@ def test_an_impossible_cell_is_named_with_its_arithmetic(command: Command, table
     assert "49 steps x 44.7 MB x 2(n-1)/n / 1.59 s = 1.38 GB/s" in ended.out
     assert "1 cell can't be right" in ended.out
     assert "11,173,962 trained parameters" in ended.out
+
+
+def test_equal_rows_and_verdicts_are_shown_once_with_the_digits_printed(command: Command, table: Path) -> None:
+    table.write_text(TABLE.replace(",140\n", ",140.3\n") + "2,512,7.53,1.59,140.3\n" * 2)
+    ended = command("check-table", table, *FLAGS)
+    assert ended.out.count("1.38 GB/s; 140.3 is 102 times that") == 1
+    assert "lines 2-4, bandwidth_gbs: impossible" in ended.out
+    assert ended.out.count("140.3 GB/s") == 1
+
+
+def test_lines_that_follow_each_other_are_a_range() -> None:
+    assert ranges([2, 3, 4, 7, 9, 10]) == "2-4, 7, 9-10"
 
 
 def test_the_document_is_as_its_schema_says(command: Command, table: Path) -> None:
@@ -48,6 +61,7 @@ def test_a_table_that_holds_ends_well(command: Command, table: Path) -> None:
         (["--model", "resnet81", "--samples", "5"], "unknown model 'resnet81'"),
         (["--model", "resnet18"], "required: --samples"),
         (["--model", "resnet18", "--samples", "many"], "expected a whole number"),
+        (["--model", "resnet18", "--samples", "9" * 5000], "expected a whole number"),
         (["--model", "resnet18", "--samples", "5", "--link-gbs", "0"], "--link-gbs '0': expected a number above 0"),
         (["--model", "inception_v3", "--samples", "5"], "use --image-size 299"),
         (["--model", "resnet18", "--samples", "5", "--classes", "1"], "--classes '1'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,50 @@ def test_the_published_row_comes_to_one_hundredth_of_what_it_claims() -> None:
     assert "49 steps x 44.7 MB x 2(n-1)/n / 1.59 s = 1.38 GB/s; 140.3 is 102 times that" in text_of(found)
     assert found.impossible == 1
     assert "too large" in found.answer
+
+
+def test_the_sum_rounds_as_the_row_does() -> None:
+    assert checked(row(bandwidth_gbs=140.3)).answer.endswith("bandwidths are printed 102 times too large")
+
+
+def test_only_what_a_number_rests_on_is_assumed() -> None:
+    def assumed(*rows: Printed, **values: Any) -> str:
+        return "; ".join(checked(*rows, assumed=Assumed(samples=50_000, **values)).assumptions)
+
+    assert "an epoch is 50,000 samples" in assumed(row())
+    assert "an epoch is" not in assumed(row(), per="step")
+    assert "bandwidth_gbs" not in assumed(row())
+    assert "bandwidth_gbs is a mean" in assumed(row(), row(bandwidth_gbs=1.0))
+
+
+def test_one_step_is_one() -> None:
+    found = checked(row(compute_s=1.0), row(gpus=128, compute_s=1.0, bandwidth_gbs=10.0))
+    assert "1 step x 44.7 MB" in text_of(found)
+    assert "an epoch on 128 GPUs has 1 step, on 2 49" in found.rows[1].verdicts[-1].assumes
+
+
+@pytest.mark.parametrize("cell", ["compute_s", "comm_s"])
+@pytest.mark.parametrize("value", [1e-310, 1e300])
+def test_a_time_that_no_step_takes_gives_no_infinite_figures(cell: str, value: float) -> None:
+    found = checked(row(**{cell: value, "bandwidth_gbs": 1.4}))
+    assert (2, cell, "impossible") in said(found)
+    assert "inf" not in text_of(found)
+    (only,) = found.rows
+    assert (only.bus_gbs is None) == (cell == "comm_s")
+    assert (only.tflops is None) == (cell == "compute_s")
+
+
+def test_a_bandwidth_beyond_all_is_compared_with_the_link_alone() -> None:
+    found = checked(row(comm_s=1e9, bandwidth_gbs=1e308))
+    assert found.rows[0].ratio is None
+    assert said(found) == [(2, "bandwidth_gbs", "impossible")]
+
+
+def test_the_time_to_check_a_table_grows_as_its_rows() -> None:
+    rows = [row(line=2 + k, gpus=2 + k, compute_s=7.53 / (2 + k), bandwidth_gbs=140.3) for k in range(4000)]
+    began = time.process_time()
+    checked(*rows)
+    assert time.process_time() - began < 4  # all pairs of rows: 16 s
 
 
 def test_algorithm_and_bus_bandwidth_differ_by_the_rings_factor() -> None:
@@ -178,6 +223,7 @@ def test_columns_come_in_any_order_and_the_last_may_be_missing(tmp_path: Path) -
         (HEAD + "2,512,7.53,1.59,140 GB/s\n", "line 2: bandwidth_gbs '140 GB/s' is not a number"),
         (HEAD + "0,512,7.53,1.59,140\n", "line 2: gpus '0' is not a whole number from 1 on"),
         (HEAD + "2,1.5,7.53,1.59,140\n", "line 2: batch_per_gpu '1.5' is not a whole number"),
+        (HEAD + "2,99999999999999999999999999,7.53,1.59,140\n", "batch_per_gpu '99999999999999999999999999' is 2**53 or more"),
         (HEAD + "2,512,7,53,1,59,140\n", "line 2: 7 cells under 5 column names"),
         ("gpus,gpus,batch_per_gpu,compute_s,comm_s\n", "column gpus is there twice"),
         (HEAD + '2,512,7,1,"' + "9" * 200_000 + '"\n', "cannot be read as CSV: field larger"),
@@ -194,6 +240,8 @@ def test_a_bad_file_is_told_by_its_line(tmp_path: Path, content: str, part: str)
 def test_a_missing_or_binary_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ScalelabError, match="no such file"):
         read(tmp_path / "t.csv")
+    with pytest.raises(ScalelabError, match="is a folder, not a CSV file"):
+        read(tmp_path)
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ScalelabError, match="cannot be read as text"):
         read(tmp_path / "t.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from scalelab.launch.asking import ask
 from scalelab.launch.pool import Pool
 from scalelab.record import text
 from scalelab.record.schema import ModelFacts
-from scalelab.studies.published import WIDTHS, Assumed, Checked, TableCheck
-from scalelab.studies.tables import FORM, check, read
+from scalelab.studies.published import WIDTHS, Assumed, Checked, TableCheck, Verdict, as_printed
+from scalelab.studies.tables import FORM, LARGEST, check, read
 
 EXAMPLE = """  scalelab check-table table.csv --model resnet18 --samples 50000
   scalelab check-table table.csv --model resnet50 --samples 1281167 --classes 1000 --image-size 224 --dtype fp16 --link-gbs 25"""
@@ -73,8 +74,8 @@ def _parser() -> Parser:
 
 
 def _count(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise ScalelabError(f"--samples {word!r}: expected a whole number from 1 on, such as 50000")
+    if not word.isdecimal() or len(word) > len(str(LARGEST)) or not 1 <= int(word) < LARGEST:
+        raise ScalelabError(f"--samples {word!r}: expected a whole number from 1 on, below 2**53, such as 50000")
     return int(word)
 
 
@@ -89,7 +90,7 @@ def _amount(flag: str, word: str) -> float:
 
 
 def show(out: Console, found: TableCheck) -> None:
-    """The rows, what is wrong with them, what that rests on, and the answer."""
+    """The rows, what is wrong with them, what that rests on, and the answer. Equal rows, and equal verdicts, are shown once."""
     table = Table(title="printed, and what follows from it", title_justify="left")
     for name in (
         "line",
@@ -105,30 +106,47 @@ def show(out: Console, found: TableCheck) -> None:
         "printed / bus",
     ):
         table.add_column(name, justify="right")
+    alike: dict[tuple[str, ...], list[int]] = {}
+    said: dict[Verdict, list[int]] = {}
     for row in found.rows:
-        table.add_row(*(escape(cell) for cell in _cells(row)))
-    out.print(table)
-    for row in found.rows:
+        alike.setdefault(tuple(_cells(row)), []).append(row.printed.line)
         for verdict in row.verdicts:
-            assumes = f" (assumes {verdict.assumes})" if verdict.assumes else ""
-            out.print(
-                f"line {row.printed.line}, {verdict.cell}: {verdict.level}: {verdict.text}{assumes}", markup=False, soft_wrap=True
-            )
+            said.setdefault(verdict, []).append(row.printed.line)
+    for cells, lines in alike.items():
+        table.add_row(ranges(lines), *(escape(cell) for cell in cells))
+    out.print(table)
+    for verdict, lines in said.items():
+        where = f"line{'s' * (len(lines) > 1)} {ranges(lines)}, {verdict.cell}"
+        assumes = f" (assumes {verdict.assumes})" if verdict.assumes else ""
+        out.print(f"{where}: {verdict.level}: {verdict.text}{assumes}", markup=False, soft_wrap=True)
     for assumption in found.assumptions:
         out.print(f"assumed: {assumption}", markup=False, style="dim", soft_wrap=True)
     out.print(found.answer, markup=False, style="bold", soft_wrap=True)
 
 
+def ranges(lines: Sequence[int]) -> str:
+    """Ascending numbers, those that follow each other as one: ``2-5, 7``."""
+    parts: list[list[int]] = []
+    for line in lines:
+        if parts and line == parts[-1][-1] + 1:
+            parts[-1][1:] = [line]
+        else:
+            parts.append([line])
+    return ", ".join("-".join(map(str, part)) for part in parts)
+
+
 def _cells(row: Checked) -> list[str]:
-    def gbs(value: float | None) -> str:
-        return text.ABSENT if value is None else f"{text.number(value)} GB/s"
+    """All but the line."""
+
+    def gbs(value: float | None, show: Callable[[float], str] = text.number) -> str:
+        return text.ABSENT if value is None else f"{show(value)} GB/s"
 
     def seconds(value: float | None) -> str:
-        return text.ABSENT if value is None else f"{value:g} s"
+        return text.ABSENT if value is None else f"{as_printed(value)} s"
 
     printed = row.printed
     return [
-        str(printed.line), str(printed.gpus), str(printed.batch_per_gpu), seconds(printed.compute_s), seconds(printed.comm_s),
-        gbs(printed.bandwidth_gbs), f"{row.steps:,}", text.prefixed(row.sent_bytes, "B"), gbs(row.algorithm_gbs), gbs(row.bus_gbs),
-        text.ABSENT if row.ratio is None else text.number(row.ratio),
+        str(printed.gpus), str(printed.batch_per_gpu), seconds(printed.compute_s), seconds(printed.comm_s),
+        gbs(printed.bandwidth_gbs, as_printed), f"{row.steps:,}", text.prefixed(row.sent_bytes, "B"), gbs(row.algorithm_gbs),
+        gbs(row.bus_gbs), text.ABSENT if row.ratio is None else text.number(row.ratio),
     ]  # fmt: skip

@@ -27,6 +27,11 @@ def number(value: float, digits: int = 3) -> str:
     return f"{rounded:,.{max(digits - 1 - magnitude, 0)}f}"
 
 
+def counted(number: int, what: str) -> str:
+    """``1 step``, ``2 steps``."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def rate(value: float) -> str:
     """Images per second."""
     return number(value, 4 if abs(value) >= 1000 else 3)

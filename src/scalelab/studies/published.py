@@ -25,6 +25,8 @@ PEAKS_NAME = "dense matrix cores of a Rubin GPU (fp64: of an MI300X); fp32 count
 """TFLOP/s of one GPU at most: of the same generation as the fastest link. A GB200's GPU has 1250, 2500, 2500 and 40"""
 SLACK = 1.1
 """between readings of the same thing: GB or GiB (7 %), rounded cells"""
+TIMES = (1e-12, 1e12)
+"""seconds of a step that something could take; what is outside would come to infinite bandwidths"""
 
 
 class Printed(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,9 +106,14 @@ def recompute(row: Printed, model: ModelFacts, assumed: Assumed) -> Checked:
     flops = model.flops_per_image.median
     return Checked(
         printed=row, steps=steps, partial=partial, gradient_bytes=size, sent_bytes=size * ring, algorithm_gbs=algorithm, bus_gbs=bus,
-        ratio=row.bandwidth_gbs / bus if row.bandwidth_gbs is not None and bus else None,
+        ratio=_ratio(row.bandwidth_gbs, bus),
         tflops=flops * row.batch_per_gpu / computing / 1e12 if flops and computing else None,
     )  # fmt: skip
+
+
+def _ratio(printed: float | None, bus: float | None) -> float | None:
+    ratio = printed / bus if printed is not None and bus else math.nan
+    return ratio if math.isfinite(ratio) else None
 
 
 def steps_of(row: Printed, assumed: Assumed) -> tuple[int, int]:
@@ -116,10 +123,11 @@ def steps_of(row: Printed, assumed: Assumed) -> tuple[int, int]:
 
 
 def per_step(seconds: float | None, steps: int, assumed: Assumed) -> float | None:
-    """Seconds of a step; None for what is no time, or an epoch of no steps."""
-    if seconds is None or not math.isfinite(seconds) or seconds <= 0 or not steps:
+    """Seconds of a step; None for what is no time (not in TIMES), or an epoch of no steps."""
+    if seconds is None or not steps:
         return None
-    return seconds if assumed.per == "step" else seconds / steps
+    step = seconds if assumed.per == "step" else seconds / steps
+    return step if TIMES[0] <= step <= TIMES[1] else None
 
 
 def gradient_bytes(model: ModelFacts, dtype: str) -> int:
@@ -131,25 +139,31 @@ def _trained(model: ModelFacts) -> int:
     return model.parameters if model.trained is None else model.trained
 
 
-def assumptions(model: ModelFacts, assumed: Assumed) -> list[str]:
-    """What every recomputed number rests on, said once."""
+def assumptions(model: ModelFacts, assumed: Assumed, bandwidths: bool) -> list[str]:
+    """What every recomputed number rests on, said once. ``bandwidths``: whether the table prints any."""
     size = gradient_bytes(model, assumed.dtype)
     sent = f"{size / 1e6:.1f} MB of {assumed.dtype} gradients, all-reduced once a step"
     last = "is dropped" if assumed.drop_last else "is trained on"
+    epoch = f"an epoch is {assumed.samples:,} samples; its last, partial batch {last}"
+    mean = "bandwidth_gbs is a mean over comm_s, waiting included; " if bandwidths else ""
     return [
         f"{model.name} has {_trained(model):,} trained parameters: {sent}",
         f"compute_s and comm_s are seconds of one {assumed.per}",
-        f"an epoch is {assumed.samples:,} samples; its last, partial batch {last}",
+        *([epoch] if assumed.per == "epoch" else []),
         "the all-reduce is a ring's, or one that sends as much: 2 (n-1)/n of the gradients leave each GPU",
-        "bandwidth_gbs is a mean over comm_s, waiting included; comm_s is all the time in which gradients travelled: where it is only what "
-        "was not hidden, the true bandwidth is lower still",
+        f"{mean}comm_s is all the time in which gradients travelled: where it is only what was not hidden, the true bandwidth is lower "
+        "still",
         "GB is 1e9 bytes",
     ]
 
 
 def formula(row: Checked, assumed: Assumed) -> str:
     """``49 steps x 44.7 MB x 2(n-1)/n / 1.59 s = 1.38 GB/s``."""
-    steps = f"{row.steps} steps x " if assumed.per == "epoch" else ""
-    return (
-        f"{steps}{row.gradient_bytes / 1e6:.1f} MB x 2(n-1)/n / {row.printed.comm_s:g} s = {text.number(row.bus_gbs or 0.0)} GB/s"
-    )
+    steps = f"{text.counted(row.steps, 'step')} x " if assumed.per == "epoch" else ""
+    size, seconds = f"{row.gradient_bytes / 1e6:.1f} MB", as_printed(row.printed.comm_s or 0.0)
+    return f"{steps}{size} x 2(n-1)/n / {seconds} s = {text.number(row.bus_gbs or 0.0)} GB/s"
+
+
+def as_printed(value: float) -> str:
+    """All digits that were printed: ``140.3``."""
+    return f"{value:.15g}"
