@@ -9,7 +9,7 @@ import pytest
 
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Ceiling, Figure, ModelFacts, TrainRecord
-from scalelab.studies.ceiling import achieved, ceiling
+from scalelab.studies.ceiling import achieved, better, ceiling, doubtful
 from tests.trainings import completed
 
 
@@ -33,7 +33,7 @@ def test_it_is_measured_by_all_workers_at_once(pool: Pool, record: TrainRecord) 
     for figure, least, most in ((found.flops_per_second, 1e9, 1e13), (found.copy_bytes_per_second, 1e8, 1e12)):
         assert least < (figure.median or 0) < most or "too busy" in str(figure.reason)
     assert (found.workers, found.threads, found.device, found.precision) == (2, 1, "cpu", "fp32")
-    assert found.flops_per_second.median is None or 0 < (achieved(record, found).median or 0) < 1
+    assert doubtful(found) or 0 < (achieved(record, found).median or 0) < 1
 
 
 def test_the_share_is_of_all_workers_ceilings(record: TrainRecord) -> None:
@@ -52,10 +52,23 @@ def test_a_share_above_one_is_marked(record: TrainRecord) -> None:
     assert "cannot be" in str(found.reason)
 
 
-def test_what_is_to_know_of_the_ceiling_is_to_know_of_the_share(record: TrainRecord) -> None:
+def test_of_a_ceiling_that_is_too_low_there_is_no_share(record: TrainRecord) -> None:
     found = achieved(record, known(flops_per_second=Figure(unit="FLOP/s", median=1e12, n=6, reason="measured in a storm")))
-    assert found.median is not None
-    assert "measured in a storm" in str(found.reason)
+    assert (found.median, found.reason) == (None, "the ceiling was measured in a storm")
+
+
+def test_of_two_measurements_the_one_on_a_quiet_machine_is_kept_else_the_higher() -> None:
+    def at(value: float, reason: str | None) -> Ceiling:
+        return known(product=f"{value}", flops_per_second=Figure(unit="FLOP/s", median=value, n=6, reason=reason))
+
+    for a, b, kept in ((at(1, None), at(2, "busy"), 1), (at(1, "busy"), at(2, "busy"), 2), (at(1, "busy"), at(2, None), 2)):
+        for found in (better(a, b), better(b, a)):
+            assert (found.flops_per_second.median, found.product) == (kept, f"{kept}")
+    assert doubtful(at(1, "busy"))
+    assert not doubtful(at(1, None))
+    slow = msgspec.structs.replace(at(1, None), copy_bytes_per_second=Figure(unit="bytes/s", median=1.0, reason="busy"))
+    assert doubtful(slow)
+    assert better(slow, at(2, "busy")).copy_bytes_per_second.median == 1e10
 
 
 def test_what_is_missing_is_the_reason(record: TrainRecord) -> None:

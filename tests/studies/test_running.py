@@ -15,6 +15,7 @@ from scalelab import spec as specs
 from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
+from scalelab.record.schema import Figure
 from scalelab.record.study import StudyRecord
 from scalelab.studies import keeping, planning, running
 from scalelab.studies.running import Begins, Ended, Watching
@@ -65,7 +66,17 @@ def test_a_finished_study_starts_no_process_and_answers_the_same(pool: Pool, tmp
     same = ("answer", "rows", "tables", "plots", "runs", "ceilings", "status", "asked", "started")
     assert [getattr(again, name) for name in same] == [getattr(first, name) for name in same]
     assert again.seconds is None
-    assert all(row.figures["achieved"].median for row in again.rows)
+    assert all(row.figures["achieved"].median or "busy" in (row.figures["achieved"].reason or "") for row in again.rows)
+
+
+def test_a_ceiling_of_a_busy_machine_is_measured_again_after_the_last_training(pool: Pool, tmp_path: Path) -> None:
+    planned = planning.plan(pool, STUDY, asked([8]), 1, tmp_path)
+    rows = [case.row for case in planned.cases if case.row is not None]
+    first = running.ceilings(pool, rows, {})
+    ((key, one),) = first.items()
+    low = msgspec.structs.replace(one, flops_per_second=Figure(unit="FLOP/s", median=1.0, n=1, reason="busy"), product="none")
+    assert running.ceilings(pool, rows, {key: low}) == {key: low}
+    assert (running.ceilings(pool, rows, {key: low}, again=True)[key].flops_per_second.median or 0) > 1e6
 
 
 def test_more_repeats_extend_a_study(pool: Pool, tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ def achieved(record: TrainRecord, ceiling: Ceiling | None) -> Figure:
     """Share of the ceiling: images/s x FLOPs per image / (workers x the ceiling of one of so many workers).
 
     The model's FLOPs are counted, not what was done: recomputed activations are none of them (the "model FLOPs utilization" of
-    Chowdhery et al. 2022, PaLM, with a measured ceiling in place of a data sheet's peak). The interval is the throughput's.
+    Chowdhery et al. 2022, PaLM, with a measured ceiling in place of a data sheet's peak). The interval is the throughput's. Absent where
+    the ceiling was measured on a busy machine: it is too low then, by a factor that differs from ceiling to ceiling.
     """
 
     def absent(reason: str) -> Figure:
@@ -71,15 +72,28 @@ def achieved(record: TrainRecord, ceiling: Ceiling | None) -> Figure:
     if (ceiling.workers, ceiling.threads) != (record.workers, record.derived.threads):
         had = f"{ceiling.workers} workers x {ceiling.threads} threads"
         return absent(f"the ceiling is that of {had}, this run had {record.workers} x {record.derived.threads}")
+    if ceiling.flops_per_second.reason is not None:
+        return absent(f"the ceiling was {ceiling.flops_per_second.reason}")
     unit = flops.median / (ceiling.workers * ceiling.flops_per_second.median)
     share = rate.median * unit
     return Figure(
         unit="ratio", median=share, n=rate.n, mad=None if rate.mad is None else rate.mad * unit,
         ci95=None if rate.ci95 is None else (rate.ci95[0] * unit, rate.ci95[1] * unit),
-        reason="above the ceiling, which cannot be: it was measured while the machine was busy" if share > 1 else _doubt(ceiling),
+        reason="above the ceiling, which cannot be: it was measured while the machine was busy" if share > 1 else None,
     )  # fmt: skip
 
 
-def _doubt(ceiling: Ceiling) -> str | None:
-    told = ceiling.flops_per_second.reason
-    return None if told is None else f"the ceiling was {told}"
+def doubtful(ceiling: Ceiling) -> bool:
+    """Whether a part of it was measured on a busy machine, or not at all: worth another try."""
+    return ceiling.flops_per_second.reason is not None or ceiling.copy_bytes_per_second.reason is not None
+
+
+def better(a: Ceiling, b: Ceiling) -> Ceiling:
+    """Of two measurements of one ceiling, for each figure the one on a quiet machine, else the higher."""
+
+    def rank(figure: Figure) -> tuple[bool, float]:
+        return figure.reason is None, figure.median or 0.0
+
+    flops = max(a, b, key=lambda one: rank(one.flops_per_second))
+    copies = max(a, b, key=lambda one: rank(one.copy_bytes_per_second))
+    return msgspec.structs.replace(flops, copy_bytes_per_second=copies.copy_bytes_per_second)

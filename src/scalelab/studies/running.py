@@ -19,7 +19,7 @@ from scalelab.measure.environment import code, digests
 from scalelab.record import folder as records
 from scalelab.record.schema import Ceiling, TrainRecord
 from scalelab.record.study import StudyRecord
-from scalelab.studies.ceiling import ceiling
+from scalelab.studies.ceiling import better, ceiling, doubtful
 from scalelab.studies.keeping import BUSY, RUNS, clear, identity, refuse_another, save
 from scalelab.studies.planning import Planned, as_trained, expected, keep, took, trainings
 from scalelab.studies.study import Result, Run
@@ -76,8 +76,10 @@ def carry_out(pool: Pool, planned: Planned, watching: Watching) -> StudyRecord:
         runs: Runs = {one: run for one in planned.order if (run := planned.done(*one)) is not None}
         try:
             if planned.missing:
-                record.ceilings = ceilings(pool, [case.row for case in planned.cases if case.row is not None], record.ceilings)
+                rows = [case.row for case in planned.cases if case.row is not None]
+                record.ceilings = ceilings(pool, rows, record.ceilings)
                 train(pool, planned, record, runs, watching)
+                record.ceilings = ceilings(pool, rows, record.ceilings, again=True)
         except (KeyboardInterrupt, ScalelabError):
             record.status, record.ended = "interrupted", records.now()
             with contextlib.suppress(ScalelabError):  # of a full disk: what ended the study is what is told
@@ -168,13 +170,18 @@ def ceiling_key(row: Prepared) -> str:
     return f"{row.spec.workers} x {row.derived.threads} on {row.spec.device} in {row.spec.precision}"
 
 
-def ceilings(pool: Pool, rows: Sequence[Prepared], known: dict[str, Ceiling]) -> dict[str, Ceiling]:
-    """The machine's ceiling for each way of occupying it; one that can't be measured is left out, and its figures say so."""
+def ceilings(pool: Pool, rows: Sequence[Prepared], known: dict[str, Ceiling], again: bool = False) -> dict[str, Ceiling]:
+    """The machine's ceiling for each way of occupying it; one that can't be measured is left out, and its figures say so.
+
+    ``again``: once more those that were measured on a busy machine; of both the better one.
+    """
     found = dict(known)
-    for row in rows:
-        if (key := ceiling_key(row)) not in found:
+    for key, row in {ceiling_key(row): row for row in rows}.items():
+        before = found.get(key)
+        if before is None or (again and doubtful(before)):
             with contextlib.suppress(ScalelabError):
-                found[key] = ceiling(pool, row.derived.threads, row.spec.device, row.spec.precision, row.spec.workers)
+                now = ceiling(pool, row.derived.threads, row.spec.device, row.spec.precision, row.spec.workers)
+                found[key] = now if before is None else better(before, now)
     return found
 
 
