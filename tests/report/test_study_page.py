@@ -159,3 +159,19 @@ def test_the_page_is_small_and_may_load_nothing() -> None:
     page = study.render(study_samples.study(), [samples.record("ddp")[0]], "s")
     assert len(page.encode()) < 2_000_000
     assert "default-src &#39;none&#39;" in page
+
+
+@pytest.mark.parametrize(("x", "mode"), [([2], "markers"), ([2, 2], "markers"), ([2, 4], "lines")])
+def test_an_ideal_of_one_place_is_a_mark(x: list[int], mode: str) -> None:
+    """A line with one point is not seen."""
+    ideal = Series(name="in theory", x=list(x), y=[0.3] * len(x), style="ideal")
+    drawn = chart(Plot(id="p", title="p", caption="", x=Axis(title="x"), y=Axis(title="y"), series=[ideal]))
+    assert drawn is not None
+    assert drawn.views[0].data[0]["mode"] == mode
+
+
+def test_a_negative_part_of_a_bar_is_drawn_below_zero() -> None:
+    parts = [Series(name=name, x=["a"], y=[value], style="stacked") for name, value in (("more", 0.3), ("less", -0.1))]
+    drawn = chart(Plot(id="p", title="p", caption="", x=Axis(title="x", show="text"), y=Axis(title="y"), series=parts))
+    assert drawn is not None
+    assert drawn.views[0].layout["barmode"] == "relative"

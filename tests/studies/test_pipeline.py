@@ -226,4 +226,19 @@ def test_the_timeline_is_drawn_from_the_recorded_events(tmp_path: Path) -> None:
     assert list(zip(forward.x, forward.low, forward.high, forward.text, strict=True))[:2] == [
         ("worker 0", 0.0, 1.0, "1"), ("worker 0", 1.0, 2.0, "2"),
     ]  # fmt: skip
-    assert {s.name for s in drawn.series} == {"forward", "backward"}
+    assert {s.name for s in drawn.series} == {"forward", "backward", "waiting"}
+    waiting = next(s for s in drawn.series if s.name == "waiting")
+    assert list(zip(waiting.x, waiting.low, waiting.high, strict=True)) == [("worker 1", 0.0, 1.0)]
+
+
+def test_what_a_bubble_is_made_of_adds_up_to_the_measured_one() -> None:
+    def about(point: Point) -> dict[str, Any]:
+        return {"bubble": untrained.bubble(point, 0.4, 1 / 9, unequal=-0.05, jitter=0.02, rest=0.1)} if plain(point) else {}
+
+    found = analysed(RATES, about)
+    drawn = next(p for p in found.plots if p.id == "parts")
+    stacked = [s for s in drawn.series if s.style == "stacked"]
+    for place, label in enumerate(stacked[0].x):
+        row = next(r for r in found.tables[1].rows if r.label == label)
+        assert sum(s.y[place] or 0.0 for s in stacked) == pytest.approx(row.figures["bubble"].median)
+        assert stacked[1].y[place] == row.figures["unequal"].median

@@ -69,7 +69,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     low: list[float | None] = []
     high: list[float | None] = []
     style: Literal["line", "points", "bars", "stacked", "ideal", "spans"] = "line"
-    """ideal: a thin dashed line, such as linear speedup, drawn behind"""
+    """ideal: a thin dashed line, such as linear speedup, drawn behind (of one ``x`` a mark); stacked: what is negative goes below zero"""
     text: list[str] = []
 
 

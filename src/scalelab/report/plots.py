@@ -84,7 +84,7 @@ def points(plot: Plot, series: Sequence[Series]) -> tuple[list[dict[str, Any]], 
         data += [*band(one, place, across, up), made] if banded(one) else [made]
         place += one.style != "ideal"  # what is drawn behind takes no colour
     layout = frame(across, up, lying, [one.name for one in series])
-    layout["barmode"] = "stack" if any(one.style == "stacked" for one in series) else "group"
+    layout["barmode"] = "relative" if any(one.style == "stacked" for one in series) else "group"
     layout["hovermode"] = "closest" if bars or any(one.style == "points" for one in series) else "x unified"
     return data, layout
 
@@ -138,7 +138,11 @@ def _bars(one: Series, place: int) -> dict[str, Any]:
 
 
 def _ideal(one: Series, place: int) -> dict[str, Any]:
-    return {"type": "scatter", "mode": "lines", "line": {"color": "var(--ink-2)", "width": 1.2, "dash": "dash"}}
+    made = {"type": "scatter", "mode": "lines", "line": {"color": "var(--ink-2)", "width": 1.2, "dash": "dash"}}
+    if len(set(one.x)) > 1:
+        return made
+    mark = {"size": 11, "symbol": "diamond-open", "color": "var(--ink-2)"}  # a line of one point is not seen
+    return made | {"mode": "markers", "marker": mark}
 
 
 STYLES: dict[str, Callable[[Series, int], dict[str, Any]]] = {

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from pathlib import Path
 
+import msgspec
+
 from scalelab.measure.statistics import absent
 from scalelab.record import text, timeline
 from scalelab.record.schema import Bubble, Figure, TrainRecord
@@ -135,16 +137,24 @@ def waiting_plot(rows: Sequence[Row]) -> Plot:
     """What each pipeline's bubble is made of, beside what it would be in theory."""
     names: list[Factor] = [row.label for row in rows]
     parts = {"order": "order of the passes", "unequal": "unequal stages", "jitter": "uneven passes", "rest": "messages, the rest"}
-    series = [
-        Series(name=what, x=names, y=[row.figures[key].median for row in rows], style="stacked") for key, what in parts.items()
-    ]
+    series = [Series(name=what, x=names, y=[_drawn(row, key) for row in rows], style="stacked") for key, what in parts.items()]
     series.append(Series(name="theory", x=names, y=[row.figures["theory"].median for row in rows], style="points"))
     return Plot(
         id="parts", title="What the bubble is made of", x=Axis(title="pipeline", show="text"), series=series,
         y=Axis(title="share of a step in which a worker computes nothing", show="percent"), wide=True,
         caption="A point on top of the first part alone is a schedule that waits as much as it must; everything above is this "
-        "machine's and this model's.",
+        "machine's and this model's. A part below zero makes the bubble smaller. Parts are medians, and those do not add up: the last one "
+        "is drawn as what the others leave of the measured bubble.",
     )  # fmt: skip
+
+
+def _drawn(row: Row, part: str) -> float | None:
+    """A part; the last one such that all of them add up to the measured bubble."""
+    values = [row.figures[name].median for name in ("order", *PARTS)]
+    whole = row.figures["bubble"].median
+    if part != "rest" or whole is None or any(value is None for value in values):
+        return row.figures[part].median
+    return whole - sum(value for value in values[:-1] if value is not None)
 
 
 KINDS: dict[timeline.Kind, str] = {
@@ -160,7 +170,7 @@ def timeline_plot(result: Result, row: Row) -> Plot | None:
     if found is None or not found.steps:
         return None
     steps = [[lane for lane in step if lane.replica == 0] for step in found.steps]
-    step = sorted(steps, key=_span)[len(steps) // 2]
+    step = [_from_the_start(lane) for lane in sorted(steps, key=_span)[len(steps) // 2]]
     alone = all(lane.replica == 0 for lane in found.steps[0])
     kinds = {kind: what for kind, what in KINDS.items() if not (alone and kind == "reduce")}
     name = str(row.factors["schedule"])
@@ -171,6 +181,14 @@ def timeline_plot(result: Result, row: Row) -> Plot | None:
         x=Axis(title="time", show="seconds"), y=Axis(title="worker", show="text"),
         series=[made for kind, what in kinds.items() if (made := _spans(step, kind, what)) is not None],
     )  # fmt: skip
+
+
+def _from_the_start(lane: Lane) -> Lane:
+    """With its wait from the start of the step, 0, for its first micro-batch: no event tells of that."""
+    first = min((event.start for event in lane.events), default=0.0)
+    if first <= 0 or not lane.chunks:
+        return lane
+    return msgspec.structs.replace(lane, events=[Event(kind="wait", start=0.0, end=first), *lane.events])
 
 
 def _span(step: Sequence[Lane]) -> float:

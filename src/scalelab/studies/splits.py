@@ -165,7 +165,8 @@ def plots(asked: Asked, rows: Sequence[Row], staged: Sequence[Row], measured: Me
         Plot(
             id="bubble", title="Bubble, measured and in theory", x=over, series=shares,
             y=Axis(title="share of a step in which a worker computes nothing", show="percent"),
-            caption="A line above its dashed one: workers wait for more than the order of the passes.",
+            caption="Above theory (dashed; with one number of micro-batches an open mark): workers wait for more than the order of the "
+            "passes.",
         ),
     ]  # fmt: skip
     known = [r for r in staged if r.figures["bubble"].median is not None]
