@@ -49,6 +49,35 @@ def test_with_some_that_never_reached_it_there_is_no_interval():
     assert found.reason.startswith("2 of 3 trainings reached the target")
 
 
+def test_whole_epochs_have_no_interval_without_width_nor_one_below_an_epoch():
+    """Seen: 1.00–1.00 and 0.186–32.2 epochs of two seeds."""
+    same = median([Time(1, True), Time(1, True)], "epochs", 1.0)
+    assert (same.median, same.n, same.ci95) == (1, 2, None)
+    assert "too coarse" in same.reason
+    apart = median([Time(2, True), Time(3, True)], "epochs", 1.0)
+    assert apart.ci95[0] == 1.0
+    slow, soon = answered([SLOW, SLOW], [SOON, SLOW]).tables[0].rows
+    assert slow.figures["images"].ci95 is None
+    assert soon.figures["images"].ci95[0] == 10 * 64
+
+
+def test_fewest_images_are_only_a_difference_where_it_is_shown():
+    wanted = question()
+    slow, soon = points(wanted)
+    found = analyse(wanted, [result(slow, [SLOW, SLOW]), result(soon, [SOON, SOON], seconds=20.0)])
+    assert "fewest images" in found.answer
+    assert found.answer.endswith("fewer than the soonest by what may be chance.")
+    long = [[0.3] * epochs + [0.7] for epochs in (10, 11, 12)]
+    found = analyse(wanted, [result(slow, long), result(soon, [SOON, SLOW, SOON], seconds=200.0)])
+    assert "fewest images" in found.answer
+    assert "chance" not in found.answer
+
+
+def test_what_one_seed_reached_may_be_as_soon():
+    found = answered([SOON, NEVER], [SOON, SOON])
+    assert found.answer.endswith("As far as these seeds can tell, single × 1, batch 32 may be as soon.")
+
+
 def test_each_row_tells_what_the_target_took():
     found = answered([SLOW, SLOW, SLOW], [SOON, SOON, SLOW])
     slow, soon = found.tables[0].rows

@@ -16,7 +16,7 @@ from scalelab.record.study import Axis, Column, Factor, Findings, Plot, Row, Ser
 from scalelab.spec import Spec
 from scalelab.studies import figures
 from scalelab.studies.points import serial, spread, threads, with_values
-from scalelab.studies.reaching import COSTS, Time, median, time_of
+from scalelab.studies.reaching import COARSE, COSTS, COUNTED, Time, coarse, median, one_epoch, time_of
 from scalelab.studies.seeds import mean
 from scalelab.studies.study import Asked, Point, Result, Run, Study
 
@@ -84,7 +84,10 @@ def _times(result: Result, target: float, name: str) -> list[Time]:
 
 
 def _row(result: Result, base: Result, target: float) -> Row:
-    found = {name: median(_times(result, target, name), unit) for name, (_, unit) in COSTS.items()}
+    found = {
+        name: median(_times(result, target, name), unit, one_epoch(result.runs, cost) if name in COUNTED else 0.0)
+        for name, (cost, unit) in COSTS.items()
+    }
     if result.refused:
         found = {name: Figure(unit=COSTS[name][1], reason=result.refused) for name in found}
     best = [run.record.best_accuracy for run in result.runs if run.record.best_accuracy is not None]
@@ -97,17 +100,18 @@ def _row(result: Result, base: Result, target: float) -> Row:
     return msgspec.structs.replace(made, factors={**made.factors, "reached": f"{reached} of {len(result.runs)}"})
 
 
-def _ratio(result: Result, base: Result, target: float) -> Figure:
-    """Seconds to the target over those of the first row, paired by seed; absent where not all reached it."""
+def _ratio(result: Result, base: Result, target: float, name: str = "seconds") -> Figure:
+    """What the target costs over what it costs the first row, paired by seed; absent where not all reached it."""
     if result is base:
         return Figure(unit="ratio", reason="the row that the others are measured against")
-    mine, its = ({run.repeat: time_of(run, target, COSTS["seconds"][0]) for run in one.runs} for one in (result, base))
+    mine, its = ({run.repeat: time_of(run, target, COSTS[name][0]) for run in one.runs} for one in (result, base))
     both = [repeat for repeat in mine if repeat in its]
     if not both:
         return Figure(unit="ratio", reason=result.refused or base.refused or "nothing was trained")
     if not all(times[repeat].reached for times in (mine, its) for repeat in both):
         return Figure(unit="ratio", reason="not all trainings of the two reached the target")
-    return repeated([mine[repeat].value / its[repeat].value for repeat in both], "ratio")
+    found = repeated([mine[repeat].value / its[repeat].value for repeat in both], "ratio")
+    return msgspec.structs.replace(found, ci95=None, reason=COARSE) if name in COUNTED and coarse(found) else found
 
 
 def _answer(asked: Asked, rows: Sequence[Row], results: Sequence[Result]) -> str:
@@ -129,13 +133,16 @@ def _answer(asked: Asked, rows: Sequence[Row], results: Sequence[Result]) -> str
     said = f"{counted}; the soonest was {first.label}, in {_cost(first, 'seconds')} and {_cost(first, 'epochs')}"
     if least is not first:
         said += f", the one with the fewest images {least.label}, with {_cost(least, 'images')}"
+        by_label = {row.label: result for row, result in zip(rows, results, strict=True)}
+        fewer = _ratio(by_label[least.label], by_label[first.label], asked.base.target_accuracy or 1.0, "images")
+        said += "" if differs(fewer) else ", fewer than the soonest by what may be chance"
     return f"{said}.{_rivals(first, rows, results, asked.base.target_accuracy or 1.0)}"
 
 
 def _rivals(first: Row, rows: Sequence[Row], results: Sequence[Result], target: float) -> str:
     """Whose time can't be told from the shortest; empty where all others take longer."""
     by_label = {row.label: result for row, result in zip(rows, results, strict=True)}
-    others = [row.label for row in rows if row is not first and row.figures["seconds"].median is not None]
+    others = [row.label for row in rows if row is not first and not str(row.factors["reached"]).startswith("0 ")]
     alike = [name for name in others if not differs(_ratio(by_label[name], by_label[first.label], target))]
     if not alike:
         return ""
