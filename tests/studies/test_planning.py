@@ -19,7 +19,7 @@ from scalelab.record.schema import DataFacts, ModelFacts
 from scalelab.studies import estimate
 from scalelab.studies.estimate import Estimate, Pace
 from scalelab.studies.keeping import Finished, key
-from scalelab.studies.planning import Case, Planned, expected, named, order, refuse_doubles
+from scalelab.studies.planning import Case, Planned, expected, named, order, refuse_doubles, without_failing
 from scalelab.studies.running import Clock
 from scalelab.studies.study import Asked, Point
 from tests.studies.toy import STUDY
@@ -156,3 +156,30 @@ def test_what_cannot_be_estimated_has_no_end(tmp_path: Path) -> None:
     assert clock.remaining(none.order) is None
     clock.note(0, 2.0)
     assert clock.remaining([(0, 1)]) == 2.0
+
+
+FAILING = """
+from torch import nn
+class Net(nn.Sequential):
+    def forward(self, x):
+        if len(x) == 64:
+            raise ValueError("sixty-four\\n\\nis too many")
+        return super().forward(x)
+def build(num_classes):
+    return Net(nn.Flatten(), nn.Linear(64, num_classes))
+"""
+
+
+def test_a_batch_that_the_model_fails_at_is_refused_and_the_others_are_estimated(pool: Pool, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(FAILING)
+    small, large = (row(batch=batch, model=f"{tmp_path}/net.py:build", data="digits") for batch in (32, 64))
+    lines: list[str] = []
+    found = estimate.estimate(pool, [small, large], lines.append)
+    assert lines == [f"measuring the pace of {tmp_path}/net.py:build with 1 thread"]
+    assert found.seconds(small)
+    assert found.said == estimate.SAID
+    assert found.refused(small) is None
+    assert found.refused(large) == f"a step of 64 images fails: ValueError: sixty-four is too many ({tmp_path}/net.py:6)"
+    cases = [Case(Point(str(place), {}, one.spec), one) for place, one in enumerate((small, large))]
+    made = Planned(STUDY, Asked(specs.Spec(), {}, {}, False, 4), 1, tmp_path, cases, order(cases, 1, 0), Finished(tmp_path))
+    assert [without_failing(made, place, found).refused for place in (0, 1)] == [None, found.refused(large)]

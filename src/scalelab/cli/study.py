@@ -56,7 +56,8 @@ def run(words: list[str], debug: bool) -> int:
     folder = Path(parsed.folder or default_folder(study, asked))
     err = console(to_stderr=True)
     with Pool() as pool:
-        planned = planning.plan(pool, study, asked, repeats, folder)
+        (console() if parsed.dry_run and not parsed.json else err).print(study.question, markup=False, style="bold")
+        planned = planning.plan(pool, study, asked, repeats, folder, lambda line: err.print(line, markup=False, style="dim"))
         if parsed.dry_run:
             return show_plan(console(), planning.described(planned), parsed.json)
         tell_plan(err, planning.described(planned))

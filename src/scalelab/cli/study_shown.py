@@ -21,7 +21,6 @@ FIRST_REFUSED = 8
 
 def tell_plan(err: Console, plan: StudyPlan) -> None:
     """What is about to happen, before anything starts."""
-    err.print(plan.question, markup=False, style="bold")
     refused = [one for one in plan.trainings if one.status == "refused"]
     for one in refused[:FIRST_REFUSED]:
         err.print(f"can't run here: {one.label}: {one.reason}", markup=False, style="yellow")
@@ -51,7 +50,6 @@ def show_plan(out: Console, plan: StudyPlan, as_json: bool) -> int:
     if as_json:
         print(msgspec.json.encode(plan).decode())
         return 0
-    out.print(plan.question, markup=False, style="bold")
     grid = Grid(box=None, pad_edge=False)
     for name in ("", "training", "what", "about"):
         grid.add_column(name, justify="right" if name in ("", "about") else "left", overflow="fold")

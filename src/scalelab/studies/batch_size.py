@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import msgspec
 
 from scalelab.errors import ScalelabError
-from scalelab.launch.asking import ask
+from scalelab.launch.asking import Silent, ask
 from scalelab.launch.local import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.record import text
@@ -65,7 +65,9 @@ def foresee(pool: Pool, rows: Sequence[Prepared]) -> list[str | None]:
     """Why a training must not be started: what it would need is more than there is; None where it fits."""
     smallest = min(rows, key=lambda row: row.derived.batch)
     try:
-        found = msgspec.convert(ask(pool, TARGET, smallest.spec), Footprint)
+        found = msgspec.convert(ask(pool, TARGET, smallest.spec, f"weighing a step of {smallest.spec.model}"), Footprint)
+    except Silent:
+        raise
     except ScalelabError:  # it can't be predicted for this model: who dies of memory ends the doubling
         return [None] * len(rows)
     return [too_large(found, row.derived.batch, row.derived.micro_batch) for row in rows]

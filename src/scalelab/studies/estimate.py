@@ -6,17 +6,18 @@ An estimate, for an idle machine: communication is not in it, nor is another pro
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from scalelab import spec as specs
 from scalelab.errors import ScalelabError
-from scalelab.launch.asking import ask
+from scalelab.launch.asking import Silent, ask
 from scalelab.launch.local import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.measure.environment import usable_cores
+from scalelab.record import text
 
 TARGET = "scalelab.worker.pace:pace"
 PACED = (
@@ -39,10 +40,14 @@ SAID = (
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """A forward, backward and update of one process take ``fixed + each * images`` seconds."""
+    """A forward, backward and update of one process take ``fixed + each * images`` seconds.
+
+    ``fails``: why a step of as many images as were asked for can't be taken, though a smaller one can.
+    """
 
     fixed: float
     each: float
+    fails: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,13 @@ class Estimate:
 
     paces: Mapping[bytes, Pace] = field(default_factory=dict)
     said: str = ""
+    fails: Mapping[tuple[bytes, int], str] = field(default_factory=dict)
+    """why one process can't take steps of a model with so many images in a forward pass"""
+
+    def refused(self, row: Prepared) -> str | None:
+        """Why a training must fail: one process alone takes just the steps that were tried. Others may have less to hold."""
+        alone = row.spec.strategy == "single" and not row.spec.recompute
+        return self.fails.get((mark(row), row.derived.micro_batch)) if alone else None
 
     def seconds(self, row: Prepared) -> float | None:
         """From the start of the training to its end; None where its pace is not known."""
@@ -58,21 +70,33 @@ class Estimate:
         return None if pace is None else duration(row, pace, usable_cores())
 
 
-def estimate(pool: Pool, rows: Sequence[Prepared | None]) -> Estimate:
-    """Measure the pace of each distinct model among ``rows``: about a second each. What can't be measured is not estimated."""
+def estimate(pool: Pool, rows: Sequence[Prepared | None], say: Callable[[str], None] = lambda line: None) -> Estimate:
+    """Measure the pace of each distinct model among ``rows``: about a second each, told to ``say``. What can't be is not estimated.
+
+    Raises Silent for a model that hangs.
+    """
     paces: dict[bytes, Pace] = {}
     failures: list[str] = []
+    fails: dict[tuple[bytes, int], str] = {}
     distinct: dict[bytes, list[Prepared]] = {}
     for row in rows:
         if row is not None:
             distinct.setdefault(mark(row), []).append(row)
     for one, same in distinct.items():
-        largest = max(same, key=lambda row: row.derived.micro_batch)
+        doing = f"measuring the pace of {same[0].spec.model} with {text.counted(same[0].derived.threads, 'thread')}"
+        say(doing)
         try:
-            paces[one] = msgspec.convert(ask(pool, TARGET, alone(largest)), Pace)
+            for size, row in sorted({row.derived.micro_batch: row for row in same}.items(), reverse=True):
+                paces[one] = msgspec.convert(ask(pool, TARGET, alone(row), doing), Pace)
+                if (why := paces[one].fails) is None:
+                    break
+                if size <= LARGEST:  # else another size was tried
+                    fails[one, size] = why
+        except Silent:
+            raise
         except ScalelabError as error:
             failures.append(str(error))
-    return Estimate(at_least_as_fast(paces), f"no estimate: {failures[0]}" if failures else SAID if paces else "")
+    return Estimate(at_least_as_fast(paces), f"no estimate: {failures[0]}" if failures else SAID if paces else "", fails)
 
 
 def at_least_as_fast(paces: Mapping[bytes, Pace]) -> dict[bytes, Pace]:
@@ -96,6 +120,7 @@ def alone(row: Prepared) -> specs.Spec:
     values = msgspec.to_builtins(row.spec)
     return specs.from_mapping({
         **{name: values[name] for name in PACED if name in values}, "optimizer": row.spec.optimizer,
+        "timeout": row.spec.timeout,
         "batch": min(LARGEST, row.derived.micro_batch), "threads_per_worker": row.derived.threads,
     })  # fmt: skip
 

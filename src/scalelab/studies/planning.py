@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ import msgspec
 
 from scalelab.errors import ScalelabError
 from scalelab.launch import local
+from scalelab.launch.asking import Silent
 from scalelab.launch.local import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.measure.environment import code, files
@@ -72,8 +73,12 @@ class Kept(msgspec.Struct, frozen=True):
     refused: list[str | None]
 
 
-def plan(pool: Pool, study: Study, asked: Asked, repeats: int, folder: Path) -> Planned:
-    """Prepare every point. Raises ScalelabError when none can run, or ``folder`` holds another study.
+Say = Callable[[str], None]
+"""is told what is done meanwhile, a line each"""
+
+
+def plan(pool: Pool, study: Study, asked: Asked, repeats: int, folder: Path, say: Say = lambda line: None) -> Planned:
+    """Prepare every point. Raises ScalelabError when none can run, a model hangs, or ``folder`` holds another study.
 
     Where all trainings are finished no process is started.
     """
@@ -86,11 +91,28 @@ def plan(pool: Pool, study: Study, asked: Asked, repeats: int, folder: Path) -> 
         known = Planned(study, asked, repeats, folder, kept, order(kept, repeats, asked.base.seed), finished, held)
         if not known.missing:
             return known
-    cases = foreseen(pool, study, prepare(pool, points))
+    say(f"checking {len(points)} point{'s' * (len(points) != 1)}")
+    cases = some(study, foreseen(pool, study, prepare(pool, points)))
+    made = Planned(study, asked, repeats, folder, cases, order(cases, repeats, asked.base.seed), finished, held)
+    found = estimate(pool, [made.cases[place].row for place, _ in made.missing], say)
+    cases = some(study, [without_failing(made, place, found) for place in range(len(cases))])
+    return replace(made, cases=cases, order=order(cases, repeats, asked.base.seed), estimate=found)
+
+
+def some(study: Study, cases: Sequence[Case]) -> Sequence[Case]:
+    """The cases. Raises ScalelabError where none can run."""
     if not any(case.row for case in cases):
         raise ScalelabError(next((c.refused for c in cases if c.refused), f"study {study.name}: nothing to train"))
-    made = Planned(study, asked, repeats, folder, cases, order(cases, repeats, asked.base.seed), finished, held)
-    return replace(made, estimate=estimate(pool, [made.cases[place].row for place, _ in made.missing]))
+    return cases
+
+
+def without_failing(made: Planned, place: int, found: Estimate) -> Case:
+    """A case, refused where measuring its pace showed that it can't be trained; never one that was."""
+    case = made.cases[place]
+    why = found.refused(case.row) if case.row is not None else None
+    if why is None or any(made.done(place, repeat) for repeat in range(made.repeats)):
+        return case
+    return replace(case, row=None, refused=why)
 
 
 def refuse_doubles(points: Sequence[Point]) -> None:
@@ -110,6 +132,8 @@ def prepare(pool: Pool, points: Sequence[Point]) -> list[Case]:
         if mark not in known:
             try:
                 known[mark] = local.prepare(pool, point.spec)
+            except Silent:
+                raise
             except ScalelabError as error:
                 known[mark] = str(error)
         answer = known[mark]

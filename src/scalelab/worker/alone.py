@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from scalelab import data, optim, strategies
+from scalelab import data, optim, strategies, userfile
 from scalelab import spec as specs
 from scalelab.comm.world import on_cuda
 from scalelab.data import Dataset
@@ -32,7 +32,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Training:
-    """``step(count)`` trains on so many random images, once, and waits for the device."""
+    """``step(count)`` trains on so many random images, once, and waits for the device. It raises ScalelabError where the model does."""
 
     model: nn.Module
     optimizer: Optimizer
@@ -62,6 +62,10 @@ def begin(task: Task) -> Training:
     low = spec.precision in ("bf16", "fp16")
 
     def step(count: int) -> None:
+        with userfile.blame(f"a step of {count} image{'s' * (count != 1)} fails"):
+            taken(count)
+
+    def taken(count: int) -> None:
         images = torch.randn(count, *dataset.shape, device=device, dtype=dtype).to(memory_format=layout)
         labels = torch.randint(dataset.num_classes, (count,), device=device)
         with torch.autocast(device.type, torch.bfloat16) if low else contextlib.nullcontext():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from scalelab.errors import ScalelabError
 from scalelab.worker import alone
 from scalelab.worker.asked import answering
 
@@ -15,9 +16,12 @@ LONGEST = 3.0
 
 
 def pace(spec_file: str, answer_file: str) -> int:
-    """Write {"fixed", "each"}: a step of n images takes ``fixed + each * n`` seconds, from steps of two sizes up to ``--batch``."""
+    """Write {"fixed", "each"}: a step of n images takes ``fixed + each * n`` seconds, from steps of two sizes up to ``--batch``.
 
-    def found() -> dict[str, float]:
+    And "fails": why a step of ``--batch`` images can't be taken, where a smaller one can.
+    """
+
+    def found() -> dict[str, float | str]:
         task = alone.task(spec_file)
         large = task.spec.batch or 64
         small = max(1, large // 4)
@@ -25,7 +29,10 @@ def pace(spec_file: str, answer_file: str) -> int:
         few = timed(lambda: step(small))
         if small == large or few * large / small > LONGEST:
             return {"fixed": 0.0, "each": few / small}
-        many = timed(lambda: step(large))
+        try:
+            many = timed(lambda: step(large))
+        except ScalelabError as error:
+            return {"fixed": 0.0, "each": few / small, "fails": str(error)}
         each = max((many - few) / (large - small), many / large / 2)  # noise must not make images cost nothing
         return {"fixed": max(0.0, many - each * large), "each": each}
 
