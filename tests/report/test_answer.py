@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from scalelab.measure.statistics import resolution
 from scalelab.record.schema import Figure
-from scalelab.report.answer import resolution, sentence
+from scalelab.report.answer import sentence
 from tests.report import samples
 
 

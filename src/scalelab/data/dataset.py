@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -71,11 +70,6 @@ class Dataset:
     def streamed(self) -> bool:
         """Whether images are decoded while the training runs."""
         return isinstance(self.train.images, Streamed)
-
-    @property
-    def size_bytes(self) -> int:
-        """All images, decoded."""
-        return sum(math.prod(split.images.shape) for split in (self.train, self.test))
 
     def limited(self, train: int | None, test: int | None) -> Dataset:
         """With the first ``train`` and ``test`` samples; a limit above the size keeps all."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from scalelab.measure.statistics import differs, quotient
+from scalelab.measure.statistics import differs, quotient, resolution
 from scalelab.record import text
 from scalelab.record.schema import TrainRecord
 from scalelab.report.table import Row, rows
@@ -119,17 +118,12 @@ def _accuracy(members: Sequence[tuple[Row, TrainRecord]]) -> list[str]:
     if len(values) == 1:
         return [f"{'it' if len(members) == 1 else best} reached {text.percent(high)} test accuracy"]
     who = f"{'both' if len(values) == 2 else f'all {text.count(len(values))}'} runs"
-    if high - low <= resolution((low + high) / 2, samples):
+    if high - low <= resolution((low + high) / 2, samples, len(values)):
         points = 100 * (high - low)
         if not points:
             return [f"{who} reached the same test accuracy ({text.percent(high)})"]
         return [f"{who} reached the same test accuracy within {points:.1f} points ({100 * low:.1f}–{text.percent(high)})"]
     return [f"test accuracy ranges from {text.percent(low)} ({worst}) to {text.percent(high)} ({best}), one seed each"]
-
-
-def resolution(accuracy: float, samples: int) -> float:
-    """The smallest difference of two accuracies that ``samples`` test images can tell apart (normal approximation, 95 %)."""
-    return 1.96 * math.sqrt(2 * accuracy * (1 - accuracy) / samples) if samples else 0.0
 
 
 VERBS = {"failed": "failed", "interrupted": "was interrupted", "running": "is still running", "lost": "was lost"}
