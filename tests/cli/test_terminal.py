@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
+from scalelab.cli.terminal import Watcher, console
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure
 from tests.conftest import Command
+from tests.report import samples
 from tests.trainings import completed
 
 ESCAPES = "\x1b]0;mine\x07\x1b[2J\x9b2J\u202e\r"
@@ -26,3 +30,18 @@ def test_a_record_does_not_drive_the_terminal(command: Command, pool: Pool, tmp_
     shown = command("runs", "show", "--out", tmp_path).out
     assert "bug]0;mine" in shown
     assert "one\n        two" in shown.replace("\t", "        ")
+
+
+def test_the_last_line_of_a_training_has_the_records_throughput(tmp_path: Path) -> None:
+    made, steps = samples.record("single")
+    watcher = Watcher(console(), "single", len(steps))
+    lines = [msgspec.json.encode(step) + b"\n" for step in steps]
+    (tmp_path / "steps.jsonl").write_bytes(b"".join(lines[:-1]))
+    watcher.watch(tmp_path)
+    assert f"{sum(s.batch for s in steps[:-1]) / sum(s.seconds for s in steps[:-1]):,.0f} images/s" in watcher._facts()
+    (tmp_path / "steps.jsonl").write_bytes(b"".join(lines))
+    watcher.watch(tmp_path)
+    assert "images/s" not in watcher._facts()  # the record does not have it yet
+    (tmp_path / "record.json").write_bytes(msgspec.json.encode(made))
+    watcher.watch(tmp_path)
+    assert f"{made.images_per_second.median:,.0f} images/s" in watcher._facts()

@@ -39,7 +39,8 @@ def console(to_stderr: bool = False) -> Console:
 class Watcher:
     """Follows a run's folder and shows a bar (terminal) or a line now and then (elsewhere).
 
-    ``watch(folder)`` is the launcher's callback.
+    ``watch(folder)`` is the launcher's callback. While it runs, the throughput is that of the steps since the last look; at its end it is
+    the record's.
     """
 
     def __init__(self, console: Console, label: str, total_steps: int, progress: Progress | None = None) -> None:
@@ -47,6 +48,7 @@ class Watcher:
         self.decoder = msgspec.json.Decoder(Step)
         self.offset, self.step, self.loss, self.rate = 0, 0, float("nan"), 0.0
         self.accuracy, self.record_seen, self.said = "", 0.0, time.monotonic()
+        self.whole: float | None = None
         self.own = progress is None and console.is_terminal
         self.progress = progress or (bars(console) if console.is_terminal else None)
         self.task = self.progress.add_task(escape(label), total=total_steps, facts="starting") if self.progress else None
@@ -75,7 +77,9 @@ class Watcher:
             self.console.print(f"{self.label}: step {self.step}/{self.total}, {self._facts()}", markup=False)
 
     def _facts(self) -> str:
-        return f"{self.rate:7,.0f} images/s, loss {self.loss:.3f}{self.accuracy}" if self.step else "starting"
+        rate = self.rate if self.step < self.total else self.whole
+        said = "" if rate is None else f"{rate:7,.0f} images/s, "
+        return f"{said}loss {self.loss:.3f}{self.accuracy}" if self.step else "starting"
 
     def _new_steps(self, folder: Path) -> list[Step]:
         try:
@@ -100,6 +104,8 @@ class Watcher:
         except FileNotFoundError:
             return False
         before = self.accuracy
+        if record.steps >= self.total:
+            self.whole = record.images_per_second.median
         if record.epochs:
             last = record.epochs[-1]
             self.accuracy = f", accuracy {last.accuracy:.1%}"
