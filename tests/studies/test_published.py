@@ -87,10 +87,10 @@ def test_a_bandwidth_beyond_all_is_compared_with_the_link_alone() -> None:
 
 
 def test_the_time_to_check_a_table_grows_as_its_rows() -> None:
-    rows = [row(line=2 + k, gpus=2 + k, compute_s=7.53 / (2 + k), bandwidth_gbs=140.3) for k in range(4000)]
+    rows = [row(line=2 + k, gpus=3 - k % 2, compute_s=7.53 / (3 - k % 2), bandwidth_gbs=140.3) for k in range(10_000)]
     began = time.process_time()
-    checked(*rows)
-    assert time.process_time() - began < 4  # all pairs of rows: 16 s
+    assert checked(*rows).doubtful == 0
+    assert time.process_time() - began < 3  # 0.2 s; where each row is held against each other one, 11 s
 
 
 def test_algorithm_and_bus_bandwidth_differ_by_the_rings_factor() -> None:
