@@ -149,7 +149,7 @@ def test_a_model_that_cannot_be_followed_is_refused_by_name(pool: Pool, tmp_path
 
 def test_more_stages_than_there_are_places_for_is_refused_with_the_most(pool: Pool, tmp_path: Path, odd: str) -> None:
     values = {"model": odd, "model_args": {"kind": "dies"}, "strategy": "model", "batch": 30}
-    with pytest.raises(NotApplicable, match="can't be cut into 5 stages, at most into 4: say --stages"):
+    with pytest.raises(NotApplicable, match="can't be cut into 5 stages, at most into 4; use --stages 4 or fewer"):
         train(pool, tmp_path / "runs", **values, workers=5)
 
 

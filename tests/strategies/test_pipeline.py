@@ -212,7 +212,9 @@ def test_a_backward_in_two_parts_is_refused_where_it_cannot_be(name: str) -> Non
 
 
 def test_twice_as_many_stages_are_needed_where_each_worker_has_two(pool: Pool, tmp_path: Path) -> None:
-    with pytest.raises(NotApplicable, match="can't be cut into 8 stages with 2 on each worker, at most into 7: say --stages"):
+    with pytest.raises(
+        NotApplicable, match="can't be cut into 8 stages with 2 on each worker, at most into 7; use --stages 7 or fewer"
+    ):
         train(pool, tmp_path, strategy="pipeline", workers=8, pipeline_schedule="interleaved")
 
 

@@ -276,6 +276,7 @@ def test_every_column_has_its_figure_in_every_row():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
+        ({"batches": (128, 128)}, "--batch 128: a large batch is compared with a small one; give two or more"),
         ({"remedies": ["lasr"]}, r"unknown remedy 'lasr' \(did you mean 'lars'\?\)"),
         ({"evaluate": False}, "--no-evaluate: study large-batch compares accuracies"),
         ({"batch_per_worker": 8}, "--batch-per-worker 8: large-batch sets it itself, from --batch"),

@@ -72,6 +72,7 @@ def test_workers_are_the_stages_or_what_is_said() -> None:
         ({"workers": 3}, 2, "does not divide --workers 3"),
         ({"engine": "deepspeed"}, 2, "only torch's passes"),
         ({"probe_steps": 0}, 2, "--probe-steps 0: leaves out the probes that this study reads"),
+        ({"steps": 5}, 2, "--steps 5: no step is left to be timed"),
         ({"compile": True}, 2, "--compile: leaves out the probes that this study reads"),
     ],
 )

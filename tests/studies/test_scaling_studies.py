@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
 
 import msgspec
 import pytest
 
 from scalelab.errors import ScalelabError
+from scalelab.launch.local import Prepared
 from scalelab.measure.amdahl import speedup
 from scalelab.record.study import Findings, Row
 from scalelab.studies import scaling
+from scalelab.studies.planning import Case, some
 from scalelab.studies.scaling import ALL_CORES, BASE, SPREAD, WRAPPER
 from scalelab.studies.strong_scaling import STUDY as STRONG
 from scalelab.studies.study import Asked, Point, Result
@@ -282,3 +286,24 @@ def test_a_point_that_failed_or_was_refused_stays_with_its_reason() -> None:
 
 def weak_asked() -> Asked:
     return made.asked(WEAK, workers=[2], batch_per_worker=[32])
+
+
+def test_what_leaves_no_step_to_be_timed_is_refused() -> None:
+    """Those of the warm-up and those that are traced are not timed."""
+    said = "--steps 7: no step is left to be timed beside the 5 of --warmup-steps and the 2 that are traced; give at least 8"
+    for study in (WEAK, STRONG):
+        with pytest.raises(ScalelabError) as refused:
+            study.points(made.asked(study, steps=7, profile=2))
+        assert str(refused.value) == said
+        assert study.points(made.asked(study, steps=8, profile=2))
+
+
+def test_where_nothing_that_is_spread_can_run_the_study_says_why() -> None:
+    refused = [Case(point, None, f"why not {point.label}") for point in STRONG.points(made.asked(STRONG, batch=[3], workers=[2]))]
+    spread = next(case.refused for case in refused if case.point.factors["role"] == SPREAD)
+    row = cast(Prepared, object())
+    cases = [replace(case, row=row, refused=None) if case.point.factors["role"] != SPREAD else case for case in refused]
+    with pytest.raises(ScalelabError) as error:
+        some(STRONG, cases)
+    assert str(error.value) == spread
+    assert some(STRONG, [replace(case, row=row) for case in cases])

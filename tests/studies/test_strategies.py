@@ -81,6 +81,7 @@ def test_all_points_have_one_batch_and_one_number_of_threads() -> None:
         ({"memory": "much"}, "--memory 'much': expected a size"),
         ({"names": ("single",)}, "none of the strategies single"),
         ({"names": ("fsdp",)}, "is called zero3 here"),
+        ({"memory": "1KiB"}, "--memory 1KiB: holds no training, whatever the strategy"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(ask: dict[str, Any], why: str) -> None:

@@ -19,7 +19,7 @@ from scalelab.record.schema import Figure
 from scalelab.record.study import Axis, Card, Column, Findings, Plot, Row, Series, Table
 from scalelab.studies import scaling, wire
 from scalelab.studies.figures import READ, Read, over_runs, pooled, row, share_of_ceiling, told
-from scalelab.studies.scaling import BASE, SPREAD, exposed_share, quoted, role, table_row, workers_of
+from scalelab.studies.scaling import BASE, SPREAD, exposed_share, is_spread, quoted, role, table_row, workers_of
 from scalelab.studies.study import Asked, Point, Result, Study
 
 FIELD = "batch_per_worker"
@@ -258,6 +258,7 @@ STUDY = Study(
     name="communication",
     question="What do the workers' collectives cost an epoch, and is it the network that sets the cost?",
     points=points,
+    subject=is_spread,
     analyse=analyse,
     example="  scalelab study communication --model resnet18 --data cifar10 --strategy ddp --workers 2 --batch-per-worker 32 128",
     base={"strategy": "ddp", "steps": 40, "probe_steps": 12, "evaluate": False, "checkpoint": False},

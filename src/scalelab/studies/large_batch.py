@@ -130,6 +130,8 @@ def _remedies(asked: Asked) -> list[str]:
 def _check(asked: Asked) -> None:
     if not asked.base.evaluate:
         raise ScalelabError("--no-evaluate: study large-batch compares accuracies on the test set; leave it out")
+    if len(set(asked.varied["batch"])) < 2:
+        raise ScalelabError(f"--batch {asked.varied['batch'][0]}: a large batch is compared with a small one; give two or more")
     plain = defaults()
     for name in OURS:
         if getattr(asked.base, name) != plain[name]:

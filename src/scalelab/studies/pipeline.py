@@ -164,6 +164,7 @@ STUDY = Study(
     name="pipeline",
     question="The layers cut into stages: which schedule, how many micro-batches, and how long do the workers wait?",
     points=points,
+    subject=lambda point: point.spec.strategy == "pipeline",
     analyse=analyse,
     example="  scalelab study pipeline --model resnet18 --data cifar10 --stages 2 4 --accumulate 2 4 8 --pipeline-schedule gpipe 1f1b",
     base={"strategy": "pipeline", "batch": 128, "steps": 65, "evaluate": False, "checkpoint": False},

@@ -100,9 +100,10 @@ def plan(pool: Pool, study: Study, asked: Asked, repeats: int, folder: Path, say
 
 
 def some(study: Study, cases: Sequence[Case]) -> Sequence[Case]:
-    """The cases. Raises ScalelabError where none can run."""
-    if not any(case.row for case in cases):
-        raise ScalelabError(next((c.refused for c in cases if c.refused), f"study {study.name}: nothing to train"))
+    """The cases. Raises ScalelabError where none can run of those that the study is about."""
+    asked = [case for case in cases if study.subject(case.point)]
+    if not any(case.row for case in asked):
+        raise ScalelabError(next((c.refused for c in asked if c.refused), f"study {study.name}: nothing to train"))
     return cases
 
 

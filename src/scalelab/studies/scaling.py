@@ -66,7 +66,25 @@ def check(asked: Asked) -> list[int]:
         raise ScalelabError("--strategy single: is the base that this study compares with; name a parallel one, such as ddp")
     if max(workers) < 2:
         raise ScalelabError(f"--workers {workers[0]}: needs two or more, such as --workers 2 4")
+    check_timed(asked)
     return workers
+
+
+def is_spread(point: Point) -> bool:
+    """Whether a point is what a study of workers is about: two of them or more."""
+    return point.factors["role"] == SPREAD
+
+
+def check_timed(asked: Asked) -> None:
+    """Raises ScalelabError where no step would be timed."""
+    base = asked.base
+    left_out = base.warmup_steps + base.profile
+    if base.steps is not None and base.steps <= left_out:
+        traced = f" and the {base.profile} that are traced" if base.profile else ""
+        raise ScalelabError(
+            f"--steps {base.steps}: no step is left to be timed beside the {base.warmup_steps} of --warmup-steps{traced}; "
+            f"give at least {left_out + 1}"
+        )
 
 
 def check_probed(asked: Asked) -> None:
@@ -74,6 +92,7 @@ def check_probed(asked: Asked) -> None:
     if asked.base.probe_steps == 0 or asked.base.compile:
         flag = "--compile" if asked.base.compile else "--probe-steps 0"
         raise ScalelabError(f"{flag}: leaves out the probes that this study reads; leave it away")
+    check_timed(asked)
 
 
 def role(results: Sequence[Result], name: str, **factors: Factor) -> Result | None:

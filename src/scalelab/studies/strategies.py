@@ -22,7 +22,7 @@ from scalelab.spec import Spec
 from scalelab.studies import choosing, front
 from scalelab.studies.figures import READ, of, pooled
 from scalelab.studies.points import serial, threads, with_values
-from scalelab.studies.scaling import ALL_CORES, BASE, SPREAD, check_probed, shared_figures, table_row
+from scalelab.studies.scaling import ALL_CORES, BASE, SPREAD, check_probed, is_spread, shared_figures, table_row
 from scalelab.studies.study import Asked, Option, Point, Result, Study
 
 HYBRIDS: dict[tuple[str, str], str] = {
@@ -30,6 +30,8 @@ HYBRIDS: dict[tuple[str, str], str] = {
     ("pipeline", "deepspeed"): "stages",
 }  # fmt: skip
 """the degree that may be smaller than the workers: the rest are replicas"""
+LEAST = 1 << 20
+"""bytes; no step of any model that is there holds less"""
 PARTS = (8, 4, 2)
 """micro-batches of a pipeline: the first of these that divides the batch"""
 
@@ -41,7 +43,7 @@ def points(asked: Asked) -> list[Point]:
         raise ScalelabError(f"--workers {workers}: there is nothing to spread; use 2 or more")
     check_probed(asked)  # a step's tensors are weighed in them, and communication silenced
     if asked.options["memory"]:
-        front.size("--memory", asked.options["memory"])
+        _check_memory(asked.options["memory"])
     cells = list(_cells(asked.varied["strategy"], asked.varied["engine"]))
     if not cells:
         engines = ", ".join(asked.varied["engine"])
@@ -64,6 +66,14 @@ def points(asked: Asked) -> list[Point]:
                 spec = with_values(base, **values, **_parts(base, name, workers, degree))
                 found.append(_point(asked, model, _name(spec), SPREAD, spec))
     return found
+
+
+def _check_memory(written: str) -> None:
+    """Raises ScalelabError for what is no size, or holds no training whatever the strategy."""
+    if front.size("--memory", written) < LEAST:
+        raise ScalelabError(
+            f"--memory {written}: holds no training, whatever the strategy; a worker needs {text.size(LEAST)} at least"
+        )
 
 
 def _one_batch(base: Spec) -> Spec:
@@ -273,6 +283,7 @@ STUDY = Study(
     name="strategies",
     question="Every strategy on one task: how fast is each, how much memory does a worker need, and which should I take?",
     points=points,
+    subject=is_spread,
     analyse=analyse,
     example="  scalelab study strategies --model resnet18 --data cifar10 --workers 2\n"
     "  scalelab study strategies --model resnet18 vgg16 --data cifar10 --strategy ddp zero3 --memory 8GiB",

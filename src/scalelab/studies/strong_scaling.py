@@ -267,6 +267,7 @@ STUDY = Study(
     name="strong-scaling",
     question="The global batch stays and more workers share it: how much faster is it, and where does it stop paying?",
     points=points,
+    subject=scaling.is_spread,
     analyse=analyse,
     example="  scalelab study strong-scaling --model resnet18 --data cifar10 --strategy ddp --workers 1 2 4 --batch 256",
     base={"strategy": "ddp", "steps": 60, "evaluate": False, "checkpoint": False},

@@ -104,5 +104,7 @@ class Study:
     """each repeat has a seed of its own: what is compared is what is learnt, not how fast"""
     foresee: Callable[[Pool, Sequence[Prepared]], list[str | None]] | None = None
     """of what was found to work: why some of it must not be started here, such as for want of memory"""
+    subject: Callable[[Point], bool] = lambda point: True
+    """whether a point is one that the question is about; where none of those can run, nothing is trained for the others"""
     give_up: Callable[[Point, Sequence[Result]], str | None] | None = None
     """why a point is not tried any more, by what became of others so far"""

@@ -146,6 +146,7 @@ STUDY = Study(
     name="weak-scaling",
     question="Each worker keeps its batch: how much of each further worker arrives as throughput?",
     points=points,
+    subject=scaling.is_spread,
     analyse=analyse,
     example="  scalelab study weak-scaling --model resnet18 --data cifar10 --strategy ddp --workers 1 2 --batch-per-worker 32 128",
     base={"strategy": "ddp", "steps": 60, "evaluate": False, "checkpoint": False},

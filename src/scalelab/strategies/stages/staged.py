@@ -73,7 +73,7 @@ class Staged(Strategy):
         if len(cuts) + 1 < workers * chunks:
             each = f" with {chunks} on each worker" if chunks > 1 else ""
             most = (
-                f"at most into {(len(cuts) + 1) // chunks}: say --stages"
+                f"at most into {(len(cuts) + 1) // chunks}; use --stages {(len(cuts) + 1) // chunks} or fewer"
                 if cuts
                 else "nowhere does a single tensor pass on: use ddp or zero3"
             )
