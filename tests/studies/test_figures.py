@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from scalelab.record.schema import Figure, Host
-from scalelab.studies.figures import ONE, READ, UNPAIRED, once, over_runs, told, versus
+from scalelab.studies.figures import ONE, READ, SINGLE, UNPAIRED, once, over_runs, said_once, told, versus
 from scalelab.studies.running import other_machines
 from scalelab.studies.study import Result, Run
 from scalelab.studies.weak_scaling import STUDY
@@ -37,6 +37,15 @@ def test_a_sentence_of_single_trainings_is_of_these_alone() -> None:
     assert told("Batch 8 is enough.", many) == "Batch 8 is enough."
     assert told("Batch 8 is enough.", many, single) == "In these single trainings, batch 8 is enough."
     assert told("", single) == ""
+
+
+def test_single_trainings_are_named_once_where_all_are() -> None:
+    first, second, named = (f"{SINGLE}{rest}" for rest in ("it rises.", "it falls.", "ddp on one worker: no cost."))
+    sentences = [first, "Nothing waits.", second, named]
+    assert said_once(f"{SINGLE}take 8.", sentences, ["ddp"]) == [
+        "It rises.", "Nothing waits.", "It falls.", "ddp on one worker: no cost.",
+    ]  # fmt: skip
+    assert said_once("Take 8.", sentences, ["ddp"]) == [first, "Nothing waits.", "It falls.", "ddp on one worker: no cost."]
 
 
 @pytest.mark.parametrize(("doubts", "reason"), [((), None), ((0,), "of 1 of 3 trainings: busy"), ((0, 1, 2), "busy")])

@@ -16,6 +16,7 @@ from scalelab.studies.study import Result, Run
 Read = Callable[[TrainRecord], Figure]
 Status = Literal["completed", "partly", "failed", "refused"]
 ONE = "one training: the interval is of blocks of 10 steps within it, not of repeats"
+SINGLE = "In these single trainings, "
 UNPAIRED = "fewer than two repeats were completed by this point and by its base: the two are not paired"
 
 READ: dict[str, Read] = {
@@ -103,7 +104,21 @@ def told(sentence: str, *results: Result) -> str:
     """``sentence``, which compares ``results``, as one about these trainings and no others where ``once`` says so."""
     if not sentence or not once(*results):
         return sentence
-    return f"In these single trainings, {sentence[0].lower()}{sentence[1:]}"
+    return f"{SINGLE}{sentence[0].lower()}{sentence[1:]}"
+
+
+def said_once(answer: str, sentences: Sequence[str], names: Sequence[str]) -> list[str]:
+    """``sentences`` of a study in which all trainings are single ones: that is said by the first of them, or by ``answer`` before them.
+
+    ``names``, of strategies and the like, stay as they are written where a sentence begins with one.
+    """
+    found, said = [], SINGLE in answer
+    for one in sentences:
+        rest = one.removeprefix(SINGLE)
+        named = any(rest.startswith(name) for name in names if name)
+        found.append(one if rest == one or not said else rest if named else rest[0].upper() + rest[1:])
+        said = said or rest != one
+    return found
 
 
 def _unit(result: Result, figures: Sequence[Figure]) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from scalelab.record import folder as records
 from scalelab.record.schema import Ceiling, TrainRecord
 from scalelab.record.study import StudyRecord
 from scalelab.studies.ceiling import better, ceiling, doubtful
+from scalelab.studies.figures import said_once
 from scalelab.studies.keeping import BUSY, RUNS, clear, identity, refuse_another, save
 from scalelab.studies.planning import Planned, as_trained, expected, keep, took, trainings
 from scalelab.studies.study import Result, Run
@@ -201,6 +202,9 @@ def conclude(planned: Planned, record: StudyRecord, runs: Runs) -> StudyRecord:
     if completed:
         findings = planned.study.analyse(planned.asked, results)
         record.answer, record.sentences, record.tables = findings.answer, findings.sentences, findings.tables
+        if planned.repeats == 1:
+            names = [str(value) for result in results for value in (result.point.label, *result.point.factors.values())]
+            record.sentences = said_once(record.answer, record.sentences, names)
         record.plots, record.rows, record.cards = findings.plots, findings.tables[0].rows, findings.cards
         record.notes = list(dict.fromkeys([*findings.notes, *record.notes]))
     else:
