@@ -106,7 +106,7 @@ def test_the_best_of_several_batches_is_called_that() -> None:
     results = [
         made.result(p, made.record(p, 0.1, int(p.factors["batch_per_worker"]) * p.spec.workers)) for p in WEAK.points(asked)
     ]
-    assert WEAK.analyse(asked, results).answer.endswith("No other was shown to be better of the 2 batches that were tried.")
+    assert WEAK.analyse(asked, results).answer.endswith("No other of the 2 batches that were tried was shown to be better.")
     slower = [
         made.result(p, made.record(p, 0.2, 64)) if (p.factors["batch_per_worker"], p.factors["role"]) == (32, SPREAD) else one
         for p, one in zip(WEAK.points(asked), results, strict=True)

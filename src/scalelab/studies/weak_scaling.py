@@ -101,8 +101,9 @@ def _answer(results: Sequence[Result], rows: Sequence[Row], batches: Sequence[in
         f"so {text.percent(1 - value.median)} of each worker is lost"
     )  # fmt: skip
     others = [quotient(value, other["efficiency"]) for one, other in known if one is not best]
-    rank = "That is the best of" if all(map(differs, others)) else "No other was shown to be better of"
-    tried = f" {rank} the {len(known)} batches that were tried." if others else ""
+    of = f"of the {len(known)} batches that were tried"
+    rank = f" That is the best {of}." if all(map(differs, others)) else f" No other {of} was shown to be better."
+    tried = rank if others else ""
     said = (
         f"On {count} workers with {batch} images each, {name} trains {quoted(figures['speedup'], text.times)} as many images a second as "
         f"one process: an efficiency of {quoted(value, text.percent)}, {arrives}.{tried}"
