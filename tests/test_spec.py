@@ -47,16 +47,21 @@ def test_an_unknown_key_is_refused_with_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("values", "named", "why"),
     [
-        ({"workers": 0}, "--workers 0", ">= 1"),
-        ({"workers": "two"}, "--workers 'two'", "int"),
-        ({"lr": 0}, "--lr 0", "> 0"),
-        ({"lr": "nan"}, "--lr 'nan'", "> 0"),
+        ({"workers": 0}, "--workers 0", "expected at least 1 ("),
+        ({"workers": "two"}, "--workers 'two'", "expected a whole number ("),
+        ({"steps": 1.5}, "--steps 1.5", "expected a whole number ("),
+        ({"target_accuracy": "95%"}, "--target-accuracy '95%'", "expected a number ("),
+        ({"compile": "x"}, "--compile 'x'", "expected true or false ("),
+        ({"name": [1]}, "--name [1]", "expected text ("),
+        ({"model_args": 3}, "--model-args 3", "expected keys with values ("),
+        ({"lr": 0}, "--lr 0", "more than 0"),
+        ({"lr": "nan"}, "--lr 'nan'", "more than 0"),
         ({"lr": float("inf")}, "--lr inf", "finite"),
-        ({"momentum": 1.0}, "--momentum 1.0", "< 1"),
-        ({"target_accuracy": 70}, "--target-accuracy 70", "<= 1"),
+        ({"momentum": 1.0}, "--momentum 1.0", "less than 1"),
+        ({"target_accuracy": 70}, "--target-accuracy 70", "at most 1"),
         ({"precision": "fp8"}, "--precision 'fp8'", "fp32"),
         ({"master_port": 70000}, "--master-port 70000", "65535"),
-        ({"classes": 1}, "--classes 1", ">= 2"),
+        ({"classes": 1}, "--classes 1", "at least 2"),
         ({"augment": "blur"}, "--augment 'blur'", "crop+flip"),
     ],
 )
@@ -71,7 +76,7 @@ def test_yaml_errors_name_the_file(tmp_path: Path) -> None:
         ("- 1\n- 2", "mapping"),
         ("model: [", "YAML"),
         ("worker: 2", "did you mean 'workers'?"),
-        ("workers: 0", ">= 1"),
+        ("workers: 0", "at least 1"),
     ):
         path = tmp_path / "wrong.yaml"
         path.write_text(text)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+KINDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "object": "keys with values"}
+BOUNDS = {">=": "at least", ">": "more than", "<=": "at most", "<": "less than"}
+"""how a user would say what msgspec says of types and limits"""
 
 
 class ScalelabError(Exception):
@@ -32,3 +37,13 @@ def unknown(kind: str, name: str, choices: Iterable[str], more: str = "") -> Sca
     """The error for a name that a registry does not hold; lists every valid one."""
     valid = list(choices)
     return ScalelabError(f"unknown {kind} '{name}'{nearest(name, valid)}; valid: {', '.join(valid)}{more}")
+
+
+def in_words(validation: str) -> str:
+    """What msgspec says of a wrong value, as a user would: "Expected `int` >= 1" is "expected at least 1"."""
+    found = re.match(r"Expected `(\w+)(?: \| null)?`(?: (>=|<=|>|<) (\S+))?", validation)
+    if found is None or found[1] not in KINDS:
+        return validation[0].lower() + validation[1:]
+    if found[2] is None:
+        return f"expected {KINDS[found[1]]}"
+    return f"expected {BOUNDS[found[2]]} {float(found[3]):.10g}"

@@ -14,7 +14,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from scalelab.errors import ScalelabError, nearest
+from scalelab.errors import ScalelabError, in_words, nearest
 
 Positive = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -259,7 +259,7 @@ def from_mapping(values: dict[str, Any], source: str = "", flags: bool = False) 
         what, _, path = str(error).partition(" - at `$.")
         name = path.rstrip("`").split("[")[0]
         choices = CHOICES.get(name)
-        raise wrong(name, f"expected one of {', '.join(choices)}" if choices else what[0].lower() + what[1:]) from None
+        raise wrong(name, f"expected one of {', '.join(choices)}" if choices else in_words(what)) from None
     for name in FIELDS:
         if isinstance(value := getattr(spec, name), float) and not math.isfinite(value):
             raise wrong(name, "expected a finite number")

@@ -33,11 +33,11 @@ MENDABLE: list[tuple[list[object], tuple[str, ...]]] = [
     (["--strategy", "ddp", "--workers", 2, "--accumulate", 5], ("--accumulate 5", "4 or 6")),
     (["--strategy", "ddp", "--workers", 2, "--micro-batch", 5], ("--micro-batch 5", "4 or 6")),
     (["--batch-per-worker", 3, "--batch", 3], ("twice", "give one")),
-    (["--workers", 0], ("--workers '0'", ">= 1")),
-    (["--workers", -1], ("--workers '-1'", ">= 1")),
-    (["--workers", "two"], ("--workers 'two'",)),
+    (["--workers", 0], ("--workers '0'", "at least 1")),
+    (["--workers", -1], ("--workers '-1'", "at least 1")),
+    (["--workers", "two"], ("--workers 'two'", "expected a whole number")),
     (["--batch", 1000], ("--batch 1000 is more than the 96 training samples", "at most 96")),
-    (["--lr", 0], ("--lr '0'", "> 0")),
+    (["--lr", 0], ("--lr '0'", "more than 0")),
     (["--model-arg", "width"], ("--model-arg 'width'", "KEY=VALUE")),
     (["--model-arg", "widht=3"], ("widht", "did you mean 'width'?")),
     (["--image-size", 4], ("8x8", "4x4")),
@@ -288,3 +288,10 @@ def test_a_record_that_is_damaged_is_named_and_the_rest_listed(command: Command,
     assert ended.status == 0
     assert "basic_cnn" in ended.out
     assert "broken-000000/record.json" in ended.err
+
+
+def test_a_name_of_two_lines_makes_no_error_of_two(command: Command, tmp_path: Path) -> None:
+    ended = command("runs", "show", "two\nlines", "--out", tmp_path)
+    assert ended.status == 2
+    assert ended.err.count("\n") == 1
+    assert "two\\nlines" in ended.err

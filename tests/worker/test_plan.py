@@ -7,7 +7,7 @@ import torch
 
 from scalelab.batch import derive
 from scalelab.errors import ScalelabError
-from scalelab.spec import Spec
+from scalelab.spec import Spec, from_mapping
 from scalelab.worker import plan as planning
 
 SAMPLES = 100
@@ -92,3 +92,13 @@ def test_steps_that_end_before_the_change_are_told():
 def test_a_schedule_that_the_data_or_the_epochs_do_not_allow_is_refused(values, said):
     with pytest.raises(ScalelabError, match=said):
         planned(**values)
+
+
+def test_a_batch_that_is_more_than_there_are_is_told_by_the_flag_that_said_it() -> None:
+    for values, said in (
+        ({"batch": 150}, "--batch 150 is"),
+        ({"batch_per_worker": 150}, "--batch-per-worker 150: a batch of 150 is"),
+    ):
+        spec = from_mapping(values)
+        with pytest.raises(ScalelabError, match=f"^{said} more than the 100 training samples"):
+            planning.make(spec, derive(spec, (1, 1, 1), 4), 100)

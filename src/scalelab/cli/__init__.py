@@ -65,7 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         if debug:
             print(harmless(traceback.format_exc()), file=sys.stderr, end="")
-        print(f"scalelab: {harmless(str(error))}", file=sys.stderr)
+        said = harmless(str(error)).replace("\n", r"\n")  # a name that the user gave may hold one
+        print(f"scalelab: {said}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print("scalelab: interrupted", file=sys.stderr)

@@ -95,6 +95,13 @@ class Plan:
         return (stretch.epoch_of(step) + stretch.in_epoch(step) / stretch.steps_per_epoch) * self.steps_per_epoch
 
 
+def _said(spec: Spec, batch: int) -> str:
+    """The global batch by the flag that said it."""
+    if spec.batch_per_worker is None:
+        return f"--batch {batch}"
+    return f"--batch-per-worker {spec.batch_per_worker}: a batch of {batch}"
+
+
 def make(spec: Spec, derived: Derived, samples: int) -> Plan:
     """The plan for ``samples`` training samples.
 
@@ -102,9 +109,13 @@ def make(spec: Spec, derived: Derived, samples: int) -> Plan:
     """
     stretches: list[Stretch] = []
     for segment in derived.segments or (_whole(spec, derived),):
-        flag = f"--batch-schedule {spec.batch_schedule}: a batch of" if derived.segments else "--batch"
+        flag = (
+            f"--batch-schedule {spec.batch_schedule}: a batch of {segment.batch}"
+            if derived.segments
+            else _said(spec, segment.batch)
+        )
         if segment.batch > samples:
-            raise ScalelabError(f"{flag} {segment.batch} is more than the {samples} training samples; use at most {samples}")
+            raise ScalelabError(f"{flag} is more than the {samples} training samples; use at most {samples}")
         begins = _step_of(stretches[-1], segment.epoch) if stretches else 0
         stretches.append(Stretch(begins, samples // segment.batch, segment))
     epochs = None if spec.epochs is None and spec.steps else spec.epochs or 1
