@@ -57,6 +57,14 @@ def test_labels_may_be_text(tmp_path):
     assert (dataset.class_names, dataset.train.labels.tolist()) == (("cat", "dog"), [1, 0, 1])
 
 
+def test_sixteen_bits_of_grey_become_eight(tmp_path):
+    folder = write(tmp_path / "d", [0, 1])
+    for path in folder.iterdir():
+        images = [png(np.full((6, 5), value, np.uint16)) for value in (0x2000, 0xC0FF)]
+        parquet.write_table(pa.table({"image": images, "label": [0, 1]}), path)
+    assert load(folder).train.images[:, 0, 0, 0].tolist() == [0x20, 0xC0]
+
+
 def test_streamed_rows_are_those_in_memory(tmp_path):
     folder = write(tmp_path / "d", [0, 1, 2, 0, 1, 2, 0])
     held, streamed = load(folder), load(folder, stream="always")

@@ -10,7 +10,7 @@ import pytest
 
 from scalelab.errors import ScalelabError
 from scalelab.record.schema import Figure, ModelFacts
-from scalelab.studies.published import Assumed, Checked, Printed, TableCheck, recompute
+from scalelab.studies.published import Assumed, Checked, Printed, TableCheck, as_printed, recompute
 from scalelab.studies.tables import check, read
 
 RESNET18 = ModelFacts(
@@ -61,6 +61,11 @@ def test_only_what_a_number_rests_on_is_assumed() -> None:
     assert "an epoch is" not in assumed(row(), per="step")
     assert "bandwidth_gbs" not in assumed(row())
     assert "bandwidth_gbs is a mean" in assumed(row(), row(bandwidth_gbs=1.0))
+
+
+@pytest.mark.parametrize(("value", "shown"), [(140.3, "140.3"), (1234567.25, "1234567.25"), (7.0, "7"), (1e-310, "1e-310")])
+def test_a_number_is_shown_as_printed(value: float, shown: str) -> None:
+    assert as_printed(value) == shown
 
 
 def test_one_step_is_one() -> None:

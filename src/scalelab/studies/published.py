@@ -166,4 +166,4 @@ def formula(row: Checked, assumed: Assumed) -> str:
 
 def as_printed(value: float) -> str:
     """All digits that were printed: ``140.3``."""
-    return f"{value:.15g}"
+    return repr(value).removesuffix(".0")
