@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import textwrap
 import types
 import typing
 from collections.abc import Iterable, Sequence
@@ -27,6 +29,8 @@ TITLES = {
 }
 
 
+WIDEST = 118
+"""columns of --help at most, and where it goes to no terminal"""
 METAVARS = {
     "out": "FOLDER", "data_dir": "FOLDER", "resume": "RUN", "shares": "A:B", "split": "MODULES", "deepspeed_config": "FILE",
     "weights": "FILE", "freeze": "PATTERNS",
@@ -42,12 +46,13 @@ class Parser(argparse.ArgumentParser):
     """argparse, with errors in our form, no abbreviations, and the nearest name for an unknown flag."""
 
     def __init__(self, command: str, description: str, example: str, **kwargs: Any) -> None:
+        width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
         super().__init__(
             prog=f"scalelab {command}",
-            description=description,
+            description="\n".join(textwrap.fill(line, width) for line in description.splitlines()),
             epilog=f"examples:\n{example}",
             allow_abbrev=False,
-            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=34, width=118),
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=34, width=width),
             **kwargs,
         )
 

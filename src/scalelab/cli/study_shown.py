@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import msgspec
-from rich.box import HEAVY_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
+from scalelab.cli.study_tables import grids
 from scalelab.record import text
-from scalelab.record.study import StudyPlan, StudyRecord, Table
+from scalelab.record.study import StudyPlan, StudyRecord
 from scalelab.report.columns import Notes
-from scalelab.report.study_table import lay
 
-WIDE = 110
-"""columns of a terminal from which on intervals stand below the figures"""
 FIRST_REFUSED = 8
 """refused points that are listed before the start; --dry-run lists all"""
 
@@ -72,7 +69,10 @@ def show(out: Console, record: StudyRecord) -> None:
     """The tables with their footnotes, the answer, and what to know of it."""
     notes = Notes()
     for table in record.tables:
-        out.print(grid(out, table, notes))
+        for grid in grids(table, notes, out.width):
+            if grid.title is None:  # a further part of the one above
+                out.print()
+            out.print(grid)
     for place, reason in enumerate(notes.texts, 1):
         out.print(f"({place}) {reason}", markup=False, style="dim")
     out.print(f"\n{record.answer}", markup=False, style="bold")
@@ -81,32 +81,6 @@ def show(out: Console, record: StudyRecord) -> None:
     for note in record.notes:
         out.print(note, markup=False, style="dim")
     out.print(f"report: {record.report}", markup=False, soft_wrap=True)
-
-
-def grid(out: Console, table: Table, notes: Notes) -> Grid:
-    """A table as wide as the terminal has room for: intervals below the figures where there is, figures alone where there is not."""
-    wide, laid = out.width >= WIDE, lay(table, notes)
-    made = Grid(
-        title=escape(table.title), title_justify="left", box=HEAVY_HEAD if wide else None, pad_edge=wide,
-        padding=(0, 1) if wide else (0, 1, 0, 0),
-    )  # fmt: skip
-    for head in laid.heads:
-        sub = f"\n[dim]{escape(head.column.sub)}[/]" if head.column.sub and wide else ""
-        made.add_column(
-            escape(head.column.title) + raised(head.notes) + sub, justify="left" if head.column.show == "text" else "right"
-        )
-    for line in laid.lines:
-        status = "" if line.row.status == "completed" else f"\n[red]{line.row.status}[/]"
-        shown = [
-            f"{escape(c.main)}{raised(c.notes)}" + (f"\n[dim]{escape(c.sub)}[/]" if wide and c.sub else "") for c in line.cells
-        ]
-        made.add_row(shown[0] + status, *shown[1:])
-    return made
-
-
-def raised(numbers: tuple[int, ...]) -> str:
-    """`` (1, 3)``: the numbers of footnotes."""
-    return f" ({', '.join(map(str, numbers))})" if numbers else ""
 
 
 def tell_failures(err: Console, record: StudyRecord) -> None:
