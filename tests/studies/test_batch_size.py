@@ -208,8 +208,10 @@ def test_a_study_goes_on_without_what_died_of_memory(command: Command, tmp_path:
     model.write_text(
         "from torch import nn\n"
         "class Greedy(nn.Sequential):\n"
+        "    calls = 0\n"
         "    def forward(self, x):\n"
-        "        if len(x) >= 24:\n"
+        "        self.calls += len(x) >= 24\n"
+        "        if self.calls > 6:\n"  # not yet in the steps that are tried before the study begins
         "            raise MemoryError('so many images')\n"
         "        return super().forward(x)\n"
         "def build(num_classes):\n"
@@ -229,14 +231,11 @@ def test_a_study_goes_on_without_what_died_of_memory(command: Command, tmp_path:
         "--epochs",
         2,
     ]
-    ended = command(
-        "study", "batch-size", *words, "--batch", 6, 12, 24, 48, "--repeats", 1, "--out", tmp_path / "study", "--json"
-    )
+    ended = command("study", "batch-size", *words, "--batch", 6, 12, 24, "--repeats", 1, "--out", tmp_path / "study", "--json")
     assert ended.status == 1
     record = msgspec.json.decode(ended.out, type=StudyRecord)
     assert json.loads(ended.out)["status"] == "partly"
     by_batch = {row.factors["batch"]: row for row in record.rows}
     assert [by_batch[batch].status for batch in (6, 12, 24)] == ["completed", "completed", "failed"]
     assert (by_batch[24].reason or "").startswith("out of memory")
-    assert by_batch[48].status in ("failed", "refused")  # whichever came first
     assert any("was not trained" in one for one in record.sentences)
