@@ -77,7 +77,6 @@ def test_an_option_is_of_its_defaults_type(command: Command, tmp_path: Path) -> 
         (["--repeats", "two"], "--repeats 'two': expected a whole number"),
         (["--batch", "8", "x"], "--batch 'x': expected"),
         (["--batch-per-worker", "8"], "--batch-per-worker 8: study toy varies --batch; say it with that"),
-        (["--batch", "97"], "--batch 97 is more than the 96 training samples"),
         (["--csv", "nowhere/x.csv"], "--csv 'nowhere/x.csv': the folder does not exist"),
         (["-o", "."], "-o '.': is a folder; name a file in it"),
         (["--name", "x"], "unknown flag '--name'"),
@@ -87,6 +86,14 @@ def test_what_cannot_be_asked_is_one_line(command: Command, tmp_path: Path, word
     ended = command("study", "toy", *words, "--out", tmp_path / "s")
     assert ended.status == 2
     assert ended.error.startswith(error)
+    assert not (tmp_path / "s").exists()
+
+
+def test_what_is_done_before_the_plan_is_told(command: Command, tmp_path: Path) -> None:
+    ended = command("study", "toy", "--batch", 97, "--out", tmp_path / "s")
+    assert ended.status == 2
+    assert ended.err.splitlines()[:2] == [STUDY.question, "checking 1 point"]
+    assert ended.err.splitlines()[2].startswith("scalelab: --batch 97 is more than the 96 training samples")
     assert not (tmp_path / "s").exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -56,8 +57,7 @@ def run(words: list[str], debug: bool) -> int:
     folder = Path(parsed.folder or default_folder(study, asked))
     err = console(to_stderr=True)
     with Pool() as pool:
-        (console() if parsed.dry_run and not parsed.json else err).print(study.question, markup=False, style="bold")
-        planned = planning.plan(pool, study, asked, repeats, folder, lambda line: err.print(line, markup=False, style="dim"))
+        planned = planning.plan(pool, study, asked, repeats, folder, teller(study, parsed, err))
         if parsed.dry_run:
             return show_plan(console(), planning.described(planned), parsed.json)
         tell_plan(err, planning.described(planned))
@@ -69,6 +69,17 @@ def run(words: list[str], debug: bool) -> int:
                 tell_interrupted(err, folder)
                 raise
     return finish(parsed, folder, record, err)
+
+
+def teller(study: Study, parsed: Namespace, err: Console) -> Callable[[str], None]:
+    """Who is told the question, which is a part of what --dry-run shows, and then what is done before it."""
+    shown = console() if parsed.dry_run and not parsed.json else err
+
+    def say(line: str) -> None:
+        asked = line == study.question
+        (shown if asked else err).print(line, markup=False, style="bold" if asked else "dim")
+
+    return say
 
 
 def parser_of(study: Study) -> StudyParser:

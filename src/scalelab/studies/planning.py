@@ -74,7 +74,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 Say = Callable[[str], None]
-"""is told what is done meanwhile, a line each"""
+"""is told the question, once it can be asked, and what is done then, a line each"""
 
 
 def plan(pool: Pool, study: Study, asked: Asked, repeats: int, folder: Path, say: Say = lambda line: None) -> Planned:
@@ -86,6 +86,7 @@ def plan(pool: Pool, study: Study, asked: Asked, repeats: int, folder: Path, say
     points = study.points(asked)
     refuse_doubles(points)
     points = [replace(point, spec=msgspec.structs.replace(point.spec, out=str(folder / RUNS))) for point in points]
+    say(study.question)
     kept = recall(folder, points)
     if kept is not None:
         known = Planned(study, asked, repeats, folder, kept, order(kept, repeats, asked.base.seed), finished, held)
