@@ -22,8 +22,8 @@ from scalelab.launch import local
 from scalelab.launch.pool import Pool
 from scalelab.measure.statistics import ratio
 from scalelab.record.schema import Cell, Figure, TrainRecord
-from scalelab.studies.variants import everything
-from scalelab.studies.verify import label, verify
+from scalelab.studies.verifying.variants import everything
+from scalelab.studies.verifying.verify import label, verify
 
 ROWS: dict[str, dict[str, Any]] = {
     "single": {},

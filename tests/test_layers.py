@@ -18,7 +18,7 @@ LIGHT = (
     "scalelab.cli.report",
     "scalelab.launch.local",
     "scalelab.launch.server",
-    "scalelab.studies.verify",
+    "scalelab.studies.verifying.verify",
     "scalelab.studies.demo",
     "scalelab.report",
     "scalelab.record.export",

@@ -15,7 +15,7 @@ import pytest
 
 from scalelab import studies
 from scalelab.record.study import StudyRecord
-from scalelab.studies import keeping
+from scalelab.studies.running import keeping
 from tests.conftest import Command
 from tests.docs.test_tools import faults, schema
 from tests.launch.test_local import wait_for

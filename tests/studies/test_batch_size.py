@@ -15,10 +15,10 @@ from scalelab.launch import local
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Figure, Host, Step
 from scalelab.record.study import Findings, StudyRecord
-from scalelab.studies import batch_size
-from scalelab.studies.batch_figures import compared, epoch_seconds, whole_epochs
-from scalelab.studies.batch_sentences import possible
-from scalelab.studies.batch_size import STUDY, Footprint, give_up, too_large
+from scalelab.studies.batch_size import batch_size
+from scalelab.studies.batch_size.batch_figures import compared, epoch_seconds, whole_epochs
+from scalelab.studies.batch_size.batch_sentences import possible
+from scalelab.studies.batch_size.batch_size import STUDY, Footprint, give_up, too_large
 from scalelab.studies.figures import ONE
 from scalelab.studies.study import Result, Run
 from tests.conftest import Command

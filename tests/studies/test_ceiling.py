@@ -9,7 +9,7 @@ import pytest
 
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Ceiling, Figure, ModelFacts, TrainRecord
-from scalelab.studies.ceiling import achieved, better, ceiling, doubtful
+from scalelab.studies.running.ceiling import achieved, better, ceiling, doubtful
 from tests.trainings import completed
 
 

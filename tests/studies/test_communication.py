@@ -9,9 +9,9 @@ from scalelab.errors import ScalelabError
 from scalelab.measure.statistics import absent
 from scalelab.record.schema import Communication, Host
 from scalelab.record.study import Findings
-from scalelab.studies import wire
-from scalelab.studies.communication import STUDY
-from scalelab.studies.scaling import BASE
+from scalelab.studies.communication import wire
+from scalelab.studies.communication.communication import STUDY
+from scalelab.studies.scaling.scaling import BASE
 from scalelab.studies.study import Point, Result, Run
 from tests.studies import made
 

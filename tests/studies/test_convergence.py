@@ -7,8 +7,8 @@ import pytest
 
 from scalelab.batch import Segment
 from scalelab.errors import ScalelabError
-from scalelab.studies.convergence import STUDY, analyse, points
-from scalelab.studies.reaching import COSTS, Time, median
+from scalelab.studies.learning.convergence import STUDY, analyse, points
+from scalelab.studies.learning.reaching import COSTS, Time, median
 from tests.studies.learned import asked, result
 
 SLOW, SOON, NEVER = [0.3, 0.5, 0.7], [0.5, 0.7], [0.3, 0.4, 0.5]

@@ -10,7 +10,7 @@ import pytest
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Cell, TrainRecord
 from scalelab.spec import Spec
-from scalelab.studies.equivalence import Outcome, compare, diagnosis, differences
+from scalelab.studies.verifying.equivalence import Outcome, compare, diagnosis, differences
 from tests.trainings import completed
 
 

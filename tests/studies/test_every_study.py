@@ -16,7 +16,7 @@ from scalelab import studies
 from scalelab.launch.pool import Pool
 from scalelab.measure.environment import usable_cores
 from scalelab.record.study import StudyRecord
-from scalelab.studies.ceiling import ceiling
+from scalelab.studies.running.ceiling import ceiling
 from scalelab.worker import ceiling as worker
 from tests import support
 from tests.conftest import Command

@@ -7,9 +7,9 @@ import pytest
 
 from scalelab.record.schema import Figure, Host
 from scalelab.studies.figures import ONE, READ, SINGLE, UNPAIRED, once, over_runs, said_once, told, versus
-from scalelab.studies.running import other_machines
+from scalelab.studies.running.running import other_machines
+from scalelab.studies.scaling.weak_scaling import STUDY
 from scalelab.studies.study import Result, Run
-from scalelab.studies.weak_scaling import STUDY
 from tests.studies import made
 
 BASE, OTHER = STUDY.points(made.asked(STUDY, workers=[2], batch_per_worker=[32]))[::3]

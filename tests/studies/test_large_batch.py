@@ -7,8 +7,8 @@ import pytest
 from scalelab.batch import derive
 from scalelab.errors import ScalelabError
 from scalelab.report.plots import SHOW
-from scalelab.studies.large_batch import SAMPLES, STUDY, analyse, cells, equal_steps, points
-from scalelab.studies.remedies import REMEDIES
+from scalelab.studies.learning.large_batch import SAMPLES, STUDY, analyse, cells, equal_steps, points
+from scalelab.studies.learning.remedies import REMEDIES
 from scalelab.studies.study import Result
 from scalelab.worker import plan as planning
 from tests.studies.learned import asked, result

@@ -15,7 +15,7 @@ from scalelab.record import timeline
 from scalelab.record.study import Findings
 from scalelab.record.timeline import Timeline
 from scalelab.studies import quiet
-from scalelab.studies.pipeline import STUDY
+from scalelab.studies.pipeline.pipeline import STUDY
 from scalelab.studies.study import Asked, Point, Result, Run
 from tests.measure.test_bubble import gpipe
 from tests.studies import untrained

@@ -16,11 +16,11 @@ from scalelab.errors import ScalelabError
 from scalelab.launch.local import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import DataFacts, ModelFacts
-from scalelab.studies import estimate
-from scalelab.studies.estimate import Estimate, Pace
-from scalelab.studies.keeping import Finished, key
-from scalelab.studies.planning import Case, Planned, expected, named, order, refuse_doubles, without_failing
-from scalelab.studies.running import Clock
+from scalelab.studies.running import estimate
+from scalelab.studies.running.estimate import Estimate, Pace
+from scalelab.studies.running.keeping import Finished, key
+from scalelab.studies.running.planning import Case, Planned, expected, named, order, refuse_doubles, without_failing
+from scalelab.studies.running.running import Clock
 from scalelab.studies.study import Asked, Point
 from tests.studies.toy import STUDY
 

@@ -10,8 +10,8 @@ import pytest
 
 from scalelab.errors import ScalelabError
 from scalelab.record.schema import Figure, ModelFacts
-from scalelab.studies.published import Assumed, Checked, Printed, TableCheck, as_printed, recompute
-from scalelab.studies.tables import check, read
+from scalelab.studies.published.published import Assumed, Checked, Printed, TableCheck, as_printed, recompute
+from scalelab.studies.published.tables import check, read
 
 RESNET18 = ModelFacts(
     name="resnet18", parameters=11_173_962, trained=11_173_962, bytes=44_695_848,

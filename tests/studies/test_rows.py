@@ -14,7 +14,7 @@ from scalelab.launch.local import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import DataFacts, ModelFacts
 from scalelab.spec import Spec
-from scalelab.studies.rows import on_one_device
+from scalelab.studies.running.rows import on_one_device
 
 
 def row(strategy: str, workers: int, devices: int, device: str = "auto") -> Prepared:

@@ -17,8 +17,8 @@ from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from scalelab.record.schema import Figure
 from scalelab.record.study import StudyRecord
-from scalelab.studies import keeping, planning, running
-from scalelab.studies.running import Begins, Ended, Watching
+from scalelab.studies.running import keeping, planning, running
+from scalelab.studies.running.running import Begins, Ended, Watching
 from scalelab.studies.study import Asked, Study
 from tests.studies.toy import STUDY
 from tests.trainings import processes_of

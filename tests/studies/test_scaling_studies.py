@@ -13,12 +13,12 @@ from scalelab.errors import ScalelabError
 from scalelab.launch.local import Prepared
 from scalelab.measure.amdahl import speedup
 from scalelab.record.study import Findings, Row
-from scalelab.studies import scaling
-from scalelab.studies.planning import Case, some
-from scalelab.studies.scaling import ALL_CORES, BASE, SPREAD, WRAPPER
-from scalelab.studies.strong_scaling import STUDY as STRONG
+from scalelab.studies.running.planning import Case, some
+from scalelab.studies.scaling import scaling
+from scalelab.studies.scaling.scaling import ALL_CORES, BASE, SPREAD, WRAPPER
+from scalelab.studies.scaling.strong_scaling import STUDY as STRONG
+from scalelab.studies.scaling.weak_scaling import STUDY as WEAK
 from scalelab.studies.study import Asked, Point, Result
-from scalelab.studies.weak_scaling import STUDY as WEAK
 from tests.studies import made
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scalelab.measure.statistics import student
-from scalelab.studies.seeds import ONE, above, below, mean, share_of, welch
+from scalelab.studies.learning.seeds import ONE, above, below, mean, share_of, welch
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 
 from scalelab.errors import ScalelabError
 from scalelab.record.study import Findings
-from scalelab.studies import front
-from scalelab.studies.choosing import exact
-from scalelab.studies.strategies import STUDY
+from scalelab.studies.strategies import front
+from scalelab.studies.strategies.choosing import exact
+from scalelab.studies.strategies.strategies import STUDY
 from scalelab.studies.study import Asked, Point, Result
 from tests.studies import untrained
 from tests.studies.learned import asked

@@ -12,8 +12,8 @@ from scalelab.models.odd import ODD as MODELS
 from scalelab.record.schema import VerifyRecord
 from scalelab.spec import Spec
 from scalelab.strategies import STRATEGIES
-from scalelab.studies.variants import ODD, SCHEDULES, Variant, everything, grid
-from scalelab.studies.verify import label, verify
+from scalelab.studies.verifying.variants import ODD, SCHEDULES, Variant, everything, grid
+from scalelab.studies.verifying.verify import label, verify
 from tests.trainings import tiny
 
 

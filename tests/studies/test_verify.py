@@ -14,8 +14,8 @@ from scalelab.launch.pool import Pool
 from scalelab.optim import OPTIMIZERS
 from scalelab.record.schema import VerifyRecord
 from scalelab.strategies import STRATEGIES
-from scalelab.studies.variants import named
-from scalelab.studies.verify import TOLERANCE, verify
+from scalelab.studies.verifying.variants import named
+from scalelab.studies.verifying.verify import TOLERANCE, verify
 from tests.conftest import Command
 from tests.studies.test_planted_bugs import planted
 from tests.trainings import VERIFY_FLAGS, tiny

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from scalelab.record.schema import Figure, ModelFacts
-from scalelab.studies.published import Assumed
-from scalelab.studies.tables import check, read
+from scalelab.studies.published.published import Assumed
+from scalelab.studies.published.tables import check, read
 from tests.docs.pages import ROOT
 from tests.report.samples import record
 from tests.report.test_write import keep

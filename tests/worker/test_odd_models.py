@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from scalelab.launch.pool import Pool
-from scalelab.studies.variants import named
-from scalelab.studies.verify import verify
+from scalelab.studies.verifying.variants import named
+from scalelab.studies.verifying.verify import verify
 from tests.trainings import EVERY, completed, tiny
 
 SPREAD = [name for name in EVERY if name != "single"]

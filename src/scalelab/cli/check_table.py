@@ -20,8 +20,8 @@ from scalelab.launch.asking import ask
 from scalelab.launch.pool import Pool
 from scalelab.record import text
 from scalelab.record.schema import ModelFacts
-from scalelab.studies.published import WIDTHS, Assumed, Checked, TableCheck, Verdict, as_printed
-from scalelab.studies.tables import FORM, LARGEST, check, read
+from scalelab.studies.published.published import WIDTHS, Assumed, Checked, TableCheck, Verdict, as_printed
+from scalelab.studies.published.tables import FORM, LARGEST, check, read
 
 EXAMPLE = """  scalelab check-table table.csv --model resnet18 --samples 50000
   scalelab check-table table.csv --model resnet50 --samples 1281167 --classes 1000 --image-size 224 --dtype fp16 --link-gbs 25"""

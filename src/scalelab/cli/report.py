@@ -14,8 +14,8 @@ from scalelab.errors import ScalelabError, unknown
 from scalelab.record.folder import write_atomic
 from scalelab.record.study import StudyRecord
 from scalelab.report import FORMATS, study, write
-from scalelab.studies.keeping import FILE as STUDY
-from scalelab.studies.keeping import RUNS, read
+from scalelab.studies.running.keeping import FILE as STUDY
+from scalelab.studies.running.keeping import RUNS, read
 
 EXAMPLE = """  scalelab report
   scalelab report runs/20260101T120000Z-basic_cnn-ddp-1a2b3c zero3-4d5e6f -o compare.html

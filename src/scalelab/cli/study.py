@@ -21,7 +21,8 @@ from scalelab.launch.pool import Pool
 from scalelab.record.folder import write_atomic
 from scalelab.record.study import StudyRecord
 from scalelab.report.study import csv, write
-from scalelab.studies import STUDIES, keeping, load, planning, running
+from scalelab.studies import STUDIES, load
+from scalelab.studies.running import keeping, planning, running
 from scalelab.studies.study import Asked, Study
 
 USAGE = """usage: scalelab study NAME [flags]

@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from scalelab.cli.terminal import Watcher, bars
 from scalelab.record import text
-from scalelab.studies.running import Begins, Ended, Watching
+from scalelab.studies.running.running import Begins, Ended, Watching
 
 
 class StudyWatch(Watching):

@@ -17,8 +17,8 @@ from scalelab.record import text
 from scalelab.record.schema import Cell, VerifyRecord
 from scalelab.spec import Spec
 from scalelab.strategies import STRATEGIES
-from scalelab.studies import verify as study
-from scalelab.studies.variants import Variant, everything, grid, named
+from scalelab.studies.verifying import verify as study
+from scalelab.studies.verifying.variants import Variant, everything, grid, named
 
 EXAMPLE = """  scalelab verify --model resnet18 --data digits
   scalelab verify --model my_model.py:build --data cifar10 --data-dir data/cifar10 --strategy ddp zero3 --workers 2

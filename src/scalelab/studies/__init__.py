@@ -8,14 +8,14 @@ from scalelab.errors import unknown
 from scalelab.studies.study import Study
 
 STUDIES: dict[str, str] = {
-    "batch-size": "scalelab.studies.batch_size:STUDY",
-    "weak-scaling": "scalelab.studies.weak_scaling:STUDY",
-    "strong-scaling": "scalelab.studies.strong_scaling:STUDY",
-    "communication": "scalelab.studies.communication:STUDY",
-    "pipeline": "scalelab.studies.pipeline:STUDY",
-    "strategies": "scalelab.studies.strategies:STUDY",
-    "large-batch": "scalelab.studies.large_batch:STUDY",
-    "convergence": "scalelab.studies.convergence:STUDY",
+    "batch-size": "scalelab.studies.batch_size.batch_size:STUDY",
+    "weak-scaling": "scalelab.studies.scaling.weak_scaling:STUDY",
+    "strong-scaling": "scalelab.studies.scaling.strong_scaling:STUDY",
+    "communication": "scalelab.studies.communication.communication:STUDY",
+    "pipeline": "scalelab.studies.pipeline.pipeline:STUDY",
+    "strategies": "scalelab.studies.strategies.strategies:STUDY",
+    "large-batch": "scalelab.studies.learning.large_batch:STUDY",
+    "convergence": "scalelab.studies.learning.convergence:STUDY",
 }
 
 

@@ -11,10 +11,10 @@ from scalelab.launch import local
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Cell, TrainRecord, VerifyRecord
 from scalelab.spec import Spec
-from scalelab.studies.reference import Observe
-from scalelab.studies.rows import on_one_device
-from scalelab.studies.variants import named
-from scalelab.studies.verify import DEFAULTS, verify
+from scalelab.studies.running.rows import on_one_device
+from scalelab.studies.verifying.reference import Observe
+from scalelab.studies.verifying.variants import named
+from scalelab.studies.verifying.verify import DEFAULTS, verify
 
 QUESTION = "Five ways of spreading a training over two workers: how fast is each, and does it learn the same?"
 SPREAD = ("ddp", "zero1", "zero2", "zero3")

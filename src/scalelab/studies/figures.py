@@ -10,7 +10,7 @@ import msgspec
 from scalelab.measure.statistics import absent, quotient, repeated
 from scalelab.record.schema import Figure, TrainRecord
 from scalelab.record.study import Row
-from scalelab.studies.ceiling import achieved
+from scalelab.studies.running.ceiling import achieved
 from scalelab.studies.study import Result, Run
 
 Read = Callable[[TrainRecord], Figure]

@@ -10,10 +10,10 @@ from scalelab.measure import line
 from scalelab.measure.statistics import absent, figure
 from scalelab.record import folder as records
 from scalelab.record.schema import Figure, Step, TrainRecord
-from scalelab.studies.ceiling import achieved
+from scalelab.studies.communication.wire import steps_of_epoch
 from scalelab.studies.figures import ONE, over_runs, runs_versus, scaled
+from scalelab.studies.running.ceiling import achieved
 from scalelab.studies.study import Result, Run
-from scalelab.studies.wire import steps_of_epoch
 
 EPOCHS = "one training: the interval is of its epochs, not of repeats"
 NO_EPOCH = "no second epoch was trained whole"

@@ -17,7 +17,7 @@ from scalelab.launch import local
 from scalelab.launch.local import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.spec import Spec
-from scalelab.studies.equivalence import Outcome, differences, is_buffer
+from scalelab.studies.verifying.equivalence import Outcome, differences, is_buffer
 
 Observe = Callable[[str], Callable[[Path], None]]
 

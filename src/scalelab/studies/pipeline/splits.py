@@ -8,8 +8,8 @@ from scalelab.measure.statistics import differs
 from scalelab.record import text
 from scalelab.record.schema import Figure
 from scalelab.record.study import Axis, Plot, Row, Series
-from scalelab.studies import bubbles
 from scalelab.studies.figures import READ, told, versus
+from scalelab.studies.pipeline import bubbles
 from scalelab.studies.study import Asked, Result
 
 Measured = Sequence[tuple[Result, Row]]

@@ -19,7 +19,7 @@ from scalelab.launch.asking import Silent, ask
 from scalelab.launch.local import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.record import text
-from scalelab.studies.batch_findings import findings
+from scalelab.studies.batch_size.batch_findings import findings
 from scalelab.studies.points import serial
 from scalelab.studies.study import Asked, Point, Result, Study
 

@@ -8,8 +8,8 @@ import msgspec
 
 from scalelab.record import text
 from scalelab.record.schema import Figure
-from scalelab.studies.large_batch_compared import MARGIN, NONE, Compared, ended_badly, unlost, verdict
-from scalelab.studies.seeds import above, below
+from scalelab.studies.learning.large_batch_compared import MARGIN, NONE, Compared, ended_badly, unlost, verdict
+from scalelab.studies.learning.seeds import above, below
 
 
 def points_of(figure: Figure) -> str:

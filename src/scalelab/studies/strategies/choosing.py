@@ -8,9 +8,10 @@ from scalelab import strategies
 from scalelab.measure.statistics import differs, resolution
 from scalelab.record import text
 from scalelab.record.schema import Figure
-from scalelab.studies import front, quiet
+from scalelab.studies import quiet
 from scalelab.studies.figures import of, pooled, told, versus
-from scalelab.studies.scaling import BASE, SPREAD, exposed_share, over_base, oversubscribed, quoted
+from scalelab.studies.scaling.scaling import BASE, SPREAD, exposed_share, over_base, oversubscribed, quoted
+from scalelab.studies.strategies import front
 from scalelab.studies.study import Result
 
 NAMED = 4

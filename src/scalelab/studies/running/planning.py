@@ -20,9 +20,9 @@ from scalelab.measure.environment import code, files
 from scalelab.record import folder as records
 from scalelab.record.study import StudyPlan, StudyRecord, Trained
 from scalelab.spec import Spec
-from scalelab.studies.estimate import Estimate, estimate
-from scalelab.studies.keeping import LOCAL, PLAN, RUNS, Finished, refuse_another
-from scalelab.studies.rows import on_one_device
+from scalelab.studies.running.estimate import Estimate, estimate
+from scalelab.studies.running.keeping import LOCAL, PLAN, RUNS, Finished, refuse_another
+from scalelab.studies.running.rows import on_one_device
 from scalelab.studies.study import Asked, Point, Run, Study
 
 

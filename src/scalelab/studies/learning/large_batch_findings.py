@@ -9,10 +9,10 @@ import msgspec
 from scalelab.record.schema import Figure
 from scalelab.record.study import Axis, Column, Findings, Plot, Row, Series, Table
 from scalelab.studies import figures
-from scalelab.studies.large_batch_compared import SAME, Compared, ended_badly, verdict
-from scalelab.studies.large_batch_sentences import answer, sentences
-from scalelab.studies.remedies import REMEDIES
-from scalelab.studies.seeds import ONE
+from scalelab.studies.learning.large_batch_compared import SAME, Compared, ended_badly, verdict
+from scalelab.studies.learning.large_batch_sentences import answer, sentences
+from scalelab.studies.learning.remedies import REMEDIES
+from scalelab.studies.learning.seeds import ONE
 
 COLUMNS = [
     Column(key="batch", title="Batch", show="count"),

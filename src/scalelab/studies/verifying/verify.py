@@ -25,11 +25,11 @@ from scalelab.record.naming import options, spread
 from scalelab.record.schema import Cell, VerifyRecord
 from scalelab.spec import Spec
 from scalelab.strategies import ENGINES
-from scalelab.studies.equivalence import compare
-from scalelab.studies.lossy import LOSSY, by_design
-from scalelab.studies.reference import Observe, Reference, alone, serial, train, unobserved
-from scalelab.studies.rows import on_one_device
-from scalelab.studies.variants import Variant
+from scalelab.studies.running.rows import on_one_device
+from scalelab.studies.verifying.equivalence import compare
+from scalelab.studies.verifying.lossy import LOSSY, by_design
+from scalelab.studies.verifying.reference import Observe, Reference, alone, serial, train, unobserved
+from scalelab.studies.verifying.variants import Variant
 
 TOLERANCE = {"fp64": 1e-9, "fp32": 1e-2, "smooth": 1e-3}
 """largest relative difference that passes; a bug is about 1e-2. float32's is what rounding, amplified by ReLU's kink, was seen to add;

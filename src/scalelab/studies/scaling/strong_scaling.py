@@ -16,9 +16,9 @@ from scalelab.measure.statistics import absent, differs
 from scalelab.record import text
 from scalelab.record.schema import Figure
 from scalelab.record.study import Axis, Card, Column, Findings, Plot, Row, Series, Table
-from scalelab.studies import scaling
 from scalelab.studies.figures import told, versus
-from scalelab.studies.scaling import BASE, RATE, SPREAD, quoted, role, shared_figures, spread_over, table_row, workers_of
+from scalelab.studies.scaling import scaling
+from scalelab.studies.scaling.scaling import BASE, RATE, SPREAD, quoted, role, shared_figures, spread_over, table_row, workers_of
 from scalelab.studies.study import Asked, Point, Result, Study
 
 FIELD = "batch"

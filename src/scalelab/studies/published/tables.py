@@ -12,8 +12,8 @@ import msgspec
 from scalelab.errors import ScalelabError
 from scalelab.record import text
 from scalelab.record.schema import ModelFacts
-from scalelab.studies.published import Assumed, Checked, Printed, TableCheck, assumptions, recompute
-from scalelab.studies.verdicts import judge, others_of
+from scalelab.studies.published.published import Assumed, Checked, Printed, TableCheck, assumptions, recompute
+from scalelab.studies.published.verdicts import judge, others_of
 
 WHOLE, TIMES, OPTIONAL = ("gpus", "batch_per_gpu"), ("compute_s", "comm_s"), "bandwidth_gbs"
 LARGEST = 2**53

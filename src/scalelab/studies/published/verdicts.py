@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from scalelab.record import text
-from scalelab.studies.published import (
+from scalelab.studies.published.published import (
     FASTEST_LINK,
     FASTEST_LINK_NAME,
     PEAKS,

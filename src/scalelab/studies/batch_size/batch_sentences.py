@@ -9,7 +9,7 @@ from scalelab.measure.statistics import differs
 from scalelab.record import text
 from scalelab.record.schema import Figure
 from scalelab.record.study import Card, Row
-from scalelab.studies.batch_figures import (
+from scalelab.studies.batch_size.batch_figures import (
     NO_EPOCH,
     activations,
     activations_over_cache,
@@ -25,7 +25,7 @@ from scalelab.studies.batch_figures import (
     share,
 )
 from scalelab.studies.figures import READ, over_runs, pooled, told
-from scalelab.studies.scaling import card, quoted
+from scalelab.studies.scaling.scaling import card, quoted
 from scalelab.studies.study import Result
 
 FITS = 0.1

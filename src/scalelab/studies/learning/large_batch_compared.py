@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scalelab.record.schema import Figure
-from scalelab.studies.seeds import above, below, mean, share_of, welch
+from scalelab.studies.learning.seeds import above, below, mean, share_of, welch
 from scalelab.studies.study import Result
 
 NONE = "none"

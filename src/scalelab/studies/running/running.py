@@ -19,10 +19,10 @@ from scalelab.measure.environment import code, digests
 from scalelab.record import folder as records
 from scalelab.record.schema import Ceiling, TrainRecord
 from scalelab.record.study import StudyRecord
-from scalelab.studies.ceiling import better, ceiling, doubtful
 from scalelab.studies.figures import said_once
-from scalelab.studies.keeping import BUSY, RUNS, clear, identity, refuse_another, save
-from scalelab.studies.planning import Planned, as_trained, expected, keep, took, trainings
+from scalelab.studies.running.ceiling import better, ceiling, doubtful
+from scalelab.studies.running.keeping import BUSY, RUNS, clear, identity, refuse_another, save
+from scalelab.studies.running.planning import Planned, as_trained, expected, keep, took, trainings
 from scalelab.studies.study import Result, Run
 
 Runs = dict[tuple[int, int], Run]

@@ -2,7 +2,7 @@
 
 All share the global batch, so all compute (nearly) the same; beside them ``single``, the base, and ``single`` on all cores. Hybrids are
 there where the workers allow: shards of replicas (HSDP), replicas of pipelines. Pipelines train in micro-batches. Memory, front and the
-recommended batch are defined in scalelab.studies.front; what one accuracy can tell from another in ``resolution``.
+recommended batch are defined in front.py; what one accuracy can tell from another in ``resolution``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from scalelab.record import text
 from scalelab.record.schema import Figure, TrainRecord
 from scalelab.record.study import Axis, Column, Findings, Plot, Row, Series, Table
 from scalelab.spec import Spec
-from scalelab.studies import choosing, front
 from scalelab.studies.figures import READ, of, pooled
 from scalelab.studies.points import serial, threads, with_values
-from scalelab.studies.scaling import ALL_CORES, BASE, SPREAD, check_probed, is_spread, shared_figures, table_row
+from scalelab.studies.scaling.scaling import ALL_CORES, BASE, SPREAD, check_probed, is_spread, shared_figures, table_row
+from scalelab.studies.strategies import choosing, front
 from scalelab.studies.study import Asked, Option, Point, Result, Study
 
 HYBRIDS: dict[tuple[str, str], str] = {

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from scalelab.measure.line import Line
 from scalelab.record.schema import Figure
 from scalelab.record.study import Axis, Column, Findings, Plot, Row, Series, Table
-from scalelab.studies import batch_sentences
-from scalelab.studies.batch_figures import (
+from scalelab.studies.batch_size import batch_sentences
+from scalelab.studies.batch_size.batch_figures import (
     activations,
     activations_over_cache,
     compared,
@@ -20,10 +20,10 @@ from scalelab.studies.batch_figures import (
     rate,
     share,
 )
+from scalelab.studies.communication.wire import steps_of_epoch
 from scalelab.studies.figures import READ, pooled, row, scaled
-from scalelab.studies.scaling import series
+from scalelab.studies.scaling.scaling import series
 from scalelab.studies.study import Asked, Result
-from scalelab.studies.wire import steps_of_epoch
 
 COLUMNS = [
     Column(key="batch", title="Batch", show="count"),

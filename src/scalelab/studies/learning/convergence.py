@@ -15,9 +15,9 @@ from scalelab.record.schema import Figure
 from scalelab.record.study import Axis, Column, Factor, Findings, Plot, Row, Series, Table
 from scalelab.spec import Spec
 from scalelab.studies import figures
+from scalelab.studies.learning.reaching import COARSE, COSTS, COUNTED, Time, coarse, median, one_epoch, time_of
+from scalelab.studies.learning.seeds import mean
 from scalelab.studies.points import serial, spread, threads, with_values
-from scalelab.studies.reaching import COARSE, COSTS, COUNTED, Time, coarse, median, one_epoch, time_of
-from scalelab.studies.seeds import mean
 from scalelab.studies.study import Asked, Point, Result, Run, Study
 
 UNITED = ("cosine", "one-cycle")

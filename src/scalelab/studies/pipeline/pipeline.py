@@ -17,10 +17,11 @@ from scalelab.errors import ScalelabError
 from scalelab.measure.statistics import absent
 from scalelab.record.study import Column, Findings, Row, Table
 from scalelab.spec import Spec
-from scalelab.studies import bubbles, quiet, splits
+from scalelab.studies import quiet
 from scalelab.studies.figures import pooled, scaled
+from scalelab.studies.pipeline import bubbles, splits
 from scalelab.studies.points import serial, threads, with_values
-from scalelab.studies.scaling import ALL_CORES, BASE, SPREAD, check_probed, oversubscribed, shared_figures, table_row
+from scalelab.studies.scaling.scaling import ALL_CORES, BASE, SPREAD, check_probed, oversubscribed, shared_figures, table_row
 from scalelab.studies.study import Asked, Point, Result, Study
 
 

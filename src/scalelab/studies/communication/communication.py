@@ -17,9 +17,10 @@ from scalelab.measure.statistics import differs, quotient
 from scalelab.record import text
 from scalelab.record.schema import Figure
 from scalelab.record.study import Axis, Card, Column, Findings, Plot, Row, Series, Table
-from scalelab.studies import scaling, wire
+from scalelab.studies.communication import wire
 from scalelab.studies.figures import READ, Read, over_runs, pooled, row, share_of_ceiling, told
-from scalelab.studies.scaling import BASE, SPREAD, exposed_share, is_spread, quoted, role, table_row, workers_of
+from scalelab.studies.scaling import scaling
+from scalelab.studies.scaling.scaling import BASE, SPREAD, exposed_share, is_spread, quoted, role, table_row, workers_of
 from scalelab.studies.study import Asked, Point, Result, Study
 
 FIELD = "batch_per_worker"

@@ -10,8 +10,8 @@ from scalelab.launch import local
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Cell
 from scalelab.spec import Spec
-from scalelab.studies.equivalence import Outcome, drifted, is_buffer, loss_differences
-from scalelab.studies.reference import train, unobserved
+from scalelab.studies.verifying.equivalence import Outcome, drifted, is_buffer, loss_differences
+from scalelab.studies.verifying.reference import train, unobserved
 
 LOSSY = {"compress": "none", "param_dtype": "fp32"}
 """with the value that changes nothing"""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from scalelab.errors import ScalelabError, unknown
 from scalelab.record.study import Factor, Findings
 from scalelab.spec import Spec, defaults
-from scalelab.studies.large_batch_compared import Compared, Tried, compare
-from scalelab.studies.large_batch_findings import findings
+from scalelab.studies.learning.large_batch_compared import Compared, Tried, compare
+from scalelab.studies.learning.large_batch_findings import findings
+from scalelab.studies.learning.remedies import REMEDIES, Setting, Values
 from scalelab.studies.points import with_values
-from scalelab.studies.remedies import REMEDIES, Setting, Values
 from scalelab.studies.study import Asked, Option, Point, Result, Study
 
 OURS = (

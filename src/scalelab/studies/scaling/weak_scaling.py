@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from scalelab.measure.statistics import differs, quotient
 from scalelab.record import text
 from scalelab.record.study import Axis, Card, Column, Findings, Plot, Row, Series, Table
-from scalelab.studies import scaling
 from scalelab.studies.figures import READ, told, versus
-from scalelab.studies.scaling import BASE, SPREAD, quoted, role, shared_figures, spread_over, table_row, workers_of
+from scalelab.studies.scaling import scaling
+from scalelab.studies.scaling.scaling import BASE, SPREAD, quoted, role, shared_figures, spread_over, table_row, workers_of
 from scalelab.studies.study import Asked, Point, Result, Study
 
 FIELD = "batch_per_worker"

@@ -1,0 +1,1 @@
+"""large-batch and convergence: what is learnt."""

@@ -1,0 +1,1 @@
+"""From a plan to findings: what is the same in every study."""

@@ -1,0 +1,1 @@
+"""weak-scaling and strong-scaling."""

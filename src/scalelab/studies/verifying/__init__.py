@@ -1,0 +1,1 @@
+"""Does a strategy compute what one process would?"""
