@@ -36,7 +36,7 @@ def test_train_json(command: Command, tmp_path: Path) -> None:
     assert Path(found["run"]) == only_run(tmp_path / "runs")
     assert (found["kind"], found["status"], found["strategy"], found["workers"]) == ("train", "completed", "ddp", 2)
     assert len(found["losses"]) == 8
-    assert set(found["communication_seconds"]) == {"total", "exposed", "hidden"}
+    assert set(found["communication_seconds"]) == {"total", "exposed", "hidden", "waited", "bare"}
     msgspec.convert(found, TrainRecord)
     assert "8 steps, 4 an epoch" in ended.err
 
