@@ -76,7 +76,7 @@ ODD = """
 
         def forward(self, x):
             self.calls += self.training
-            if self.calls > 2:
+            if self.calls > 6:  # more than are made before the start
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().forward(x)
 
