@@ -206,12 +206,11 @@ def test_a_training_that_died_of_memory_ends_the_doubling() -> None:
 def test_a_study_goes_on_without_what_died_of_memory(command: Command, tmp_path: Path) -> None:
     model = tmp_path / "greedy.py"
     model.write_text(
+        "import os\n"
         "from torch import nn\n"
         "class Greedy(nn.Sequential):\n"
-        "    calls = 0\n"
         "    def forward(self, x):\n"
-        "        self.calls += len(x) >= 24\n"
-        "        if self.calls > 6:\n"  # not yet in the steps that are tried before the study begins
+        "        if len(x) >= 24 and 'RANK' in os.environ:\n"  # not in the steps that are tried before the study begins
         "            raise MemoryError('so many images')\n"
         "        return super().forward(x)\n"
         "def build(num_classes):\n"
