@@ -117,6 +117,8 @@ def test_a_failed_training_is_told_and_tried_again(pool: Pool, tmp_path: Path) -
 
 
 BREAKS = """
+import os
+
 from torch import nn
 
 class Model(nn.Module):
@@ -125,7 +127,7 @@ class Model(nn.Module):
         self.last = nn.Linear(192, 4)
 
     def forward(self, images):
-        if images.shape[0] > LIMIT and self.training and images.abs().sum() > 0 and images.shape[0] > 2:
+        if images.shape[0] > LIMIT and self.training and "RANK" in os.environ:  # not in what is tried before the study begins
             raise RuntimeError("too large a batch")
         return self.last(images.flatten(1))
 
