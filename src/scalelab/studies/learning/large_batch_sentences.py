@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from scalelab.record import text
 from scalelab.record.schema import Figure
+from scalelab.studies.figures import scaled
 from scalelab.studies.learning.large_batch_compared import MARGIN, NONE, Compared, ended_badly, unlost, verdict
 from scalelab.studies.learning.seeds import above, below
 
@@ -73,7 +72,7 @@ def _won(rows: Sequence[Compared], worst: Compared, last: int) -> list[str]:
     if not below(worst.to_baseline):
         shown = apart(remedies)
         return [f"That differs by {points_of(worst.to_baseline)}: {unlost(worst.to_baseline)}{f'; {shown}' if shown else ''}."]
-    lost = f"Of the {points_of(scaled_back(worst.to_baseline))} that are lost there"
+    lost = f"Of the {points_of(scaled(worst.to_baseline, -1.0))} that are lost there"
     won = sorted((row for row in remedies if above(row.won_back)), key=lambda row: -(row.won_back.median or 0.0))
     said = [f"{row.tried.remedy} wins back {points_of(row.won_back)}" for row in won]
     kinds = {
@@ -91,13 +90,6 @@ def _won(rows: Sequence[Compared], worst: Compared, last: int) -> list[str]:
 
 def _undecided(row: Compared) -> bool:
     return row.won_back.median is not None and not above(row.won_back) and not below(row.won_back)
-
-
-def scaled_back(difference: Figure) -> Figure:
-    """A difference with its sign turned: what was lost."""
-    ends = None if difference.ci95 is None else (-difference.ci95[1], -difference.ci95[0])
-    value = None if difference.median is None else -difference.median
-    return msgspec.structs.replace(difference, median=value, ci95=ends)
 
 
 def _kept(rows: Sequence[Compared], base: Compared) -> str:
@@ -143,7 +135,7 @@ def sentences(rows: Sequence[Compared], length: str) -> list[str]:
 def apart(rows: Sequence[Compared]) -> str:
     """The remedies of one batch whose accuracy is shown to differ from that without one; empty where none is."""
     told = [
-        f"{row.tried.remedy} is {points_of(row.won_back if above(row.won_back) else scaled_back(row.won_back))} "
+        f"{row.tried.remedy} is {points_of(row.won_back if above(row.won_back) else scaled(row.won_back, -1.0))} "
         f"{'above' if above(row.won_back) else 'below'} no remedy"
         for row in rows
         if above(row.won_back) or below(row.won_back)
