@@ -1,0 +1,40 @@
+"""Clusters for tests: one that all tests share, one with Slurm, and fresh ones for tests that break them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import support
+from tests.cluster import needs
+from tests.cluster.cluster import Cluster
+
+
+def _possible(*programs: str) -> None:
+    lacking = needs.lacking(*programs)
+    if lacking:
+        support.missing(lacking)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Hosts with sshd, for the whole session: leave them as they were."""
+    _possible()
+    with Cluster(folder=tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
+    """``fresh(racks=True)``: a cluster of the test's own, which it may break; gone after the test."""
+    _possible()
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> Cluster:
+            return stack.enter_context(Cluster(**{"folder": tmp_path, **options}))
+
+        yield make
