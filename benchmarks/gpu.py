@@ -18,7 +18,7 @@ from typing import Any
 
 from scalelab import spec as specs
 from scalelab.errors import NotApplicable, RunError, ScalelabError
-from scalelab.launch import local
+from scalelab.launch import training
 from scalelab.launch.pool import Pool
 from scalelab.measure.statistics import ratio
 from scalelab.record.schema import Cell, Figure, TrainRecord
@@ -128,7 +128,7 @@ def known(figure: Figure) -> float:
 
 def train(pool: Pool, spec: specs.Spec) -> TrainRecord:
     """One training. Raises NotApplicable before it starts, RunError when it fails."""
-    record = local.train(pool, local.prepare(pool, spec), sys.argv, lambda folder: None)
+    record = training.train(pool, training.prepare(pool, spec), sys.argv, lambda folder: None)
     if record.failure is not None:
         raise RunError(record.failure.error)
     return record

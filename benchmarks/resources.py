@@ -18,8 +18,8 @@ import torch
 
 from scalelab import spec as specs
 from scalelab.errors import ScalelabError
-from scalelab.launch import local
-from scalelab.launch.local import Prepared
+from scalelab.launch import training
+from scalelab.launch.launcher import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.measure.resources import Reader
 from scalelab.measure.statistics import figure
@@ -63,7 +63,7 @@ def measure(rounds: int, steps: int, seed: int) -> tuple[list[float], list[float
     once, often = [], []
     with tempfile.TemporaryDirectory(prefix="scalelab-bench-") as out, Pool() as pool:
         kinds = {
-            every: local.prepare(pool, specs.from_mapping({**TRAINING, "out": out, "steps": steps, "sample_seconds": every}))
+            every: training.prepare(pool, specs.from_mapping({**TRAINING, "out": out, "steps": steps, "sample_seconds": every}))
             for every in (0.0, 1.0, 1.0 / OFTEN)
         }
         for number in range(rounds):
@@ -83,7 +83,7 @@ def by_kind(seconds: dict[float, float]) -> tuple[float, float, float]:
 
 def step(pool: Pool, prepared: Prepared) -> float:
     """Seconds of a step of one training."""
-    record = local.train(pool, prepared, sys.argv, lambda folder: None)
+    record = training.train(pool, prepared, sys.argv, lambda folder: None)
     if record.step_seconds.median is None:
         raise ScalelabError(f"the training gave no time: {record.failure or record.step_seconds.reason}")
     return record.step_seconds.median

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scalelab import spec as specs
-from scalelab.launch import local
+from scalelab.launch import training
 from scalelab.launch.pool import Pool
 
 COUNTER = Path("/proc/net/dev")
@@ -40,7 +40,7 @@ def main(files: list[str]) -> None:
     with Pool() as pool:
         for file in files:
             before = sent()
-            record = local.train(pool, local.prepare(pool, specs.load(Path(file))), ["test"], lambda folder: None)
+            record = training.train(pool, training.prepare(pool, specs.load(Path(file))), ["test"], lambda folder: None)
             assert record.status == "completed", record.failure
             print(sent() - before, flush=True)
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from scalelab import spec as specs
 from scalelab.cli.train import spec_of
-from scalelab.launch import local
+from scalelab.launch import training
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
@@ -48,7 +48,7 @@ def tiny(out: Path, **values: Any) -> Spec:
 def train(pool: Pool, out: Path, **values: Any) -> TrainRecord:
     """Run a small training to its end; its record. ``resume=FOLDER`` goes on with a run, as the command does."""
     spec = spec_of({**values, "resume": str(values["resume"])}) if values.get("resume") else tiny(out, **values)
-    return local.train(pool, local.prepare(pool, spec), ["test"], lambda folder: None)
+    return training.train(pool, training.prepare(pool, spec), ["test"], lambda folder: None)
 
 
 def completed(pool: Pool, out: Path, **values: Any) -> TrainRecord:

@@ -63,16 +63,16 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
         return self.shares or (self.micro_batch,) * self.replicas
 
 
-def derive(spec: Spec, degrees: tuple[int, int, int], cores: int) -> Derived:
-    """The numbers that follow from a spec on a host with ``cores`` usable cores. Raises ScalelabError.
+def derive(spec: Spec, degrees: tuple[int, int, int], cores: int, local: int | None = None) -> Derived:
+    """The numbers that follow from a spec on a host with ``cores`` usable cores and ``local`` of the workers. Raises ScalelabError.
 
     ``degrees`` is (data, shard, pipe). What does not divide is refused with the nearest values that do.
     """
     _check_scaling(spec)
     if spec.batch_schedule is None:
-        plain = _constant(spec, degrees, cores)
+        plain = _constant(spec, degrees, cores, local or spec.workers)
         return msgspec.structs.replace(plain, lr=peak_lr(spec, plain.batch))
-    return _scheduled(spec, spec.batch_schedule, degrees, cores)
+    return _scheduled(spec, spec.batch_schedule, degrees, cores, local or spec.workers)
 
 
 def peak_lr(spec: Spec, batch: int) -> float:
@@ -80,7 +80,7 @@ def peak_lr(spec: Spec, batch: int) -> float:
     return spec.lr * LR_FACTORS[spec.lr_scaling](batch / (spec.base_batch or batch))
 
 
-def _scheduled(spec: Spec, schedule: str, degrees: tuple[int, int, int], cores: int) -> Derived:
+def _scheduled(spec: Spec, schedule: str, degrees: tuple[int, int, int], cores: int, local: int) -> Derived:
     """The numbers of the first part, and all parts. The micro-batch grows with the batch unless ``--micro-batch`` holds it."""
     changes, parts = _changes(schedule), []
     if spec.shares is not None:
@@ -92,7 +92,7 @@ def _scheduled(spec: Spec, schedule: str, degrees: tuple[int, int, int], cores: 
     for _, batch in changes:
         held = msgspec.structs.replace(spec, batch=batch)
         try:
-            parts.append(_constant(held, degrees, cores))
+            parts.append(_constant(held, degrees, cores, local))
         except ScalelabError as error:
             raise ScalelabError(f"--batch-schedule {schedule}: {error}") from None
         if parts[-1].micro_batch % spec.norm_slices:
@@ -140,7 +140,7 @@ def _check_scaling(spec: Spec) -> None:
         raise ScalelabError("--lr-follows-batch: by which rule? Say so with --lr-scaling linear or sqrt, and --base-batch")
 
 
-def _constant(spec: Spec, degrees: tuple[int, int, int], cores: int) -> Derived:
+def _constant(spec: Spec, degrees: tuple[int, int, int], cores: int, local: int) -> Derived:
     """The numbers where the batch stays what it is."""
     data, shard, pipe = degrees
     if data * shard * pipe != spec.workers:
@@ -154,20 +154,20 @@ def _constant(spec: Spec, degrees: tuple[int, int, int], cores: int) -> Derived:
     accumulate, shares = _uneven(spec, batch, data * shard) if uneven else (_accumulate(spec, batch, data * shard), ())
     micro_batch = max(shares, default=batch // (data * shard * accumulate))
     _check_slices(spec, micro_batch)
-    threads = spec.threads_per_worker or max(1, cores // spec.workers)
+    threads = spec.threads_per_worker or max(1, cores // local)
     return Derived(
         batch=batch, micro_batch=micro_batch, accumulate=accumulate, data=data,
         shard=shard, pipe=pipe, threads=threads, shares=shares,
-        oversubscribed=spec.device != "cuda" and threads * spec.workers > cores,
+        oversubscribed=spec.device != "cuda" and threads * local > cores,
     )  # fmt: skip
 
 
-def decoding(spec: Spec, derived: Derived, cores: int, streamed: bool) -> Derived:
+def decoding(spec: Spec, derived: Derived, cores: int, streamed: bool, local: int | None = None) -> Derived:
     """With the threads that decode ``streamed`` images, which need cores too: as many as compute, unless the spec says otherwise."""
     if not streamed:
         return derived
     threads = spec.data_workers or derived.threads
-    crowded = spec.device != "cuda" and (derived.threads + threads) * spec.workers > cores
+    crowded = spec.device != "cuda" and (derived.threads + threads) * (local or spec.workers) > cores
     return msgspec.structs.replace(derived, data_threads=threads, oversubscribed=crowded)
 
 

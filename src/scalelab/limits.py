@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,3 +60,8 @@ def _told(stat: Path, name: str) -> int:
         return int(dict(line.split() for line in stat.read_text().splitlines()).get(name, 0))
     except (OSError, ValueError):
         return 0
+
+
+def local_workers(workers: int) -> int:
+    """How many of a training's ``workers`` run on this host, by torchrun's LOCAL_WORLD_SIZE: all, where nobody says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", workers))

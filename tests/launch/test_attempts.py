@@ -8,7 +8,7 @@ import pytest
 
 from scalelab.cli.train import spec_of
 from scalelab.errors import ScalelabError
-from scalelab.launch import local
+from scalelab.launch import training
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from tests.launch.test_local import in_background, wait_for
@@ -29,9 +29,9 @@ def test_notes_of_an_attempt_are_not_the_next_ones(pool: Pool, tmp_path: Path) -
 def test_a_run_is_resumed_by_one_at_a_time(pool: Pool, tmp_path: Path) -> None:
     record = completed(pool, tmp_path, epochs=1)
     folder = tmp_path / record.run
-    prepared = local.prepare(pool, spec_of({"resume": str(folder), "epochs": 2}))
+    prepared = training.prepare(pool, spec_of({"resume": str(folder), "epochs": 2}))
     with records.held(folder), pytest.raises(ScalelabError, match="another process is training this run now") as refused:
-        local.train(pool, prepared, ["test"], lambda folder: None)
+        training.train(pool, prepared, ["test"], lambda folder: None)
     assert refused.value.exit_status == 2
     assert records.load(folder).status == "completed"  # the other's record was not touched
     assert completed(pool, tmp_path, resume=folder, epochs=2).steps == 8

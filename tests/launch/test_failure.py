@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scalelab.launch.failure import first_failure
-from scalelab.launch.pool import Process
+from scalelab.launch.launcher import Process
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from scalelab.errors import ScalelabError
-from scalelab.launch import local
+from scalelab.launch import training
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
@@ -241,16 +241,16 @@ def test_many_launches_at_once_do_not_collide(tmp_path: Path) -> None:
 
 def test_checking_a_spec_leaves_nothing_behind(pool: Pool, tmp_path: Path) -> None:
     with pytest.raises(ScalelabError):
-        local.prepare(pool, tiny(tmp_path / "runs", batch=1000))
-    local.prepare(pool, tiny(tmp_path / "runs"))
+        training.prepare(pool, tiny(tmp_path / "runs", batch=1000))
+    training.prepare(pool, tiny(tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
 
 
 def test_ranks_can_be_started_by_torchruns_variables_alone(tmp_path: Path, pool: Pool) -> None:
     """``python -m scalelab.worker SPEC.yaml`` on every rank, whoever starts it: here, this test does."""
-    prepared = local.prepare(pool, tiny(tmp_path, strategy="ddp", workers=2))
+    prepared = training.prepare(pool, tiny(tmp_path, strategy="ddp", workers=2))
     folder = records.create(tmp_path, "by-hand")
-    local.begin(folder, prepared, ["test"])
+    training.begin(folder, prepared, pool.hosts(prepared.spec), ["test"])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -267,9 +267,9 @@ def test_ranks_can_be_started_by_torchruns_variables_alone(tmp_path: Path, pool:
 
 
 def test_a_world_of_another_size_is_refused(pool: Pool, tmp_path: Path) -> None:
-    prepared = local.prepare(pool, tiny(tmp_path, strategy="ddp", workers=2))
+    prepared = training.prepare(pool, tiny(tmp_path, strategy="ddp", workers=2))
     folder = records.create(tmp_path, "wrong")
-    local.begin(folder, prepared, ["test"])
+    training.begin(folder, prepared, pool.hosts(prepared.spec), ["test"])
     log = tmp_path / "log.txt"
     process = pool.start("scalelab.worker.main:rank", [str(folder / "spec.yaml")], {"RANK": "0", "WORLD_SIZE": "3"}, log)
     assert pool.wait(process) == 1

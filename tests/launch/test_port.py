@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scalelab.errors import ScalelabError
-from scalelab.launch import local
+from scalelab.launch.local import listen
 from scalelab.launch.pool import Pool
 from tests.conftest import Command
 from tests.trainings import FLAGS, completed
@@ -35,7 +35,7 @@ def test_a_port_that_is_free_is_used(pool: Pool, tmp_path: Path) -> None:
 
 
 def test_the_port_is_held_from_the_first_moment() -> None:
-    listener = local.listen(None)
+    listener = listen(None)
     with pytest.raises(ScalelabError, match="--master-port"):
-        local.listen(listener.getsockname()[1])
+        listen(listener.getsockname()[1])
     listener.close()

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from scalelab.errors import ScalelabError
-from scalelab.launch import local
+from scalelab.launch import training
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Figure, Host, Step
 from scalelab.record.study import Findings, StudyRecord
@@ -179,7 +179,7 @@ def test_what_would_not_fit_is_told_with_both_numbers() -> None:
 def test_the_prediction_is_what_a_training_takes(pool: Pool, tmp_path: Path) -> None:
     """Tensors of a step, by a line through two small ones."""
     values = {"model_args": {"width": 16}, "image_size": 32, "train_limit": 64, "batch": 64, "steps": 1, "evaluate": False}
-    row = local.prepare(pool, tiny(tmp_path, **values))
+    row = training.prepare(pool, tiny(tmp_path, **values))
     known = msgspec.convert(batch_size.ask(pool, batch_size.TARGET, row.spec), Footprint)
     tensors = completed(pool, tmp_path, **values, probe_steps=1).memory_bytes.tensors
     assert tensors is not None

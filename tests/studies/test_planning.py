@@ -13,7 +13,7 @@ from scalelab import spec as specs
 from scalelab import strategies
 from scalelab.batch import derive
 from scalelab.errors import ScalelabError
-from scalelab.launch.local import Prepared
+from scalelab.launch.launcher import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import DataFacts, ModelFacts
 from scalelab.studies.running import estimate

@@ -9,8 +9,8 @@ import pytest
 from scalelab import spec as specs
 from scalelab import strategies
 from scalelab.batch import derive
-from scalelab.launch import local
-from scalelab.launch.local import Prepared
+from scalelab.launch import training
+from scalelab.launch.launcher import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import DataFacts, ModelFacts
 from scalelab.spec import Spec
@@ -39,6 +39,6 @@ def test_what_was_asked_for_stays() -> None:
 def test_prepare_counts_this_hosts_devices(pool: Pool) -> None:
     import torch
 
-    prepared = local.prepare(pool, Spec(train_limit=64))
+    prepared = training.prepare(pool, Spec(train_limit=64))
     assert prepared.devices == torch.cuda.device_count()
     assert replace(prepared, devices=0).spec.device == "auto"

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from scalelab.errors import ScalelabError
-from scalelab.launch.local import Prepared
+from scalelab.launch.launcher import Prepared
 from scalelab.measure.amdahl import speedup
 from scalelab.record.study import Findings, Row
 from scalelab.studies.running.planning import Case, some

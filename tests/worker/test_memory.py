@@ -12,8 +12,8 @@ import pytest
 import torchvision
 
 from scalelab import spec as specs
-from scalelab.launch import local
 from scalelab.launch.asking import ask
+from scalelab.launch.local import listen
 from scalelab.launch.pool import Pool
 from scalelab.measure.tensors import AT_UPDATE, CATEGORIES, MOST_SAVED
 from scalelab.record.schema import Memory, Tensors
@@ -48,7 +48,7 @@ def measured(pool: Pool, out: Path, strategy: str) -> Found:
     """resnet50 on real ranks."""
     file = out / f"{strategy}.yaml"
     file.write_text(specs.dump(tiny(out, strategy=strategy, **RESNET)))
-    with local.listen(None) as listener:
+    with listen(None) as listener:
         address, port = listener.getsockname()
         env = {
             "WORLD_SIZE": WORKERS,

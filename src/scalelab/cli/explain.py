@@ -19,7 +19,7 @@ from scalelab.cli.flags import Parser, add_common, add_spec, values_of
 from scalelab.cli.summary import tell_failure, tensors
 from scalelab.cli.terminal import console, shown
 from scalelab.errors import ScalelabError
-from scalelab.launch import local
+from scalelab.launch import training
 from scalelab.launch.asking import ask
 from scalelab.launch.pool import Pool
 from scalelab.record import text
@@ -80,8 +80,8 @@ def _count(pool: Pool, spec: Spec, err: Console, debug: bool) -> Counted | None:
         short = msgspec.structs.replace(
             spec, out=scratch, epochs=None, steps=2, probe_steps=1, warmup_steps=0, evaluate=False, checkpoint=False, resume=None
         )
-        record = local.train(
-            pool, local.prepare(pool, short), [sys.executable, "-m", "scalelab", *sys.argv[1:]], lambda folder: None
+        record = training.train(
+            pool, training.prepare(pool, short), [sys.executable, "-m", "scalelab", *sys.argv[1:]], lambda folder: None
         )
         if record.failure is not None:
             tell_failure(err, record, None, debug)

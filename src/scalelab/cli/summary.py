@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scalelab.cli.terminal import console, shown
-from scalelab.launch.local import NOT_YET
+from scalelab.launch.training import NOT_YET
 from scalelab.record import folder as records
 from scalelab.record import text
 from scalelab.record.schema import Bubble, Figure, Resources, Tensors, TrainRecord

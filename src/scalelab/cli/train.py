@@ -12,12 +12,12 @@ from rich.console import Console
 from scalelab import spec as specs
 from scalelab.batch import Derived
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
+from scalelab.cli.placing import add_placing, launcher_of, show_commands
 from scalelab.cli.summary import summarise, tell_failure
 from scalelab.cli.terminal import Watcher, console
 from scalelab.errors import ScalelabError
-from scalelab.launch import local
-from scalelab.launch.local import Prepared
-from scalelab.launch.pool import Pool
+from scalelab.launch import training
+from scalelab.launch.launcher import Prepared
 from scalelab.record import folder as records
 from scalelab.spec import Spec
 
@@ -35,16 +35,20 @@ def run(words: list[str], debug: bool) -> int:
     """The command; its exit status."""
     parser = Parser("train", "Train a model with a strategy on this machine's workers, and keep a record.", EXAMPLE)
     add_spec(parser)
+    add_placing(parser)
     add_common(parser)
     parsed = parser.parse(words)
     err = console(to_stderr=True)
-    with Pool() as pool:
+    with launcher_of(parsed) as launcher:
         spec = spec_of(values_of(parsed))
-        pool.warm()
-        prepared = local.prepare(pool, spec)
+        launcher.warm()
+        prepared = training.prepare(launcher, spec)
         explain(err, prepared)
+        if parsed.dry_run:
+            show_commands(console(), launcher.commands(spec, prepared.derived))
+            return 0
         with Watcher(err, spec.strategy, prepared.plan["total_steps"]) as watcher:
-            record = local.train(pool, prepared, [sys.executable, "-m", "scalelab", *sys.argv[1:]], watcher.watch)
+            record = training.train(launcher, prepared, [sys.executable, "-m", "scalelab", *sys.argv[1:]], watcher.watch)
     folder = Path(spec.resume) if spec.resume else Path(spec.out) / record.run
     if parsed.json:
         print(msgspec.json.encode(msgspec.structs.replace(record, run=str(folder))).decode())

@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from scalelab.batch import Derived
 from scalelab.errors import RunError
+from scalelab.limits import local_workers
 from scalelab.spec import Spec
 
 LISTEN_FD = "SCALELAB_LISTEN_FD"
@@ -121,7 +122,7 @@ def on_cuda(spec: Spec, workers: int) -> bool:
 
 
 def _device(spec: Spec, local_rank: int) -> torch.device:
-    if not on_cuda(spec, int(os.environ.get("LOCAL_WORLD_SIZE", spec.workers))):
+    if not on_cuda(spec, local_workers(spec.workers)):
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
         raise RunError(

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scalelab import spec as specs
 from scalelab.errors import NotApplicable, ScalelabError
 from scalelab.launch.failure import describe
-from scalelab.launch.pool import Pool, Process
+from scalelab.launch.launcher import Process
 from scalelab.launch.silence import Silence
 from scalelab.spec import Spec
 
+if TYPE_CHECKING:
+    from scalelab.launch.pool import Pool
+
+DOING = "checking the spec"
 POLL = 0.1
 """seconds between two looks at a process"""
 
@@ -22,7 +26,7 @@ class Silent(ScalelabError):
     """What was asked neither answered nor computed for as long as ``--timeout`` allows."""
 
 
-def ask(pool: Pool, target: str, spec: Spec, doing: str = "checking the spec") -> Any:
+def ask(pool: Pool, target: str, spec: Spec, doing: str = DOING) -> Any:
     """What ``target`` ("module:function", called with a spec's file and an answer's) answers, as JSON.
 
     ``doing`` says in the errors what was going on. Raises ScalelabError, Silent after ``--timeout`` seconds in which the process

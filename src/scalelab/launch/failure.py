@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from scalelab.launch.pool import Process
+from scalelab.launch.launcher import Process
 from scalelab.record.schema import Failure
 
 NOISE = "ActivityProfilerHandler.cpp"

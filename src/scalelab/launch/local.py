@@ -1,113 +1,34 @@
-"""The local launcher: N workers on this machine, from a run folder that is there from the start to a record that is complete."""
+"""The ranks of a training on this machine: where they meet, and how they start."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
+import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from scalelab import spec as specs
 from scalelab import strategies
-from scalelab.batch import Derived, decoding, derive
-from scalelab.errors import RunError, ScalelabError
-from scalelab.launch.asking import ask
-from scalelab.launch.ending import close
-from scalelab.launch.failure import first_failure
-from scalelab.launch.pool import Pool, Process
-from scalelab.launch.signals import uninterrupted
-from scalelab.launch.silence import Silence
-from scalelab.measure.environment import environment, usable_cores
-from scalelab.record import folder as records
-from scalelab.record.naming import options, spread
-from scalelab.record.schema import Attempt, Communication, DataFacts, Failure, Figure, Memory, ModelFacts, Status, TrainRecord
+from scalelab.batch import Derived
+from scalelab.errors import ScalelabError
+from scalelab.launch.launcher import Command, Meeting, Process
 from scalelab.spec import Spec
 
-POLL = 0.1
-"""seconds between two looks at the workers and at the run's folder"""
-NOT_YET = "the run has not come to it"
-"""why a figure is absent from a record until it is measured"""
-OVERSUBSCRIBED, GOES_ON = "oversubscribed", "--resume goes on"
-"""the beginning and the end of notes that are of one attempt: the next has its own"""
-SETTLE = 1.0
-"""seconds that other ranks get to report their own failure after the first one failed"""
+if TYPE_CHECKING:
+    from scalelab.launch.pool import Pool
+
+LISTEN_FD = "SCALELAB_LISTEN_FD"
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A spec that was found to work here."""
-
-    spec: Spec
-    derived: Derived
-    model: ModelFacts
-    data: DataFacts
-    plan: dict[str, int]
-    devices: int
-    """GPUs of this host"""
-
-
-def prepare(pool: Pool, spec: Spec) -> Prepared:
-    """Check a spec against its data, model and strategy, in a process of its own. Raises ScalelabError; nothing is left behind."""
-    derived = derive(spec, strategies.degrees(spec), usable_cores())
-    found = ask(pool, "scalelab.worker.prepare:prepare", spec)
-    model, data = msgspec.convert(found["model"], ModelFacts), msgspec.convert(found["data"], DataFacts)
-    derived = decoding(spec, derived, usable_cores(), data.streamed)
-    return Prepared(spec, derived, model, data, {name: int(value) for name, value in found["plan"].items()}, found["devices"])
-
-
-def train(pool: Pool, prepared: Prepared, command: list[str], watch: Callable[[Path], None]) -> TrainRecord:
-    """Run a training to its end; the record, whatever the end was. ``watch(folder)`` is called about ten times a second.
-
-    Raises ScalelabError before anything was started, and KeyboardInterrupt after the record was closed as interrupted.
-    """
-    spec, listener = prepared.spec, listen(prepared.spec.master_port)
-    with listener, ExitStack() as held:
-        folder = (
-            Path(spec.resume) if spec.resume else records.create(Path(spec.out), spec.name or f"{spec.model}-{spec.strategy}")
-        )
-        try:
-            with uninterrupted():
-                held.enter_context(records.held(folder))
-                begin(folder, prepared, command)
-        except ScalelabError:
-            if not spec.resume:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        except KeyboardInterrupt:  # it waited until the run was begun
-            close(folder, "interrupted", None)
-            raise
-        record = _attempt(pool, folder, prepared, listener, watch)
-    watch(folder)
-    return record
-
-
-def _attempt(pool: Pool, folder: Path, prepared: Prepared, listener: socket.socket, watch: Callable[[Path], None]) -> TrainRecord:
-    """All ranks from their start to their end, in a folder that was begun; the record, closed whatever happens."""
-    processes: list[Process] = []
-    status: Status = "failed"
-    failure: Failure | None = None
-    try:
-        start_ranks(pool, folder, prepared, listener, processes)
-        failure = follow(pool, folder, processes, watch, prepared.spec.timeout)
-        status = "completed" if failure is None else "failed"
-    except KeyboardInterrupt:
-        status = "interrupted"
-        raise
-    except RunError as error:  # the server is gone, and its forks with it
-        failure = Failure(error=str(error), host=socket.gethostname(), expected=True)
-    finally:
-        with uninterrupted():
-            try:
-                pool.end(processes)
-            finally:
-                record = close(folder, status, failure)
-    return record
+@contextmanager
+def reserve(port: int | None) -> Iterator[Meeting]:
+    """A listening socket for the rendezvous, handed to rank 0: from here on nobody else can take the port."""
+    with listen(port) as listener:
+        address, bound = listener.getsockname()
+        yield Meeting(address, bound, listener.fileno())
 
 
 def listen(port: int | None) -> socket.socket:
@@ -123,92 +44,29 @@ def listen(port: int | None) -> socket.socket:
     return listener
 
 
-def begin(folder: Path, prepared: Prepared, command: list[str]) -> None:
-    """Write the spec and the record of a run, or of a further attempt, that starts now. Raises ScalelabError: nothing was started."""
-    spec, attempt = prepared.spec, Attempt(started=records.now(), host=socket.gethostname(), pid=os.getpid())
-    facts = {
-        "strategy": spec.strategy, "engine": spec.engine, "workers": spec.workers, "derived": prepared.derived,
-        "spec": msgspec.to_builtins(spec), "model": prepared.model, "data": prepared.data,
-        "environment": environment(command, prepared.derived.threads, spec),
+def commands(spec: Spec, derived: Derived) -> list[Command]:
+    """A command for each rank, as whoever starts them by hand would."""
+    meeting = Meeting("127.0.0.1", spec.master_port or 0)
+    argv = (sys.executable, "-m", "scalelab.worker", "RUN/spec.yaml")
+    return [Command(socket.gethostname(), argv, variables(spec, derived, meeting, rank)) for rank in range(spec.workers)]
+
+
+def variables(spec: Spec, derived: Derived, meeting: Meeting, rank: int) -> dict[str, str]:
+    """torchrun's variables of a rank, where all are on this machine."""
+    own = {
+        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": spec.workers, "LOCAL_WORLD_SIZE": spec.workers,
+        "MASTER_ADDR": meeting.address, "MASTER_PORT": meeting.port or "FREE", "OMP_NUM_THREADS": derived.threads,
+        "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
     }  # fmt: skip
-    if spec.resume:
-        record = records.load(folder)
-        record.status, record.failure, record.attempts = "running", None, [*record.attempts, attempt]
-        spread_so = {note for earlier in record.attempts for note in earlier.notes}
-        record.notes = [note for note in record.notes if not _of_one_attempt(note) and note not in spread_so]
-        for name, value in facts.items():
-            setattr(record, name, value)
-    else:
-        said = spread(spec.strategy, spec.engine, options(msgspec.to_builtins(spec)))
-        name = spec.name or f"{spec.model} {said} ×{spec.workers}"
-        record = TrainRecord(run=folder.name, name=name, attempts=[attempt], **facts, **_unmeasured())  # type: ignore[arg-type]
-    record.notes += [note for note in (*prepared.model.notes, *prepared.data.notes) if note not in record.notes]
-    if prepared.derived.oversubscribed:
-        record.notes.append(f"{OVERSUBSCRIBED}: {spec.workers} workers x {_threads(prepared.derived)} on {usable_cores()} cores")
-    try:
-        records.write_atomic(folder / "spec.yaml", specs.dump(spec))
-        records.save(folder, record)
-        for old in (folder / "failures").glob("rank-*.json"):
-            old.unlink()
-    except RunError as error:
-        raise ScalelabError(str(error)) from None
-    except OSError as error:
-        raise ScalelabError(f"{folder}: cannot be written: {error.strerror}") from None
+    return {name: str(value) for name, value in own.items()}
 
 
-def _threads(derived: Derived) -> str:
-    return f"{derived.threads} threads" + (f" + {derived.data_threads} that decode images" if derived.data_threads else "")
-
-
-def start_ranks(pool: Pool, folder: Path, prepared: Prepared, listener: socket.socket, processes: list[Process]) -> None:
+def start_ranks(pool: Pool, folder: Path, spec: Spec, derived: Derived, meeting: Meeting, processes: list[Process]) -> None:
     """Fork one process a rank, with torchrun's variables."""
-    address, port = listener.getsockname()
-    workers, threads = prepared.spec.workers, prepared.derived.threads
-    shared = {
-        "WORLD_SIZE": workers, "LOCAL_WORLD_SIZE": workers, "MASTER_ADDR": address, "MASTER_PORT": port,
-        "OMP_NUM_THREADS": threads, "SCALELAB_STARTED": time.time(),
-    }  # fmt: skip
-    if "GLOO_SOCKET_IFNAME" not in os.environ:
-        shared["GLOO_SOCKET_IFNAME"] = "lo"
-    for rank in range(workers):
-        env = {name: str(value) for name, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()}
-        handed = ("SCALELAB_LISTEN_FD", listener.fileno()) if rank == 0 else None
+    started = str(time.time())
+    for rank in range(spec.workers):
+        env = {**variables(spec, derived, meeting, rank), "SCALELAB_STARTED": started}
+        handed = (LISTEN_FD, meeting.listener) if rank == 0 and meeting.listener is not None else None
         log = folder / "logs" / f"rank-{rank}.txt"
-        preload = strategies.ENGINES[prepared.spec.engine].preload
+        preload = strategies.ENGINES[spec.engine].preload
         processes.append(pool.start("scalelab.worker.main:rank", [str(folder / "spec.yaml")], env, log, handed, preload))
-
-
-def follow(pool: Pool, folder: Path, processes: list[Process], watch: Callable[[Path], None], timeout: float) -> Failure | None:
-    """Wait for all ranks; the first failure ends the wait, after the others had a moment to say what they saw.
-
-    So does silence for ``timeout`` seconds.
-    """
-    silence = Silence(folder, processes, timeout)
-    while any(p.status is None for p in processes):
-        pool.poll(POLL)
-        watch(folder)
-        if silence.fell():
-            said = f"silent for {timeout:g} seconds (--timeout): no worker wrote or computed anything, so they were ended"
-            return Failure(error=said, host=socket.gethostname(), expected=True)
-        if any(p.status for p in processes):
-            settled = time.monotonic() + SETTLE
-            while any(p.status is None for p in processes) and time.monotonic() < settled:
-                pool.poll(POLL)
-            return first_failure(folder, processes)
-    return first_failure(folder, processes) if any(p.status for p in processes) else None
-
-
-def _of_one_attempt(note: str) -> bool:
-    return note.startswith(f"{OVERSUBSCRIBED}:") or note.endswith(GOES_ON)
-
-
-def _unmeasured() -> dict[str, object]:
-    def none(unit: str) -> Figure:
-        return Figure(unit=unit, reason=NOT_YET)
-
-    seconds = none("s")
-    return {
-        "images_per_second": none("images/s"), "step_seconds": seconds, "compute_seconds": seconds, "data_wait_seconds": seconds,
-        "communication_seconds": Communication(total=seconds, exposed=seconds, hidden=seconds, waited=seconds, bare=seconds),
-        "memory_bytes": Memory(peak=none("bytes")), "bytes_sent": none("bytes"),
-    }  # fmt: skip

@@ -13,33 +13,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+import msgspec
+
+from scalelab.batch import Derived
 from scalelab.errors import RunError
+from scalelab.launch import asking, local
+from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
+from scalelab.launch.silence import Computing
+from scalelab.measure import environment
+from scalelab.measure.environment import usable_cores
+from scalelab.record.schema import Host
+from scalelab.spec import Spec
 
 PRELOAD = ("scalelab.worker.preload",)
 QUIET = {"KINETO_LOG_LEVEL": "5"}
 """torch.profiler reports on stderr that a machine without a GPU has none"""
 
 
-@dataclass
-class Process:
-    """A fork. ``status`` is None while it runs, then its exit status, or minus the signal that ended it.
-
-    ``ended``: seconds since the epoch when its end was heard of, on the clock of the failures that ranks write down.
-    """
-
-    id: int
-    pid: int | None = None
-    status: int | None = None
-    ended: float | None = field(default=None)
-
-
-class Pool:
-    """Processes forked from one preloaded server, which starts with the first of them. Use as a context manager.
+class Pool(Launcher):
+    """The local launcher: processes forked from one preloaded server, which starts with the first of them. Use as a context manager.
 
     Where the server dies, its forks die with it; the next process starts another one.
     """
@@ -52,11 +48,43 @@ class Pool:
         self._heard = False
         """whether this server ever said a word: one that did not died of what it imports"""
 
-    def __enter__(self) -> Pool:
+    @property
+    def here(self) -> Pool:  # type: ignore[override]
+        """These."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+    @property
+    def cores(self) -> int:
+        """Of this machine, that this process may use."""
+        return usable_cores()
+
+    def workers_of(self, spec: Spec) -> list[int]:
+        """All on this machine."""
+        return [spec.workers]
+
+    def hosts(self, spec: Spec) -> list[Host]:
+        """This machine."""
+        return [msgspec.structs.replace(environment.host(), workers=spec.workers)]
+
+    def ask(self, target: str, spec: Spec, doing: str = asking.DOING) -> Any:
+        """What ``target`` answers, in a process of its own."""
+        return asking.ask(self, target, spec, doing)
+
+    def reserve(self, spec: Spec) -> AbstractContextManager[Meeting]:
+        """A port of the loopback interface."""
+        return local.reserve(spec.master_port)
+
+    def commands(self, spec: Spec, derived: Derived) -> list[Command]:
+        """A worker a rank; in truth it is forked from a process that has imported torch already."""
+        return local.commands(spec, derived)
+
+    def start_ranks(self, folder: Path, spec: Spec, derived: Derived, meeting: Meeting, processes: list[Process]) -> None:
+        """Fork them all."""
+        local.start_ranks(self, folder, spec, derived, meeting, processes)
+
+    def pulse(self, processes: list[Process]) -> Pulse:
+        """By the processor time that the kernel tells."""
+        return Computing(processes).beat
 
     def warm(self) -> None:
         """Start the server now, so that it imports while something else is done."""

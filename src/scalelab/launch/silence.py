@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from scalelab.launch.pool import Process
+from scalelab.launch.launcher import Process, Pulse
 
 EVERY = 1.0
 """seconds between two looks"""
@@ -25,14 +25,12 @@ class Silence:
     worker started count as its own.
     """
 
-    def __init__(self, folder: Path, processes: list[Process], timeout: float) -> None:
-        """``timeout`` in seconds."""
-        self.folder, self.processes = folder, processes
+    def __init__(self, folder: Path, processes: list[Process], timeout: float, pulse: Pulse | None = None) -> None:
+        """``timeout`` in seconds. ``pulse`` is of processes that are not all of this host."""
+        self.folder, self.pulse = folder, pulse or Computing(processes).beat
         self.patience = timeout + (GRACE if len(processes) > 1 else 0.0)
         self.since = self.looked = time.monotonic()
         self.files: dict[Path, tuple[int, int]] = {}
-        self.used: dict[int, float] = {}
-        self.children: tuple[float, dict[int, float]] | None = None
 
     def fell(self) -> bool:
         """Whether there was no sign of life for as long as patience lasts. Cheap: it looks once a second."""
@@ -40,13 +38,41 @@ class Silence:
         if now - self.looked < EVERY:
             return False
         self.looked = now
-        files, used = self._files(), self._used()
-        unborn = any(process.pid is None for process in self.processes)  # the server still imports: it says when it can't go on
-        if unborn or files != self.files or _grown(self.used, used) > IDLE * (now - self.since):
-            self.since, self.files, self.used, self.children = now, files, used, None
-        elif self._children_compute(now):
-            self.since = now
+        files, beat = self._files(), self.pulse()
+        if beat or files != self.files:
+            self.since, self.files = now, files
         return now - self.since > self.patience
+
+    def _files(self) -> dict[Path, tuple[int, int]]:
+        found = {}
+        for path in (self.folder / "steps.jsonl", self.folder / "record.json", *(self.folder / "logs").glob("*")):
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                found[path] = (status.st_size, status.st_mtime_ns)
+        return found
+
+
+class Computing:
+    """Whether processes of this host compute, or others that they started."""
+
+    def __init__(self, processes: list[Process]) -> None:
+        self.processes = processes
+        self.since = time.monotonic()
+        """of ``used``: when one of them was last seen to have computed"""
+        self.used: dict[int, float] = {}
+        self.children: tuple[float, dict[int, float]] | None = None
+
+    def beat(self) -> bool:
+        """Whether one has computed since the last beat."""
+        now, used = time.monotonic(), self._used()
+        unborn = any(process.pid is None for process in self.processes)  # the server still imports: it says when it can't go on
+        if unborn or _grown(self.used, used) > IDLE * (now - self.since):
+            self.since, self.used, self.children = now, used, None
+            return True
+        if self._children_compute(now):
+            self.since = now
+            return True
+        return False
 
     def _children_compute(self, now: float) -> bool:
         """Whether processes that the workers started have computed since the last time.
@@ -60,14 +86,6 @@ class Silence:
                 return False
         self.children = now, used  # the first time nothing can be said yet
         return True
-
-    def _files(self) -> dict[Path, tuple[int, int]]:
-        found = {}
-        for path in (self.folder / "steps.jsonl", self.folder / "record.json", *(self.folder / "logs").glob("*")):
-            with contextlib.suppress(OSError):
-                status = path.stat()
-                found[path] = (status.st_size, status.st_mtime_ns)
-        return found
 
     def _used(self) -> dict[int, float]:
         """Seconds of processor time of each worker, by its process id."""

@@ -1,4 +1,4 @@
-"""Where and with what a run is made. Needs no torch; never reads environment variables (they may be secrets)."""
+"""Where and with what a run is made. Needs no torch; keeps no environment variables (they may be secrets)."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def host() -> Host:
     )
 
 
-def environment(command: list[str], threads: int, spec: Spec | None = None) -> Environment:
-    """The environment of a run of ``spec`` that starts now."""
+def environment(command: list[str], threads: int, spec: Spec | None = None, hosts: list[Host] | None = None) -> Environment:
+    """The environment of a run of ``spec`` that starts now, on ``hosts``: on this one, where none are given."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -48,7 +48,7 @@ def environment(command: list[str], threads: int, spec: Spec | None = None) -> E
         except metadata.PackageNotFoundError:
             continue
     return Environment(
-        hosts=[host()], versions=versions, system=platform.platform(), git_commit=_git_commit(), code=code(), threads=threads,
+        hosts=hosts or [host()], versions=versions, system=platform.platform(), git_commit=_git_commit(), code=code(), threads=threads,
         command=command, files=files(spec) if spec is not None else {},
     )  # fmt: skip
 

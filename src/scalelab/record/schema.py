@@ -140,6 +140,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     processor: str = ""
     cores: int = 0
+    workers: int = 0
+    """of the run, on this host; 0: not kept by an earlier version"""
     memory_bytes: int = 0
     devices: list[str] = []
     cache_bytes: int = 0

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from scalelab.launch import local
-from scalelab.launch.pool import Pool
+from scalelab.launch import training
+from scalelab.launch.launcher import Launcher
 from scalelab.record.schema import Cell, TrainRecord, VerifyRecord
 from scalelab.spec import Spec
 from scalelab.studies.running.rows import on_one_device
@@ -46,15 +46,15 @@ def specs(out: str, cores: int, steps: int) -> list[Spec]:
     return rows + [spec(name, WORKERS, threads, f"{name} × {WORKERS}") for name in SPREAD]
 
 
-def run(pool: Pool, out: str, cores: int, steps: int, observe: Observe, on_cell: Callable[[Cell], None]) -> Answer:
+def run(launcher: Launcher, out: str, cores: int, steps: int, observe: Observe, on_cell: Callable[[Cell], None]) -> Answer:
     """Train every row, then verify. A training that fails is recorded and shown; the rest goes on."""
     folders, records = [], []
-    for row in on_one_device([local.prepare(pool, spec) for spec in specs(out, cores, steps)]):
-        record = local.train(pool, row, sys.argv, observe(row.spec.name or row.spec.strategy))
+    for row in on_one_device([training.prepare(launcher, spec) for spec in specs(out, cores, steps)]):
+        record = training.train(launcher, row, sys.argv, observe(row.spec.name or row.spec.strategy))
         folders.append(Path(out) / record.run)
         records.append(record)
     base = Spec(
         workers=WORKERS, batch_norm="sync", threads_per_worker=max(1, cores // WORKERS), augment="crop",
         batch=DEFAULTS["batch"], steps=DEFAULTS["steps"],
     )  # fmt: skip
-    return Answer(folders, records, verify(pool, base, named(SPREAD, base.engine), False, on_cell))
+    return Answer(folders, records, verify(launcher, base, named(SPREAD, base.engine), False, on_cell))

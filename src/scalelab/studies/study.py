@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scalelab.launch.local import Prepared
-from scalelab.launch.pool import Pool
+from scalelab.launch.launcher import Launcher, Prepared
 from scalelab.record.schema import Ceiling, TrainRecord
 from scalelab.record.study import Factor, Findings
 from scalelab.spec import Spec
@@ -102,7 +101,7 @@ class Study:
     """default of --repeats (of --seeds where ``seeded``); --quick makes it 1"""
     seeded: bool = False
     """each repeat has a seed of its own: what is compared is what is learnt, not how fast"""
-    foresee: Callable[[Pool, Sequence[Prepared]], list[str | None]] | None = None
+    foresee: Callable[[Launcher, Sequence[Prepared]], list[str | None]] | None = None
     """of what was found to work: why some of it must not be started here, such as for want of memory"""
     subject: Callable[[Point], bool] = lambda point: True
     """whether a point is one that the question is about; where none of those can run, nothing is trained for the others"""

@@ -18,6 +18,7 @@ from scalelab.comm import batch_norm
 from scalelab.comm.world import World, subgroup
 from scalelab.data import Batches, Dataset
 from scalelab.errors import ScalelabError, unknown
+from scalelab.limits import local_workers
 from scalelab.measure import flops, memory
 from scalelab.measure.environment import usable_cores
 from scalelab.optim.schedules import SCHEDULES
@@ -119,7 +120,7 @@ def model_facts(spec: Spec, model: nn.Module, shape: tuple[int, ...]) -> ModelFa
 def build(spec: Spec, derived: Derived, world: World) -> Job:
     """Everything in place on this rank, weights equal on all ranks."""
     dataset = data.load(spec, lambda _: None)
-    derived = decoding(spec, derived, usable_cores(), dataset.streamed)
+    derived = decoding(spec, derived, usable_cores(), dataset.streamed, local_workers(spec.workers))
     plan = planning.make(spec, derived, len(dataset.train))
     dtype = DTYPES[spec.precision]
     kind = strategies.load(spec.strategy, spec.engine)

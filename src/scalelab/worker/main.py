@@ -21,6 +21,7 @@ from scalelab import strategies
 from scalelab.batch import Derived, derive
 from scalelab.comm.world import World, join, leave
 from scalelab.errors import RunError, ScalelabError
+from scalelab.limits import local_workers
 from scalelab.measure.environment import usable_cores
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure
@@ -43,7 +44,7 @@ def rank(spec_file: str) -> int:
     folder = Path(spec_file).parent
     try:
         spec = specs.load(Path(spec_file))
-        derived = derive(spec, strategies.degrees(spec), usable_cores())
+        derived = derive(spec, strategies.degrees(spec), usable_cores(), local_workers(spec.workers))
         run(spec, derived, folder)
     except Exception as error:
         told = advise(error)

@@ -11,6 +11,7 @@ import torch
 from scalelab import spec as specs
 from scalelab import strategies
 from scalelab.batch import derive
+from scalelab.limits import local_workers
 from scalelab.measure.environment import usable_cores
 from scalelab.worker import job
 from scalelab.worker.asked import answering
@@ -21,7 +22,7 @@ def prepare(spec_file: str, answer_file: str) -> int:
 
     def found() -> dict[str, Any]:
         spec = specs.load(Path(spec_file))
-        derived = derive(spec, strategies.degrees(spec), usable_cores())
+        derived = derive(spec, strategies.degrees(spec), usable_cores(), local_workers(spec.workers))
         model, data, plan = job.prepare(spec, derived, lambda message: print(message, file=sys.stderr, flush=True))
         return {"model": model, "data": data, "plan": plan.told, "devices": torch.cuda.device_count()}
 

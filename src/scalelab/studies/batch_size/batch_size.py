@@ -15,9 +15,8 @@ from collections.abc import Sequence
 import msgspec
 
 from scalelab.errors import ScalelabError
-from scalelab.launch.asking import Silent, ask
-from scalelab.launch.local import Prepared
-from scalelab.launch.pool import Pool
+from scalelab.launch.asking import Silent
+from scalelab.launch.launcher import Launcher, Prepared
 from scalelab.record import text
 from scalelab.studies.batch_size.batch_findings import findings
 from scalelab.studies.points import serial
@@ -61,11 +60,11 @@ def points(asked: Asked) -> list[Point]:
     ]
 
 
-def foresee(pool: Pool, rows: Sequence[Prepared]) -> list[str | None]:
+def foresee(launcher: Launcher, rows: Sequence[Prepared]) -> list[str | None]:
     """Why a training must not be started: what it would need is more than there is; None where it fits."""
     smallest = min(rows, key=lambda row: row.derived.batch)
     try:
-        found = msgspec.convert(ask(pool, TARGET, smallest.spec, f"weighing a step of {smallest.spec.model}"), Footprint)
+        found = msgspec.convert(launcher.ask(TARGET, smallest.spec, f"weighing a step of {smallest.spec.model}"), Footprint)
     except Silent:
         raise
     except ScalelabError:  # it can't be predicted for this model: who dies of memory ends the doubling

@@ -13,9 +13,8 @@ import msgspec
 
 from scalelab import spec as specs
 from scalelab.errors import ScalelabError
-from scalelab.launch.asking import Silent, ask
-from scalelab.launch.local import Prepared
-from scalelab.launch.pool import Pool
+from scalelab.launch.asking import Silent
+from scalelab.launch.launcher import Launcher, Prepared
 from scalelab.measure.environment import usable_cores
 from scalelab.record import text
 
@@ -70,7 +69,7 @@ class Estimate:
         return None if pace is None else duration(row, pace, usable_cores())
 
 
-def estimate(pool: Pool, rows: Sequence[Prepared | None], say: Callable[[str], None] = lambda line: None) -> Estimate:
+def estimate(launcher: Launcher, rows: Sequence[Prepared | None], say: Callable[[str], None] = lambda line: None) -> Estimate:
     """Measure the pace of each distinct model among ``rows``: about a second each, told to ``say``. What can't be is not estimated.
 
     Raises Silent for a model that hangs.
@@ -87,7 +86,7 @@ def estimate(pool: Pool, rows: Sequence[Prepared | None], say: Callable[[str], N
         say(doing)
         try:
             for size, row in sorted({row.derived.micro_batch: row for row in same}.items(), reverse=True):
-                paces[one] = msgspec.convert(ask(pool, TARGET, alone(row), doing), Pace)
+                paces[one] = msgspec.convert(launcher.ask(TARGET, alone(row), doing), Pace)
                 if (why := paces[one].fails) is None:
                     break
                 if size <= LARGEST:  # else another size was tried

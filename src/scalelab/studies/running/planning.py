@@ -12,10 +12,9 @@ from typing import Any
 import msgspec
 
 from scalelab.errors import ScalelabError
-from scalelab.launch import local
+from scalelab.launch import training
 from scalelab.launch.asking import Silent
-from scalelab.launch.local import Prepared
-from scalelab.launch.pool import Pool
+from scalelab.launch.launcher import Launcher, Prepared
 from scalelab.measure.environment import code, files
 from scalelab.record import folder as records
 from scalelab.record.study import StudyPlan, StudyRecord, Trained
@@ -77,7 +76,7 @@ Say = Callable[[str], None]
 """is told the question, once it can be asked, and what is done then, a line each"""
 
 
-def plan(pool: Pool, study: Study, asked: Asked, repeats: int, folder: Path, say: Say = lambda line: None) -> Planned:
+def plan(launcher: Launcher, study: Study, asked: Asked, repeats: int, folder: Path, say: Say = lambda line: None) -> Planned:
     """Prepare every point. Raises ScalelabError when none can run, a model hangs, or ``folder`` holds another study.
 
     Where all trainings are finished no process is started.
@@ -93,9 +92,9 @@ def plan(pool: Pool, study: Study, asked: Asked, repeats: int, folder: Path, say
         if not known.missing:
             return known
     say(f"checking {len(points)} point{'s' * (len(points) != 1)}")
-    cases = some(study, foreseen(pool, study, prepare(pool, points)))
+    cases = some(study, foreseen(launcher, study, prepare(launcher, points)))
     made = Planned(study, asked, repeats, folder, cases, order(cases, repeats, asked.base.seed), finished, held)
-    found = estimate(pool, [made.cases[place].row for place, _ in made.missing], say)
+    found = estimate(launcher, [made.cases[place].row for place, _ in made.missing], say)
     cases = some(study, [without_failing(made, place, found) for place in range(len(cases))])
     return replace(made, cases=cases, order=order(cases, repeats, asked.base.seed), estimate=found)
 
@@ -125,7 +124,7 @@ def refuse_doubles(points: Sequence[Point]) -> None:
             raise ScalelabError(f"two points of this study are called {label!r}: a value is given twice; leave one out")
 
 
-def prepare(pool: Pool, points: Sequence[Point]) -> list[Case]:
+def prepare(launcher: Launcher, points: Sequence[Point]) -> list[Case]:
     """Check every distinct spec once; what is refused has its reason."""
     known: dict[bytes, Prepared | str] = {}
     found = []
@@ -133,7 +132,7 @@ def prepare(pool: Pool, points: Sequence[Point]) -> list[Case]:
         mark = msgspec.json.encode(msgspec.to_builtins(point.spec), order="sorted")
         if mark not in known:
             try:
-                known[mark] = local.prepare(pool, point.spec)
+                known[mark] = training.prepare(launcher, point.spec)
             except Silent:
                 raise
             except ScalelabError as error:
@@ -144,12 +143,12 @@ def prepare(pool: Pool, points: Sequence[Point]) -> list[Case]:
     return [replace(case, row=next(rows)) if case.row is not None else case for case in found]
 
 
-def foreseen(pool: Pool, study: Study, cases: Sequence[Case]) -> list[Case]:
+def foreseen(launcher: Launcher, study: Study, cases: Sequence[Case]) -> list[Case]:
     """The cases, without those that the study itself says must not be started here."""
     rows = [case.row for case in cases if case.row is not None]
     if study.foresee is None or not rows:
         return list(cases)
-    reasons = iter(study.foresee(pool, rows))
+    reasons = iter(study.foresee(launcher, rows))
     told = [next(reasons) if case.row is not None else None for case in cases]
     return [replace(case, row=None, refused=why) if why is not None else case for case, why in zip(cases, told, strict=True)]
 

@@ -9,7 +9,7 @@ import msgspec
 
 from scalelab import strategies
 from scalelab.batch import derive
-from scalelab.launch.local import Prepared
+from scalelab.launch.launcher import Prepared
 from scalelab.measure.environment import usable_cores
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 import msgspec
 
 from scalelab.errors import ScalelabError
-from scalelab.launch import local
-from scalelab.launch.local import Prepared
-from scalelab.launch.pool import Pool
+from scalelab.launch import training
+from scalelab.launch.launcher import Launcher, Prepared
 from scalelab.measure.environment import code, digests
 from scalelab.record import folder as records
 from scalelab.record.schema import Ceiling, TrainRecord
@@ -62,7 +61,7 @@ class Watching:
         """After the training's record was closed."""
 
 
-def carry_out(pool: Pool, planned: Planned, watching: Watching) -> StudyRecord:
+def carry_out(launcher: Launcher, planned: Planned, watching: Watching) -> StudyRecord:
     """Train what is not finished yet, in order; the record, with findings if anything was completed.
 
     A training that fails is recorded and the rest goes on. KeyboardInterrupt passes through with the record saved, and so does
@@ -78,9 +77,9 @@ def carry_out(pool: Pool, planned: Planned, watching: Watching) -> StudyRecord:
         try:
             if planned.missing:
                 rows = [case.row for case in planned.cases if case.row is not None]
-                record.ceilings = ceilings(pool, rows, record.ceilings)
-                train(pool, planned, record, runs, watching)
-                record.ceilings = ceilings(pool, rows, record.ceilings, again=True)
+                record.ceilings = ceilings(launcher, rows, record.ceilings)
+                train(launcher, planned, record, runs, watching)
+                record.ceilings = ceilings(launcher, rows, record.ceilings, again=True)
         except (KeyboardInterrupt, ScalelabError):
             record.status, record.ended = "interrupted", records.now()
             with contextlib.suppress(ScalelabError):  # of a full disk: what ended the study is what is told
@@ -97,7 +96,7 @@ def make_folder(folder: Path) -> None:
         raise ScalelabError(f"--out {str(folder)!r}: cannot be made: {error.strerror}") from None
 
 
-def train(pool: Pool, planned: Planned, record: StudyRecord, runs: Runs, watching: Watching) -> None:
+def train(launcher: Launcher, planned: Planned, record: StudyRecord, runs: Runs, watching: Watching) -> None:
     """Every training that is missing, in its order; ``runs`` and ``record`` grow."""
     began, missing = time.monotonic(), planned.missing
     clock = Clock(planned)
@@ -111,7 +110,7 @@ def train(pool: Pool, planned: Planned, record: StudyRecord, runs: Runs, watchin
         if run is None:
             left = clock.remaining(missing[number - 1 :])
             now = Begins(number, len(missing), row.spec.name or "", row.plan["total_steps"], time.monotonic() - began, left)
-            trained = local.train(pool, row, command(), watching.begins(now))
+            trained = training.train(launcher, row, command(), watching.begins(now))
             run = Run(repeat, planned.folder / RUNS / trained.run, trained)
             planned.finished.add(run.folder, trained)
             clock.note(place, took(run))
@@ -171,17 +170,20 @@ def ceiling_key(row: Prepared) -> str:
     return f"{row.spec.workers} x {row.derived.threads} on {row.spec.device} in {row.spec.precision}"
 
 
-def ceilings(pool: Pool, rows: Sequence[Prepared], known: dict[str, Ceiling], again: bool = False) -> dict[str, Ceiling]:
+def ceilings(launcher: Launcher, rows: Sequence[Prepared], known: dict[str, Ceiling], again: bool = False) -> dict[str, Ceiling]:
     """The machine's ceiling for each way of occupying it; one that can't be measured is left out, and its figures say so.
 
-    ``again``: once more those that were measured on a busy machine; of both the better one.
+    ``again``: once more those that were measured on a busy machine; of both the better one. Of trainings on this machine only: what
+    several hosts can do at once is not measured.
     """
     found = dict(known)
+    if launcher.here is None:
+        return found
     for key, row in {ceiling_key(row): row for row in rows}.items():
         before = found.get(key)
         if before is None or (again and doubtful(before)):
             with contextlib.suppress(ScalelabError):
-                now = ceiling(pool, row.derived.threads, row.spec.device, row.spec.precision, row.spec.workers)
+                now = ceiling(launcher.here, row.derived.threads, row.spec.device, row.spec.precision, row.spec.workers)
                 found[key] = now if before is None else better(before, now)
     return found
 

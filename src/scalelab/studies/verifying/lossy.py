@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 
 from scalelab.errors import RunError
-from scalelab.launch import local
-from scalelab.launch.pool import Pool
+from scalelab.launch import training
+from scalelab.launch.launcher import Launcher
 from scalelab.record.schema import Cell
 from scalelab.spec import Spec
 from scalelab.studies.verifying.equivalence import Outcome, drifted, is_buffer, loss_differences
@@ -24,7 +24,7 @@ NO_STEP = 1e-30
 """a learning rate that leaves the weights where they were"""
 
 
-def by_design(pool: Pool, cell: Cell, reference: Outcome, outcome: Outcome) -> Cell:
+def by_design(launcher: Launcher, cell: Cell, reference: Outcome, outcome: Outcome) -> Cell:
     """``cell`` of a lossy option: differs by design, with how much; or failed, where that is not what the option explains."""
     if cell.max_loss_difference is None or cell.max_parameter_difference is None:
         return cell
@@ -40,7 +40,7 @@ def by_design(pool: Pool, cell: Cell, reference: Outcome, outcome: Outcome) -> C
     if not cell.max_loss_difference <= explained:
         return _failed(cell, f"losses differ by {cell.max_loss_difference:.1e}: {lossy} explains {explained:g} at most")
     try:
-        update = first_update(pool, reference.spec, spec)
+        update = first_update(launcher, reference.spec, spec)
     except RunError as error:
         return _failed(cell, str(error))
     most = max(UPDATE[item] for item in given.items())
@@ -54,11 +54,12 @@ def by_design(pool: Pool, cell: Cell, reference: Outcome, outcome: Outcome) -> C
     )  # fmt: skip
 
 
-def first_update(pool: Pool, serial: Spec, spec: Spec) -> float:
+def first_update(launcher: Launcher, serial: Spec, spec: Spec) -> float:
     """|Δ - Δ'| / |Δ'|, Δ' the first step of ``serial`` and Δ that of ``spec``, over all trained tensors. Raises RunError."""
     still = msgspec.structs.replace(serial, lr=NO_STEP)
     before, right, found = (
-        train(pool, local.prepare(pool, msgspec.structs.replace(s, steps=1)), unobserved).tensors for s in (still, serial, spec)
+        train(launcher, training.prepare(launcher, msgspec.structs.replace(s, steps=1)), unobserved).tensors
+        for s in (still, serial, spec)
     )
     names = [name for name in before if not is_buffer(name)]
     apart = sum(_square(found[name] - right[name]) for name in names)

@@ -13,9 +13,8 @@ from safetensors.numpy import load_file
 from scalelab import spec as specs
 from scalelab.batch import Derived
 from scalelab.errors import RunError
-from scalelab.launch import local
-from scalelab.launch.local import Prepared
-from scalelab.launch.pool import Pool
+from scalelab.launch import training
+from scalelab.launch.launcher import Launcher, Prepared
 from scalelab.spec import Spec
 from scalelab.studies.verifying.equivalence import Outcome, differences, is_buffer
 
@@ -27,9 +26,9 @@ def unobserved(label: str) -> Callable[[Path], None]:
     return lambda folder: None
 
 
-def train(pool: Pool, row: Prepared, observe: Observe, label: str = "single") -> Outcome:
+def train(launcher: Launcher, row: Prepared, observe: Observe, label: str = "single") -> Outcome:
     """Train as every training does; the losses and the unsharded weights. Raises RunError with the training's own words."""
-    spec, record = row.spec, local.train(pool, row, sys.argv, observe(label))
+    spec, record = row.spec, training.train(launcher, row, sys.argv, observe(label))
     if record.status != "completed" or record.failure is not None:
         raise RunError(record.failure.error if record.failure else f"the training ended {record.status}")
     files = sorted(Path(spec.out, record.run, "checkpoints").glob("step-*.safetensors"))
@@ -63,7 +62,7 @@ class Reference:
     repeats: bool = True
     """whether a second run of ``single`` began with the same loss; known after ``rounding_only``"""
 
-    def rounding_only(self, pool: Pool, tolerance: float) -> frozenset[str]:
+    def rounding_only(self, launcher: Launcher, tolerance: float) -> frozenset[str]:
         """Tensors that differ between two runs of ``single`` that only sum in another order (other memory layout and threads).
 
         Their gradients are zero in exact arithmetic, and an optimizer that divides by a gradient's size (Adam) makes steps of the
@@ -75,7 +74,7 @@ class Reference:
                 spec, channels_last="on" if spec.channels_last == "off" else "off", threads_per_worker=1
             )
             try:
-                found = train(pool, local.prepare(pool, other), unobserved)
+                found = train(launcher, training.prepare(launcher, other), unobserved)
             except RunError:  # then nothing is excused, and the strategy's own difference is what there is to tell
                 self.rounding = frozenset()
             else:

@@ -17,9 +17,8 @@ from scalelab import spec as specs
 from scalelab import strategies
 from scalelab.batch import MEASURED, derive
 from scalelab.errors import NotApplicable, RunError, ScalelabError
-from scalelab.launch import local
-from scalelab.launch.local import Prepared
-from scalelab.launch.pool import Pool
+from scalelab.launch import training
+from scalelab.launch.launcher import Launcher, Prepared
 from scalelab.measure.environment import usable_cores
 from scalelab.record.naming import options, spread
 from scalelab.record.schema import Cell, VerifyRecord
@@ -52,7 +51,7 @@ class Comparison:
 
 
 def verify(
-    pool: Pool, base: Spec, variants: Sequence[Variant], float32: bool, on_cell: Callable[[Cell], None],
+    launcher: Launcher, base: Spec, variants: Sequence[Variant], float32: bool, on_cell: Callable[[Cell], None],
     observe: Observe = unobserved,
 ) -> VerifyRecord:  # fmt: skip
     """Compare each variant of ``base`` with ``single``.
@@ -70,24 +69,24 @@ def verify(
             checkpoint=True, resume=None, early_stop=None, target_accuracy=None, stop_after_epoch=None,
         )  # fmt: skip
         _refuse_batch(common, variants)
-        first = local.prepare(pool, serial(common, _whole_batch(common)))
-        comparisons = _ready(pool, common, variants)
+        first = training.prepare(launcher, serial(common, _whole_batch(common)))
+        comparisons = _ready(launcher, common, variants)
         result = VerifyRecord(
             model=base.model, data=base.data, precision=kind, tolerance=TOLERANCE[kind], steps=first.plan["total_steps"],
             batch=first.derived.batch,
         )  # fmt: skip
         references: dict[str, Reference] = {}
         for comparison in comparisons:
-            cell = _cell(pool, comparison, references, observe)
+            cell = _cell(launcher, comparison, references, observe)
             result.cells.append(cell)
             on_cell(cell)
     result.notes = _notes(base, comparisons, float32)
     return result
 
 
-def _ready(pool: Pool, common: Spec, variants: Sequence[Variant]) -> list[Comparison]:
+def _ready(launcher: Launcher, common: Spec, variants: Sequence[Variant]) -> list[Comparison]:
     """A comparison for each variant, prepared, all on one device; with the reason where its strategy can't train."""
-    found = [_comparison(pool, common, variant) for variant in variants]
+    found = [_comparison(launcher, common, variant) for variant in variants]
     rows = iter(on_one_device([c.row for c in found if c.row is not None]))
     placed = []
     for comparison in found:
@@ -99,7 +98,7 @@ def _ready(pool: Pool, common: Spec, variants: Sequence[Variant]) -> list[Compar
     return placed
 
 
-def _comparison(pool: Pool, common: Spec, variant: Variant) -> Comparison:
+def _comparison(launcher: Launcher, common: Spec, variant: Variant) -> Comparison:
     values = {**variant.common, **variant.values}
     row = strategies.entry(values["strategy"])
     spec = msgspec.structs.replace(common, **values)
@@ -127,7 +126,7 @@ def _comparison(pool: Pool, common: Spec, variant: Variant) -> Comparison:
                 "--shares measured with --batch-norm local: what single must normalise apart is known only while it runs; "
                 "use --batch-norm sync, or say the shares, such as 3:1"
             )
-        prepared = _prepare(pool, spec)
+        prepared = _prepare(launcher, spec)
         return Comparison(blank, prepared, alone(prepared.spec, prepared.derived))
     except NotApplicable as error:
         return Comparison(msgspec.structs.replace(blank, reason=str(error)))
@@ -155,33 +154,33 @@ def _whole_batch(spec: Spec) -> int | None:
     return spec.batch_per_worker * spec.workers if spec.batch_per_worker is not None else spec.batch
 
 
-def _prepare(pool: Pool, spec: Spec) -> Prepared:
+def _prepare(launcher: Launcher, spec: Spec) -> Prepared:
     """Raises NotApplicable also where this strategy's degrees can't share the batch."""
     try:
         derive(spec, strategies.degrees(spec), usable_cores())
     except ScalelabError as error:
         raise NotApplicable(str(error)) from None
-    return local.prepare(pool, spec)
+    return training.prepare(launcher, spec)
 
 
-def _cell(pool: Pool, comparison: Comparison, references: dict[str, Reference], observe: Observe) -> Cell:
+def _cell(launcher: Launcher, comparison: Comparison, references: dict[str, Reference], observe: Observe) -> Cell:
     blank, row = comparison.blank, comparison.row
     if row is None or comparison.reference is None:
         return blank
     key = specs.dump(comparison.reference)
     if key not in references:
-        references[key] = Reference(train(pool, local.prepare(pool, comparison.reference), observe))
+        references[key] = Reference(train(launcher, training.prepare(launcher, comparison.reference), observe))
     reference, tolerance = references[key], blank.tolerance
     try:
-        outcome = train(pool, row, observe, label(blank))
+        outcome = train(launcher, row, observe, label(blank))
     except RunError as error:
         return msgspec.structs.replace(blank, status="failed", reason=str(error))
     cell = compare(blank, reference.outcome, outcome, tolerance)
     if any(getattr(row.spec, name) != plain for name, plain in LOSSY.items()):
-        return by_design(pool, cell, reference.outcome, outcome)
+        return by_design(launcher, cell, reference.outcome, outcome)
     if cell.status == "passed" or cell.max_parameter_difference is None:
         return cell
-    rounding = reference.rounding_only(pool, tolerance)
+    rounding = reference.rounding_only(launcher, tolerance)
     if not reference.repeats:
         return msgspec.structs.replace(cell, reason=RANDOM)
     some, trained = reference.compared(rounding)
@@ -193,15 +192,15 @@ def _cell(pool: Pool, comparison: Comparison, references: dict[str, Reference], 
         return msgspec.structs.replace(
             again, reason=f"{count} are left out: single itself changes them when it sums in another order"
         )
-    why = _after_one_step(pool, reference.outcome.spec, outcome.spec, blank, tolerance)
+    why = _after_one_step(launcher, reference.outcome.spec, outcome.spec, blank, tolerance)
     return msgspec.structs.replace(cell, reason=why or cell.reason)
 
 
-def _after_one_step(pool: Pool, serial: Spec, spec: Spec, blank: Cell, tolerance: float) -> str | None:
+def _after_one_step(launcher: Launcher, serial: Spec, spec: Spec, blank: Cell, tolerance: float) -> str | None:
     """Why a strategy fails, read after its first step: later, one wrong parameter has spoilt all others through the loss."""
     try:
         reference, outcome = (
-            train(pool, local.prepare(pool, msgspec.structs.replace(s, steps=1)), unobserved) for s in (serial, spec)
+            train(launcher, training.prepare(launcher, msgspec.structs.replace(s, steps=1)), unobserved) for s in (serial, spec)
         )
     except ScalelabError:
         return None

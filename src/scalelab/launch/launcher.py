@@ -1,0 +1,139 @@
+"""What a launcher is: where the ranks of a training run, and how they are reached. ``training`` does the rest, the same for all."""
+
+from __future__ import annotations
+
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from scalelab.batch import Derived
+from scalelab.record.schema import DataFacts, Host, ModelFacts
+from scalelab.spec import Spec
+
+if TYPE_CHECKING:
+    from scalelab.launch.pool import Pool
+
+
+@dataclass
+class Process:
+    """A process of a launcher, here or on another host. ``status`` is None while it runs, then its exit status, or minus the
+    signal that ended it.
+    """
+
+    id: int
+    pid: int | None = None
+    status: int | None = None
+    ended: float | None = field(default=None)
+    """seconds since the epoch when its end was heard of, on the clock of the failures that ranks write down"""
+    host: str = field(default_factory=socket.gethostname)
+    error: str | None = None
+    """why it ended, where its launcher knows better than its status tells: its host was lost"""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A spec that was found to work where it will run."""
+
+    spec: Spec
+    derived: Derived
+    model: ModelFacts
+    data: DataFacts
+    plan: dict[str, int]
+    devices: int
+    """GPUs of the first host"""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the ranks of a training meet: rank 0 listens there."""
+
+    address: str
+    port: int
+    listener: int | None = None
+    """descriptor of the socket that was bound, handed to rank 0, so that nobody else can take the port meanwhile"""
+
+
+Pulse = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Command:
+    """What runs on a host, as ``--dry-run`` prints it and a test checks it."""
+
+    host: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    """what is set besides the environment that the process has anyway"""
+
+
+class Launcher(ABC):
+    """Where the ranks of a training run, and how they are reached. Use as a context manager."""
+
+    here: Pool | None = None
+    """the processes of this machine, where all ranks run on it"""
+
+    @property
+    @abstractmethod
+    def cores(self) -> int:
+        """That ranks may use on the first host."""
+
+    @abstractmethod
+    def workers_of(self, spec: Spec) -> list[int]:
+        """How many of the spec's workers run on each host, the first host first. Raises ScalelabError where they don't fit."""
+
+    @abstractmethod
+    def hosts(self, spec: Spec) -> list[Host]:
+        """The hosts that the spec's workers run on, for the record."""
+
+    @abstractmethod
+    def warm(self) -> None:
+        """Begin now what takes long before the first process runs."""
+
+    @abstractmethod
+    def ask(self, target: str, spec: Spec, doing: str = "checking the spec") -> Any:
+        """What ``target`` ("module:function", called with a spec's file and an answer's) answers on the first host, as JSON.
+
+        Raises ScalelabError, Silent after ``--timeout`` seconds in which the process computed nothing; nothing is left behind.
+        """
+
+    @abstractmethod
+    def reserve(self, spec: Spec) -> AbstractContextManager[Meeting]:
+        """Hold the place where the ranks will meet. Raises ScalelabError where ``--master-port`` is in use."""
+
+    @abstractmethod
+    def commands(self, spec: Spec, derived: Derived) -> list[Command]:
+        """What starts the ranks, with ``RUN`` for the folder that a run will have: a command for each rank, or each host."""
+
+    @abstractmethod
+    def start_ranks(self, folder: Path, spec: Spec, derived: Derived, meeting: Meeting, processes: list[Process]) -> None:
+        """Start one process a rank, with torchrun's variables; each is appended to ``processes``, in the order of their ranks.
+
+        ``folder`` is the run's, here. What ranks leave in theirs comes to be there, on whatever host they run.
+        """
+
+    @abstractmethod
+    def poll(self, timeout: float) -> None:
+        """Take in what is told of processes, for at most ``timeout`` seconds. Raises RunError when they can't be heard any more."""
+
+    @abstractmethod
+    def end(self, processes: list[Process], grace: float = 1.0) -> None:
+        """End these processes, and what they started: SIGTERM, and SIGKILL after ``grace`` seconds."""
+
+    @abstractmethod
+    def pulse(self, processes: list[Process]) -> Pulse:
+        """Tells, asked about once a second, whether any of these processes has computed since it was last asked."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all that was started."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
