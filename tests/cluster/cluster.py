@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from tests.cluster import network, ssh
-from tests.cluster.host import HOME, SHARED, TMP, Host
+from tests.cluster import network, slurm, ssh
+from tests.cluster.host import Host
 from tests.cluster.namespaces import Space, create, until
+from tests.cluster.places import HOME, SHARED, TMP
+from tests.cluster.slurm import Settings
 
 HOSTS = ("h1", "h2", "h3", "h4")
 PASSED_ON = ("CI", "TERM", "PYTHONDONTWRITEBYTECODE")
@@ -33,23 +37,29 @@ class Cluster:
     """Hosts h1…h4 and the login machine h0, with network and sshd: ``cluster.h0.run(["ssh", "h2", "hostname"])``.
 
     The file system is the test's own on all of them (``folder`` is a shared one), but /mnt, home, /run, /dev/shm and TMPDIR,
-    which each has for itself. ``rate``: of each host's cable; ``racks``: h1, h2 (and h0) and h3, h4 are on two bridges that a
-    cable of ``uplink`` joins; ``disk``: the size of each host's own disk, as mount writes it.
+    which each has for itself. ``slurm``: its controller on h0, a node on each host; ``accounting``: sacct too.
+    ``rate``: of each host's cable; ``racks``: h1, h2 (and h0) and h3, h4 are on two bridges that a cable of ``uplink`` joins;
+    ``disk``: the size of each host's own disk, as mount writes it.
     """
 
     def __init__(
         self,
-        *,
+        slurm: bool = False,
+        accounting: bool = False,
         racks: bool = False,
         rate: str = "1gbit",
         uplink: str = "250mbit",
+        *,
         disk: str = "2g",
         hosts: Sequence[str] = HOSTS,
         folder: Path | None = None,
+        settings: Settings | None = None,
     ) -> None:
+        self.slurm, self.accounting, self.settings = slurm or accounting, accounting, settings or Settings()
         self.racks, self.rate, self.uplink, self.disk = racks, rate, uplink, disk
-        self.names = ("h0", *hosts)
         self.hosts: dict[str, Host] = {}
+        self._names = ("h0", *hosts)
+        self._all: dict[str, Host] = {}
         self._folder = folder
         self._outer: Space | None = None
 
@@ -71,26 +81,28 @@ class Cluster:
         return self._outer
 
     def __enter__(self) -> Cluster:
-        disks = "\n".join(
-            f"mkdir {SHARED}/disks/{name}\nmount -t tmpfs -o size={self.disk} disk {SHARED}/disks/{name}" for name in self.names
-        )
-        script = OUTER.format(shared=SHARED, home=HOME, disks=disks, hosts=network.hosts_file(self.names).strip())
         try:
-            self._outer = create(script, tied=True)
-            ssh.write(self._outer.path(ssh.FOLDER), self.names, TMP)
-            network.build(self._outer, self.racks, self.uplink)
-            environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-            self._all = {name: Host(self._outer, name, self._bridge(name), self.rate, environment) for name in self.names}
-            self.hosts = {name: self._all[name] for name in self.names if name != "h0"}
+            self._outer = create(self._script(), tied=True)
+            network.build(self.outer, self.racks, self.uplink)
+            ssh.write(self.outer.path(ssh.FOLDER), self._names, TMP)
+            if self.slurm:
+                slurm.write(self.outer, self._names[1:], self.racks, self.accounting, self.settings)
+            self._all = {name: self._host(name) for name in self._names}
+            self.hosts = {name: host for name, host in self._all.items() if name != "h0"}
             for host in self._all.values():
                 host.power_on()
+            if self.slurm:
+                until(lambda: slurm.idle(self.h0, list(self.hosts)), 20, "all nodes idle")
         except BaseException:
-            self.__exit__(None, None, None)
+            self._end()
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for host in getattr(self, "_all", {}).values():
+        self._end()
+
+    def _end(self) -> None:
+        for host in self._all.values():
             if host.on:
                 host.end()
         if self._outer is not None:
@@ -98,9 +110,33 @@ class Cluster:
             until(self._outer.gone, 10, "the end of the cluster")
             self._outer = None
 
-    def _bridge(self, name: str) -> str:
-        return "br1" if self.racks and name not in ("h0", "h1", "h2") else "br0"
+    def _script(self) -> str:
+        disks = "\n".join(
+            f"mkdir {SHARED}/disks/{name}\nmount -t tmpfs -o size={self.disk} disk {SHARED}/disks/{name}" for name in self._names
+        )
+        script = OUTER.format(shared=SHARED, home=HOME, disks=disks, hosts=network.hosts_file(self._names).strip())
+        return script + (slurm.MOUNTS if self.slurm else "")
+
+    def _host(self, name: str) -> Host:
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        if self.slurm:
+            environment["SLURM_CONF"] = slurm.CONF
+        bridge = "br1" if self.racks and name not in ("h0", "h1", "h2") else "br0"
+        host = Host(self.outer, name, bridge, self.rate, environment)
+        if self.slurm and name == "h0":
+            host.at_boot += [slurm.start_munge, slurm.start_controller]
+        elif self.slurm:
+            host.at_boot += [partial(slurm.start_node, gpus=self.settings.gpus)]
+        return host
 
     def uplink_bytes(self) -> int:
         """Bytes that went over the cable between the racks, both directions together."""
         return network.sent(self.outer, network.UPLINK) + network.sent(self.outer, "up1")
+
+    def stop_slurmctld(self, how: int = signal.SIGKILL) -> None:
+        """End Slurm's controller; jobs go on."""
+        self.h0.stop("slurmctld", how)
+
+    def start_slurmctld(self) -> None:
+        """Start Slurm's controller again, with the state it had."""
+        slurm.start_controller(self.h0)

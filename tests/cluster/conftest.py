@@ -28,13 +28,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The same with Slurm on it, for the whole session: leave no job behind."""
+    _possible(*needs.SLURM)
+    with Cluster(slurm=True, folder=tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
-    """``fresh(racks=True)``: a cluster of the test's own, which it may break; gone after the test."""
-    _possible()
+    """``fresh(racks=True, slurm=True)``: a cluster of the test's own, which it may break; gone after the test."""
     with ExitStack() as stack:
 
         def make(**options: Any) -> Cluster:
+            _possible(*(needs.SLURM if options.get("slurm") else ()), *(needs.ACCOUNTING if options.get("accounting") else ()))
             return stack.enter_context(Cluster(**{"folder": tmp_path, **options}))
 
         yield make

@@ -7,20 +7,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.cluster import network, ssh
+from tests.cluster import network, slurm, ssh
 from tests.cluster.namespaces import Space, create, members, start, until
-
-DISK = "/mnt"
-"""where a host's own disk is mounted"""
-HOME = f"{DISK}/home"
-TMP = f"{DISK}/tmp"  # noqa: S108 (on the host's own disk)
-SHARED = "/run/cluster"
-"""of the outer namespaces: the hosts' disks and the files that are the same on all of them"""
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+from tests.cluster.places import DISK, HOME, PATH, SHARED, TMP
 
 BOOT = """\
 mount --bind {shared}/disks/{name} {disk}
@@ -56,6 +49,7 @@ class Host:
         self.private = Path(DISK)
         self.rate = rate
         self.daemons: dict[str, subprocess.Popen[str]] = {}
+        self.at_boot: list[Callable[[Host], None]] = []
         self._outer = outer
         self._bridge = bridge
         self._environment = dict(environment)
@@ -77,12 +71,14 @@ class Host:
         return self._space
 
     def power_on(self) -> None:
-        """Boot: namespaces, cable, sshd. Its disk is as it was."""
+        """Boot: namespaces, cable, sshd, what else is to run there. Its disk is as it was."""
         network.unplug(self._outer, self.name)
         self._space = create(BOOT.format(shared=SHARED, name=self.name, disk=DISK, home=HOME, tmp=TMP), self._outer)
         network.plug(self._outer, self._space, self.name, self._bridge, self.rate)
         self.serve("sshd", ssh.daemon(self.name))
         until(lambda: all(self.listens(port) for port in ssh.PORTS), 10, f"sshd of {self.name}")
+        for begin in self.at_boot:
+            begin(self)
 
     def power_off(self) -> None:
         """Pull the plug: nobody hears a last word from it, then all its processes are dead."""
@@ -226,13 +222,21 @@ class Host:
         """Take away what filled it."""
         self.path(f"{DISK}/ballast").unlink(missing_ok=True)
 
-    # Its sshd
+    # Its daemons
 
     def restart_sshd(self) -> None:
         """End its sshd's listener, and start another; open connections stay."""
         self.stop("sshd")
         self.serve("sshd", ssh.daemon(self.name))
         until(lambda: all(self.listens(port) for port in ssh.PORTS), 10, f"sshd of {self.name}")
+
+    def stop_slurmd(self) -> None:
+        """Kill its slurmd; jobs that run on it go on."""
+        self.stop("slurmd")
+
+    def start_slurmd(self) -> None:
+        """Start its slurmd again."""
+        slurm.start_slurmd(self)
 
     def change_host_key(self) -> None:
         """From now on it shows a key that nobody knows, as an impostor would."""

@@ -7,8 +7,8 @@ import os
 import shutil
 import subprocess
 
-from tests.cluster.host import PATH
 from tests.cluster.namespaces import FRESH, UNSHARE
+from tests.cluster.places import PATH
 
 HOSTS = ("unshare", "nsenter", "setpriv", "ip", "tc", "ssh", "ssh-keygen", "sshd")
 SLURM = ("slurmctld", "slurmd", "munged", "sinfo")
