@@ -2,11 +2,12 @@
 
     ```console     lines that start with `$ ` are commands, the others are what they print
     ```bash        every line is a command
-    ```python      a file; its first line, `# NAME.py`, names it (```yaml likewise)
+    ```python      a file; its first line, `# NAME.py`, names it (```yaml likewise, and ```text whose first line is `# NAME.txt`)
 
 `<!-- test: … -->` before a block says what the reader does not see: `exit 2` (the status of its last command),
-`needs NAME` (an environment variable), `skip, WHY`, `with FLAGS` (added to its first command: what takes minutes is tried small);
-several are parted by `; `.
+`needs NAME` (an environment variable), `skip, WHY`, `with FLAGS` (added to its first command: what takes minutes is tried small),
+`on cluster` or `on slurm` (its commands are typed on h0 of the test cluster of that name, in the same folder; there they have no
+state but files: each is a process of its own); several are parted by `; `.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 GENERATED = ("benchmarks.md",)
 """pages that a program writes, and that hold no commands to type"""
 BLOCK = re.compile(r"(?:<!-- test: (?P<directive>[^>]*?) -->\s*\n)?^```(?P<language>\w+)\n(?P<body>.*?)^```$", re.M | re.S)
-FILE = re.compile(r"# (?P<name>[\w.-]+\.(?:py|ya?ml))\n")
+FILE = re.compile(r"# (?P<name>[\w.-]+\.(?:py|ya?ml|txt))\n")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Block:
     def file(self) -> str | None:
         """The name of the file that the block is, if it is one."""
         match = FILE.match(self.body)
-        return match["name"] if match and self.language in ("python", "yaml") else None
+        return match["name"] if match and self.language in ("python", "yaml", "text") else None
 
 
 def pages() -> list[Path]:

@@ -8,13 +8,16 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from scalelab import cli
 from scalelab.launch.pool import Pool
+from tests import support
+from tests.cluster import needs
+from tests.cluster.host import Host
 from tests.docs.pages import Block, blocks, pages
 
 COVERED = {
@@ -34,32 +37,43 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("SCALELAB_CACHE", str(tmp_path / ".cache"))
     with Pool() as pool:
-        for module in ("train", "verify", "demo", "explain", "study", "check_table"):
+        for module in ("placing", "verify", "demo", "explain", "study", "check_table"):
             monkeypatch.setattr(f"scalelab.cli.{module}.Pool", lambda: contextlib.nullcontext(pool))
         yield tmp_path
 
 
+Shell = Callable[[str], tuple[int, str]]
+"""runs a command; its status and all that it prints"""
+CLUSTERS = {"cluster": (), "slurm": needs.SLURM}
+"""where a block may be typed instead: fixtures, and the programs that each needs"""
+
+
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
-def test_a_page_works_as_printed(page: Path, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_page_works_as_printed(
+    page: Path, here: Path, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
     unmet = []
     for block in blocks(page):
-        variable = block.says("needs")
-        if variable and not os.environ.get(variable):
-            unmet.append(variable)
+        variable, place = block.says("needs"), block.says("on")
+        lacking = place and needs.lacking(*CLUSTERS[place])
+        if (variable and not os.environ.get(variable)) or lacking:
+            unmet.append(lacking or f"${variable}")
+        elif place:
+            type_in(block, here, on(request.getfixturevalue(place).h0, here))
         elif block.says("skip") is None:
-            type_in(block, here, capfd)
+            type_in(block, here, lambda command: run(command, capfd))
     if unmet:
-        pytest.skip(f"missing: ${unmet[0]}, for {len(unmet)} block(s) of {page.name}; all others ran")
+        support.missing(f"{unmet[0]}, for {len(unmet)} block(s) of {page.name}; all others ran")
 
 
-def type_in(block: Block, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def type_in(block: Block, here: Path, shell: Shell) -> None:
     """Write the block's file, or run its commands and compare what they print."""
     if block.file:
         (here / block.file).write_text(block.body)
     expected = int(block.says("exit") or 0)
     commands, smaller = block.commands, block.says("with")
     for place, (command, shown) in enumerate(commands, 1):
-        status, printed = run(f"{command} {smaller}" if smaller and place == 1 else command, capfd)
+        status, printed = shell(f"{command} {smaller}" if smaller and place == 1 else command)
         assert status == (expected if place == len(commands) else 0), f"$ {command}\nexit status {status}\n{printed}"
         for line in shown.splitlines():
             assert same(line, printed), f"$ {command}\nthe page shows\n    {line}\nbut it printed\n{printed}"
@@ -75,6 +89,16 @@ def run(command: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
         return status, printed.out + printed.err
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
     return done.returncode, done.stdout + done.stderr
+
+
+def on(host: Host, folder: Path) -> Shell:
+    """A shell on a host of the test cluster, in a folder that all its hosts see."""
+
+    def type_there(command: str) -> tuple[int, str]:
+        done = host.run(["bash", "-c", command], env={"COLUMNS": "140"}, cwd=folder, timeout=120)
+        return done.returncode, done.stdout + done.stderr
+
+    return type_there
 
 
 def same(line: str, printed: str) -> bool:
@@ -106,7 +130,8 @@ def test_what_is_not_run_says_why(page: Path) -> None:
         why = block.says("skip")
         assert why is None or why in COVERED, f"{page.name}: {block.directive}"
         for part in filter(None, block.directive.split("; ")):
-            assert part.startswith(("exit ", "needs ", "with ", "skip, ")), f"{page.name}: unknown directive {part!r}"
+            assert part.startswith(("exit ", "needs ", "with ", "skip, ", "on ")), f"{page.name}: unknown directive {part!r}"
+        assert block.says("on") in (None, *CLUSTERS), f"{page.name}: {block.directive}"
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
