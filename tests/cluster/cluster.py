@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from tests.cluster import network, slurm, ssh
+from tests.cluster import accounting, network, slurm, ssh
 from tests.cluster.host import Host
 from tests.cluster.namespaces import Space, create, until
 from tests.cluster.places import HOME, SHARED, TMP
@@ -24,6 +24,7 @@ mount -t tmpfs -o mode=755 run /run
 mkdir -p {shared}/disks
 {disks}
 mount -t tmpfs -o mode=755 ssh /etc/ssh
+mount -t tmpfs -o mode=755 log /var/log
 ip link set lo up
 sed 's|^\\(root:[^:]*:[^:]*:[^:]*:[^:]*\\):[^:]*:|\\1:{home}:|' /etc/passwd > {shared}/passwd
 chmod 644 {shared}/passwd
@@ -124,7 +125,7 @@ class Cluster:
         bridge = "br1" if self.racks and name not in ("h0", "h1", "h2") else "br0"
         host = Host(self.outer, name, bridge, self.rate, environment)
         if self.slurm and name == "h0":
-            host.at_boot += [slurm.start_munge, slurm.start_controller]
+            host.at_boot += [slurm.start_munge, *([accounting.start] if self.accounting else []), slurm.start_controller]
         elif self.slurm:
             host.at_boot += [partial(slurm.start_node, gpus=self.settings.gpus)]
         return host

@@ -17,7 +17,7 @@ from tests.cluster.places import DISK, HOME, PATH, SHARED, TMP
 
 BOOT = """\
 mount --bind {shared}/disks/{name} {disk}
-mount -t tmpfs -o mode=755,size=64m run /run
+mount -t tmpfs -o mode=755,size=512m run /run
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mkdir -p /run/sshd /run/log /run/lock /run/cgroup {tmp}
 mkdir -p -m 700 {home}

@@ -22,7 +22,7 @@ CLONE_NEWPID = 0x20000000
 NSENTER = shutil.which("nsenter") or "/usr/bin/nsenter"
 UNSHARE = shutil.which("unshare") or "/usr/bin/unshare"
 FRESH = ("--net", "--mount", "--ipc", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
-STAY = "trap '' CHLD\necho ready\nexec sleep infinity\n"
+STAY = "echo ready\nexec env --ignore-signal=CHLD sleep infinity\n"
 """the end of an init's script: with SIGCHLD ignored, the kernel itself buries every orphan that becomes its child"""
 
 _libc = ctypes.CDLL(None, use_errno=True)

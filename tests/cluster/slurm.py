@@ -79,6 +79,7 @@ def conf(nodes: Sequence[str], racks: bool, accounting: bool, settings: Settings
         "JobCompLoc": "/run/log/jobs",
         "JobAcctGatherType": "jobacct_gather/linux" if accounting else "jobacct_gather/none",
         "AccountingStorageType": "accounting_storage/slurmdbd" if accounting else "accounting_storage/none",
+        "AccountingStorageHost": "h0",
     }
     lines |= dict(line.split("=", 1) for line in settings.extra)
     every = ",".join(nodes)
