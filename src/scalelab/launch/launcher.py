@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from scalelab.batch import Derived
+from scalelab.errors import ScalelabError
 from scalelab.record.schema import DataFacts, Host, ModelFacts
 from scalelab.spec import Spec
 
@@ -46,6 +47,12 @@ class Prepared:
     plan: dict[str, int]
     devices: int
     """GPUs of the first host"""
+    cores: int = 0
+    """of the first host; 0: not kept by an earlier version"""
+    local: int = 0
+    """workers on the first host; 0: all"""
+    hosts: tuple[str, ...] = ()
+    """of its launcher's places those that it was prepared for; none: whichever its workers fill"""
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,20 @@ class Launcher(ABC):
     @abstractmethod
     def cores(self) -> int:
         """That ranks may use on the first host."""
+
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """Its hosts by name, the first host first, each with the workers that it takes; none: all run on this machine."""
+        return ()
+
+    def part(self, hosts: Sequence[str]) -> Launcher:
+        """This launcher on some of its places only, by their names; itself for none. What it gives is closed with itself.
+
+        Raises ScalelabError for a name that is none of them.
+        """
+        if not hosts:
+            return self
+        raise ScalelabError(f"{', '.join(hosts)}: all workers run on this machine; name the hosts with --hosts")
 
     @abstractmethod
     def workers_of(self, spec: Spec) -> list[int]:

@@ -55,7 +55,8 @@ def prepare(launcher: Launcher, spec: Spec) -> Prepared:
     found = launcher.ask("scalelab.worker.prepare:prepare", spec)
     model, data = msgspec.convert(found["model"], ModelFacts), msgspec.convert(found["data"], DataFacts)
     derived = decoding(spec, derived, launcher.cores, data.streamed, local)
-    return Prepared(spec, derived, model, data, {name: int(value) for name, value in found["plan"].items()}, found["devices"])
+    plan = {name: int(value) for name, value in found["plan"].items()}
+    return Prepared(spec, derived, model, data, plan, found["devices"], launcher.cores, local)
 
 
 def train(launcher: Launcher, prepared: Prepared, command: list[str], watch: Callable[[Path], None]) -> TrainRecord:

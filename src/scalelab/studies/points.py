@@ -29,8 +29,8 @@ def serial(base: Spec, **values: Any) -> Spec:
 
 
 def threads(asked: Asked, most_workers: int) -> int:
-    """Threads of each worker, the same for all rows, the serial base too: cores / the largest number of workers."""
-    return asked.base.threads_per_worker or max(1, asked.cores // most_workers)
+    """Threads of each worker, the same for all rows, the serial base too: cores / the most workers of a host."""
+    return asked.base.threads_per_worker or max(1, asked.cores // asked.busiest(most_workers))
 
 
 def spread(spec: Spec) -> str:

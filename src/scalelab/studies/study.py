@@ -41,7 +41,19 @@ class Asked:
     """each of ``Study.options``, with its value"""
     quick: bool
     cores: int
-    """of this host, that a training may use"""
+    """of this host, or the first one, that a training may use"""
+    places: tuple[tuple[str, int], ...] = ()
+    """the hosts by name, each with the workers that it takes, in the order in which they are filled; none: this machine"""
+    where: str = ""
+    """the same in words, as it is kept; empty: this machine"""
+
+    def busiest(self, workers: int) -> int:
+        """How many of so many workers share a host, at most."""
+        filled, left = [], workers
+        for _, slots in self.places or (("", workers),):
+            filled.append(min(slots, left))
+            left -= filled[-1]
+        return max(filled)
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,8 @@ class Point:
     label: str
     factors: dict[str, Factor]
     spec: Spec
+    hosts: tuple[str, ...] = ()
+    """those of ``Asked.places`` that it runs on; none: whichever its workers fill"""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Estimate:
     def seconds(self, row: Prepared) -> float | None:
         """From the start of the training to its end; None where its pace is not known."""
         pace = self.paces.get(mark(row))
-        return None if pace is None else duration(row, pace, usable_cores())
+        return None if pace is None else duration(row, pace, row.cores or usable_cores())
 
 
 def estimate(launcher: Launcher, rows: Sequence[Prepared | None], say: Callable[[str], None] = lambda line: None) -> Estimate:
@@ -86,7 +86,7 @@ def estimate(launcher: Launcher, rows: Sequence[Prepared | None], say: Callable[
         say(doing)
         try:
             for size, row in sorted({row.derived.micro_batch: row for row in same}.items(), reverse=True):
-                paces[one] = msgspec.convert(launcher.ask(TARGET, alone(row), doing), Pace)
+                paces[one] = msgspec.convert(launcher.part(row.hosts[:1]).ask(TARGET, alone(row), doing), Pace)
                 if (why := paces[one].fails) is None:
                     break
                 if size <= LARGEST:  # else another size was tried
@@ -111,7 +111,8 @@ def at_least_as_fast(paces: Mapping[bytes, Pace]) -> dict[bytes, Pace]:
 def mark(row: Prepared) -> bytes:
     """What has the same pace."""
     values = msgspec.to_builtins(row.spec)
-    return msgspec.json.encode([row.derived.threads, {name: values.get(name) for name in PACED}], order="sorted")
+    paced = {name: values.get(name) for name in PACED}
+    return msgspec.json.encode([row.derived.threads, {**paced, "host": row.hosts[:1]}], order="sorted")
 
 
 def alone(row: Prepared) -> specs.Spec:
@@ -125,9 +126,9 @@ def alone(row: Prepared) -> specs.Spec:
 
 
 def duration(row: Prepared, pace: Pace, cores: int) -> float:
-    """Seconds of a whole training at ``pace``, on ``cores`` cores: its start, its steps, its evaluations, its probes."""
+    """Seconds of a whole training at ``pace``, on ``cores`` cores a host: its start, its steps, its evaluations, its probes."""
     spec, derived = row.spec, row.derived
-    crowded = max(1.0, spec.workers * derived.threads / cores) if spec.device == "cpu" else 1.0
+    crowded = max(1.0, (row.local or spec.workers) * derived.threads / cores) if spec.device == "cpu" else 1.0
     step = derived.accumulate * (pace.fixed + pace.each * derived.micro_batch) * crowded * staged(row)
     steps, epochs = length(row)
     probes = 0 if spec.probe_steps == 0 else 3 if spec.workers == 1 else 2 * (spec.probe_steps + 1) + PROBES

@@ -30,7 +30,8 @@ MOST = 3
 def identity(study: Study, asked: Asked) -> dict[str, Any]:
     """What makes a study this one and no other, as it is kept in study.json."""
     spec = {name: value for name, value in msgspec.to_builtins(asked.base).items() if name not in LOCAL}
-    options = {**asked.options, "cores": asked.cores, "quick": asked.quick}
+    where = {"where": asked.where} if asked.where else {}
+    options = {**asked.options, "cores": asked.cores, "quick": asked.quick, **where}
     found: dict[str, Any] = {"study": study.name, "spec": spec, "varied": asked.varied, "options": options}
     return found
 
@@ -77,7 +78,7 @@ def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(here))
     if there.get("study") != plain["study"]:
         return [f"{there.get('study')}"]
-    defaulted = {"spec": defaults(), "varied": {}, "options": {}}
+    defaulted = {"spec": defaults(), "varied": {}, "options": {"where": "this machine"}}
     found = []
     for part, fallback in defaulted.items():
         old, new = {**fallback, **there.get(part, {})}, {**fallback, **plain[part]}
@@ -112,7 +113,7 @@ class Finished:
 
 
 def key(spec: dict[str, Any]) -> bytes:
-    """What a training is known by: its spec without where and when, and which repeat it is, which its name ends with."""
+    """What a training is known by: its spec without where and when, and by which repeat on which hosts its name ends with."""
     values = {**defaults(), **spec}
     repeat = str(values["name"]).rpartition(", ")[2]
     return msgspec.json.encode([repeat, {name: value for name, value in values.items() if name not in LOCAL}], order="sorted")

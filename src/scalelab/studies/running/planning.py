@@ -67,7 +67,7 @@ class Kept(msgspec.Struct, frozen=True):
     """plan.json: how the points were prepared, for as long as nothing changed: then a finished study needs no process to be shown again."""
 
     made_with: dict[str, Any]
-    points: list[tuple[str, dict[str, Any]]]
+    points: list[tuple[str, dict[str, Any], tuple[str, ...]]]
     rows: list[dict[str, Any] | None]
     refused: list[str | None]
 
@@ -129,17 +129,17 @@ def prepare(launcher: Launcher, points: Sequence[Point]) -> list[Case]:
     known: dict[bytes, Prepared | str] = {}
     found = []
     for point in points:
-        mark = msgspec.json.encode(msgspec.to_builtins(point.spec), order="sorted")
+        mark = msgspec.json.encode([point.hosts, msgspec.to_builtins(point.spec)], order="sorted")
         if mark not in known:
             try:
-                known[mark] = training.prepare(launcher, point.spec)
+                known[mark] = replace(training.prepare(launcher.part(point.hosts), point.spec), hosts=point.hosts)
             except Silent:
                 raise
             except ScalelabError as error:
                 known[mark] = str(error)
         answer = known[mark]
         found.append(Case(point, None, answer) if isinstance(answer, str) else Case(point, answer))
-    rows = iter(on_one_device([case.row for case in found if case.row is not None]))
+    rows = iter(on_one_device([case.row for case in found if case.row is not None], len(launcher.places) > 1))
     return [replace(case, row=next(rows)) if case.row is not None else case for case in found]
 
 
@@ -171,7 +171,8 @@ def named(case: Case, seeded: bool, repeat: int) -> Prepared:
     assert case.row is not None, "only what can run is in the order"
     spec = case.row.spec
     seed = spec.seed + repeat if seeded else spec.seed
-    name = f"{case.point.label}, {f'seed {seed}' if seeded else f'repeat {repeat + 1}'}"
+    where = f" on {'+'.join(case.point.hosts)}" if case.point.hosts else ""
+    name = f"{case.point.label}, {f'seed {seed}' if seeded else f'repeat {repeat + 1}'}{where}"
     return replace(case.row, spec=msgspec.structs.replace(spec, name=name, seed=seed))
 
 
@@ -265,6 +266,6 @@ def files_of(specs: Iterable[Spec]) -> Mapping[str, str]:
     return found
 
 
-def _mark(point: Point) -> tuple[str, dict[str, Any]]:
+def _mark(point: Point) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(point.spec))
-    return point.label, {name: value for name, value in values.items() if name not in LOCAL}
+    return point.label, {name: value for name, value in values.items() if name not in LOCAL}, point.hosts

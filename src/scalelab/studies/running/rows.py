@@ -8,21 +8,24 @@ from dataclasses import replace
 import msgspec
 
 from scalelab import strategies
-from scalelab.batch import derive
+from scalelab.batch import decoding, derive
 from scalelab.launch.launcher import Prepared
 from scalelab.measure.environment import usable_cores
 
 
-def on_one_device(rows: Sequence[Prepared]) -> list[Prepared]:
+def on_one_device(rows: Sequence[Prepared], several: bool = False) -> list[Prepared]:
     """``--device auto`` decided once for all: cuda where the row with the most workers has a GPU for each, else cpu.
 
-    Decided row by row, a machine with one GPU would compare one process on it with two on the CPU.
+    Decided row by row, a machine with one GPU would compare one process on it with two on the CPU. ``several`` hosts: where the first
+    has a GPU for each of its workers, each other host decides for itself.
     """
-    workers = max((row.spec.workers for row in rows), default=1)
-    device = "cuda" if all(row.devices >= workers for row in rows) else "cpu"
+    workers = max((row.local or row.spec.workers for row in rows), default=1)
+    device = "cpu" if any(row.devices < workers for row in rows) else "auto" if several else "cuda"
     return [_on(row, device) if row.spec.device == "auto" else row for row in rows]
 
 
 def _on(row: Prepared, device: str) -> Prepared:
     spec = msgspec.structs.replace(row.spec, device=device)
-    return replace(row, spec=spec, derived=derive(spec, strategies.degrees(spec), usable_cores()))
+    cores, local = row.cores or usable_cores(), row.local or None
+    derived = decoding(spec, derive(spec, strategies.degrees(spec), cores, local), cores, row.data.streamed, local)
+    return replace(row, spec=spec, derived=derived)

@@ -110,7 +110,7 @@ def train(launcher: Launcher, planned: Planned, record: StudyRecord, runs: Runs,
         if run is None:
             left = clock.remaining(missing[number - 1 :])
             now = Begins(number, len(missing), row.spec.name or "", row.plan["total_steps"], time.monotonic() - began, left)
-            trained = training.train(launcher, row, command(), watching.begins(now))
+            trained = training.train(launcher.part(row.hosts), row, command(), watching.begins(now))
             run = Run(repeat, planned.folder / RUNS / trained.run, trained)
             planned.finished.add(run.folder, trained)
             clock.note(place, took(run))
