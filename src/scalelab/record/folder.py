@@ -23,7 +23,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from scalelab.errors import RunError, ScalelabError
+from scalelab.errors import ScalelabError
+from scalelab.record.atomic import write_atomic as write_atomic
 from scalelab.record.schema import Attempt, Failure, Step, TrainRecord
 
 TRACE = "trace.json.gz"
@@ -33,23 +34,6 @@ TRACE = "trace.json.gz"
 def now() -> str:
     """UTC, ISO 8601, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write beside, then rename: a reader sees the old or the new file, never half of one, even after a loss of power.
-
-    Raises RunError naming the file, with the half-written one removed.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())  # a rename can reach the disk before what it names
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(f"{path}: cannot be written: {error.strerror}; free some space or choose another --out") from error
 
 
 def create(out: Path, name: str) -> Path:
