@@ -201,7 +201,7 @@ class Host:
         network.shape(self._outer, self.space, self.name, rate)
 
     def sent(self, interface: str = "eth0") -> int:
-        """Bytes that left it since it was switched on, frames' headers included."""
+        """Bytes that left it since it was switched on, frames' headers included (but one for a large packet of TCP's)."""
         return network.sent(self.space, interface)
 
     # Its disk
