@@ -17,11 +17,12 @@ PLACES: dict[str, Callable[[argparse.Namespace], Launcher]] = {"local": lambda p
 """what ``--on`` may say, and the launcher it means"""
 
 
-def add_placing(parser: argparse.ArgumentParser) -> None:
-    """The flags that say where."""
+def add_placing(parser: argparse.ArgumentParser, commands: bool = True) -> None:
+    """The flags that say where; ``commands``: with the --dry-run that prints them."""
     group = parser.add_argument_group("where it runs")
     group.add_argument("--on", metavar="|".join(PLACES), default="local", help="what starts the workers (default local)")
-    group.add_argument("--dry-run", action="store_true", help="print exactly what would run on each host, and start nothing")
+    if commands:
+        group.add_argument("--dry-run", action="store_true", help="print exactly what would run on each host, and start nothing")
 
 
 def launcher_of(parsed: argparse.Namespace) -> Launcher:

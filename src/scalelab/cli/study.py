@@ -12,12 +12,12 @@ import msgspec
 from rich.console import Console
 
 from scalelab.cli.flags import add_common, add_spec
+from scalelab.cli.placing import add_placing, launcher_of
 from scalelab.cli.study_flags import FIXED, StudyParser, add_options, asked_for, repeats_of
 from scalelab.cli.study_shown import show, show_plan, tell_failures, tell_plan
 from scalelab.cli.study_watch import StudyWatch
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError
-from scalelab.launch.pool import Pool
 from scalelab.record.folder import write_atomic
 from scalelab.record.study import StudyRecord
 from scalelab.report.study import csv, write
@@ -49,22 +49,23 @@ def run(words: list[str], debug: bool) -> int:
         raise ScalelabError(f"which study? its name comes first, before {words[0]}: one of {', '.join(STUDIES)}")
     study = load(words[0])
     parsed = parser_of(study).parse(words[1:])
-    asked, repeats = asked_for(study, parsed), repeats_of(study, parsed)
+    repeats = repeats_of(study, parsed)
     for flag, path in (("--csv", parsed.csv), ("-o", parsed.report)):
         if path and not Path(path).parent.is_dir():
             raise ScalelabError(f"{flag} {path!r}: the folder does not exist; make it, or choose another")
         if path and Path(path).is_dir():
             raise ScalelabError(f"{flag} {path!r}: is a folder; name a file in it")
-    folder = Path(parsed.folder or default_folder(study, asked))
     err = console(to_stderr=True)
-    with Pool() as pool:
-        planned = planning.plan(pool, study, asked, repeats, folder, teller(study, parsed, err))
+    with launcher_of(parsed) as launcher:
+        asked = asked_for(study, parsed, launcher)
+        folder = Path(parsed.folder or default_folder(study, asked))
+        planned = planning.plan(launcher, study, asked, repeats, folder, teller(study, parsed, err))
         if parsed.dry_run:
             return show_plan(console(), planning.described(planned), parsed.json)
         tell_plan(err, planning.described(planned))
         with StudyWatch(err) as watch:
             try:
-                record = running.carry_out(pool, planned, watch)
+                record = running.carry_out(launcher, planned, watch)
             except KeyboardInterrupt:
                 watch.stop()
                 tell_interrupted(err, folder)
@@ -96,6 +97,7 @@ def parser_of(study: Study) -> StudyParser:
     parser.add_argument("--out", dest="folder", metavar="FOLDER", help="the study's folder: the same command goes on there")
     parser.add_argument("--csv", metavar="FILE", help="the rows of its tables, too, as CSV")
     parser.add_argument("-o", "--report", metavar="FILE", help="a copy of the page")
+    add_placing(parser, commands=False)
     add_options(parser, study)
     add_spec(parser, leave_out=FIXED, several=tuple(study.varies))
     parser.set_study_defaults(study)

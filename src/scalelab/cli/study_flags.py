@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import re
 from argparse import Namespace
 from typing import Any
 
 from scalelab import spec as specs
 from scalelab.cli.flags import Parser, values_of
 from scalelab.errors import ScalelabError
-from scalelab.measure.environment import usable_cores
+from scalelab.launch.launcher import Launcher
 from scalelab.studies.study import SILENCE, Asked, Option, Study
 
 FIXED = ("name", "resume", "out", "stop_after_epoch")
 """fields that a study sets itself, or that would end its trainings early"""
+COUNTS = re.compile(r"\d+(,\d+)+")
+"""several whole numbers as one word"""
 
 
 class StudyParser(Parser):
@@ -69,8 +72,8 @@ def repeats_of(study: Study, parsed: Namespace) -> int:
     return int(found)
 
 
-def asked_for(study: Study, parsed: Namespace) -> Asked:
-    """The flags as a question. Raises ScalelabError."""
+def asked_for(study: Study, parsed: Namespace, launcher: Launcher) -> Asked:
+    """The flags as a question to where ``launcher`` runs. Raises ScalelabError."""
     changes = {"timeout": SILENCE, **study.base, **study.varies}
     quick = study.quick if parsed.quick else {}
     changes |= {name: value for name, value in quick.items() if name in specs.FIELDS}
@@ -78,7 +81,11 @@ def asked_for(study: Study, parsed: Namespace) -> Asked:
     refuse_other_ways(study, values)
     varied = {name: distinct(name, listed(values.pop(name))) for name in study.varies}
     options = {option.name: option_value(option, getattr(parsed, option.name), quick) for option in study.options}
-    return Asked(specs.from_mapping(values, flags=True), varied, options, parsed.quick, usable_cores())
+    base, places = specs.from_mapping(values, flags=True), launcher.places
+    if study.hosts and not places:
+        raise ScalelabError(f"study {study.name} compares hosts, and none are named: say which, as in --hosts h1:2,h2:2")
+    where = ",".join(f"{host}:{slots}" for host, slots in places)
+    return Asked(base, varied, options, parsed.quick, launcher.cores, places, where)
 
 
 def refuse_other_ways(study: Study, values: dict[str, Any]) -> None:
@@ -95,7 +102,8 @@ def refuse_other_ways(study: Study, values: dict[str, Any]) -> None:
 
 
 def distinct(name: str, values: list[Any]) -> list[Any]:
-    """The values, each of the field's type, each once. Raises ScalelabError."""
+    """The values, each of the field's type, each once; ``4,8`` of numbers are two. Raises ScalelabError."""
+    values = [part for value in values for part in (value.split(",") if COUNTS.fullmatch(str(value)) else [value])]
     return list(dict.fromkeys(getattr(specs.from_mapping({name: value}, flags=True), name) for value in values))
 
 

@@ -121,3 +121,5 @@ class Study:
     """whether a point is one that the question is about; where none of those can run, nothing is trained for the others"""
     give_up: Callable[[Point, Sequence[Result]], str | None] | None = None
     """why a point is not tried any more, by what became of others so far"""
+    hosts: bool = False
+    """it asks about hosts, and so can't be asked without --hosts"""

@@ -1,0 +1,1 @@
+"""One host against several: what a second computer brings."""
