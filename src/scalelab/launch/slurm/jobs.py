@@ -1,0 +1,112 @@
+"""What Slurm knows of jobs, and ending them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from scalelab.launch.slurm.programs import SlurmError, call
+
+WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "REQUEUE_FED", "RESV_DEL_HOLD"})
+RUNNING = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"})
+"""states in which a job will run, and in which its processes may live; in all others it is over: squeue(1), "JOB STATE CODES" """
+QUEUE = "%i|%F|%K|%T|%r|%M|%L|%S|%N"
+"""squeue's format: job (array task: JOB_TASK), the array's job, the task, state, why it waits, used, left, start, nodes"""
+ACCOUNT = "JobID,State,Reason,Elapsed,Start,End,NodeList,ExitCode"
+
+
+@dataclass(frozen=True)
+class State:
+    """What Slurm says of a job, or of one task of an array (``job`` is then JOB_TASK). Texts are Slurm's own."""
+
+    job: str
+    state: str
+    """PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, TIMEOUT, NODE_FAIL, PREEMPTED, OUT_OF_MEMORY, …"""
+    reason: str = ""
+    """why a job waits, or ended"""
+    elapsed: str = ""
+    left: str = ""
+    start: str = ""
+    """when it began, or is expected to"""
+    nodes: str = ""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is in the queue."""
+        return self.state in WAITING
+
+    @property
+    def running(self) -> bool:
+        """Whether its processes may live."""
+        return self.state in RUNNING
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, however."""
+        return not self.waiting and not self.running
+
+
+@dataclass(frozen=True)
+class Known:
+    """The states of those jobs that Slurm still knows, and what could not be asked: why sacct was of no use."""
+
+    states: dict[str, State]
+    without: str | None = None
+
+    def of(self, job: str) -> State | None:
+        """A job, or a task of an array, which may still be a part of a range of pending ones."""
+        return self.states.get(job) or self.states.get(job.partition("_")[0])
+
+
+def states(jobs: Iterable[str]) -> Known:
+    """What Slurm knows of ``jobs`` (ids, or JOB_TASK for a task of an array): one call of squeue, and one of sacct where that leaves some.
+
+    A job that neither knows is not in the answer. Raises SlurmError where squeue does not answer.
+    """
+    wanted = set(jobs)
+    if not wanted:
+        return Known({})
+    arrays = {job.partition("_")[0] for job in wanted}
+    found = {job: state for job, state in queue().items() if job.partition("_")[0] in arrays}
+    gone = wanted - {job for job in wanted if Known(found).of(job)}
+    if not gone:
+        return Known(found)
+    try:
+        return Known(_accounted(sorted({job.partition("_")[0] for job in gone})) | found)
+    except SlurmError as error:
+        return Known(found, str(error))
+
+
+def queue() -> dict[str, State]:
+    """This user's jobs that squeue lists. Raises SlurmError."""
+    line = ["squeue", "--me", "--array", "--states=all", "--noheader", f"--format={QUEUE}"]
+    return {state.job: state for state in map(_queued, call(line).splitlines()) if state is not None}
+
+
+def _queued(line: str) -> State | None:
+    parts = line.split("|")
+    if len(parts) != 9:
+        return None
+    job, _, _, state, reason, elapsed, left, start, nodes = (_known(part) for part in parts)
+    return State(job, state, reason, elapsed, left, start, nodes)
+
+
+def _accounted(jobs: list[str]) -> dict[str, State]:
+    """Of sacct, a job's last attempt."""
+    line = ["sacct", "--parsable2", "--noheader", "--allocations", f"--jobs={','.join(jobs)}", f"--format={ACCOUNT}"]
+    found = {}
+    for row in call(line).splitlines():
+        job, state, reason, elapsed, start, _, nodes, code = row.split("|")
+        ended = state.split()[0] if state else ""  # "CANCELLED by 1000"
+        why = _known(reason) or ("" if code in ("0:0", "") else f"exit status {code}")
+        found[job] = State(job, ended, why, elapsed, start=_known(start), nodes=_known(nodes))
+    return found
+
+
+def _known(text: str) -> str:
+    return "" if text in ("None", "(null)", "N/A", "Unknown", "None assigned", "INVALID") else text
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """End jobs, or take them out of the queue. Raises SlurmError."""
+    call(["scancel", *jobs])
