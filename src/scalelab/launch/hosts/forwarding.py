@@ -92,6 +92,8 @@ def _assignment(text: str, own: Mapping[str, str], where: str) -> tuple[str, str
         raise ScalelabError(
             f"{where}: {name} is set for each rank by scalelab; leave it out (--master-addr and --master-port are flags)"
         )
+    if "\0" in value:
+        raise ScalelabError(f"{where}: the value of {name} holds a zero byte, which no environment can")
     if equals:
         return name, value
     if name not in own:

@@ -24,7 +24,7 @@ def hosts_of(text: str) -> tuple[Place, ...]:
         path = Path(text).expanduser()
         if path.is_file():
             return read(path)
-        if path.is_dir():
+        if path.is_dir() and (text.endswith((".", "/")) or "/" in text):
             raise ScalelabError(f"--hosts {text}: is a folder; name a hostfile, or hosts as in h1:4,h2:4")
     except OSError:  # too long for a path: a list
         pass

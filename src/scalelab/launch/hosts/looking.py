@@ -1,0 +1,121 @@
+"""What a host tells of itself before anything starts there. Runs on that host, in its agent; imports no torch.
+
+``versions`` comes first, and by itself: a host with another version of scalelab may not understand anything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from scalelab import spec as specs
+from scalelab.errors import ScalelabError
+from scalelab.launch.hosts import interfaces
+from scalelab.limits import available_bytes
+from scalelab.measure.environment import PACKAGES, code, files
+from scalelab.spec import Spec
+
+IN_FOLDER = ("cifar10", "cifar100", "svhn")
+"""data that ``--data-dir`` is the folder of"""
+AT_PATH = ("folder:", "parquet:")
+
+
+def versions() -> dict[str, Any]:
+    """Python's, the packages', and the digest of scalelab's own code; without importing any of them."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), "packages": found, "code": code()}
+
+
+def look(question: dict[str, Any]) -> dict[str, Any]:
+    """Everything else that is checked. ``question``: {"spec": its fields}."""
+    there = interfaces.listing()
+    scratch = tempfile.gettempdir()
+    return {
+        "identity": identity(),
+        "interfaces": interfaces.plain(there),
+        "reached": reached(),
+        "memory": available_bytes(),
+        "scratch": scratch,
+        "disk": shutil.disk_usage(scratch).free,
+        **_read(question["spec"]),
+    }
+
+
+def route(question: dict[str, Any]) -> dict[str, Any]:
+    """{"name", "address"} of the interface that ``question`` means: {"interface": name, subnet or None, "towards": an address}."""
+    there, wanted, towards = interfaces.listing(), question["interface"], question["towards"]
+    version = interfaces.version_of(towards)
+    try:
+        found = interfaces.chosen(wanted, there, version) if wanted else interfaces.routed(towards, there)
+    except ScalelabError as error:
+        return {"error": str(error)}
+    return {"name": found.name, "address": found.address}
+
+
+def connect(question: dict[str, Any]) -> dict[str, Any]:
+    """Connect from this host's address ``source`` to {"address", "port"}, within ``seconds``; {} or {"error"}."""
+    source = (question["source"], 0) if question.get("source") else None
+    try:
+        with socket.create_connection((question["address"], question["port"]), question["seconds"], source):
+            return {}
+    except OSError as error:
+        return {"error": error.strerror or str(error)}
+
+
+def reached() -> str | None:
+    """The address of this host that the launching one reached it by, as sshd tells it; None where it does not."""
+    words = os.environ.get("SSH_CONNECTION", "").split()
+    return words[2].partition("%")[0] if len(words) == 4 else None
+
+
+def identity() -> str:
+    """The same for two names of one host, and for no two hosts: its name, its boot, its network interfaces."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = ""
+    addresses = sorted(interfaces.reachable_as(interfaces.listing()))
+    return hashlib.sha256("\n".join([socket.gethostname(), boot, *addresses]).encode()).hexdigest()[:12]
+
+
+def digest(spec: Spec) -> str:
+    """Twelve digits of a spec, but for where its data is: equal where two hosts mean the same training."""
+    plain = msgspec.structs.replace(spec, data_dir=None)
+    return hashlib.sha256(msgspec.json.encode(msgspec.to_builtins(plain), order="sorted")).hexdigest()[:12]
+
+
+def _read(fields: dict[str, Any]) -> dict[str, Any]:
+    """What this host makes of the spec: its digest, those of the user's files, which of the named paths are there."""
+    try:
+        spec = specs.from_mapping(fields)
+    except ScalelabError as error:
+        return {"error": str(error)}
+    return {"spec": digest(spec), "files": files(spec), "paths": {path: Path(path).expanduser().exists() for path in named(spec)}}
+
+
+def named(spec: Spec) -> list[str]:
+    """Paths that every rank reads: of data and of initial weights."""
+    found = [spec.data.partition(":")[2]] if spec.data.startswith(AT_PATH) else []
+    found += [spec.data_dir] if spec.data_dir and spec.data in IN_FOLDER else []
+    return found + ([spec.weights] if spec.weights and not spec.resume else [])
+
+
+ANSWERS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "versions": lambda question: versions(), "look": look, "route": route, "connect": connect,
+}  # fmt: skip
+"""what a host can be asked, and what answers"""
