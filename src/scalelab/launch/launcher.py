@@ -83,6 +83,10 @@ class Launcher(ABC):
 
     here: Pool | None = None
     """the processes of this machine, where all ranks run on it"""
+    answers_there: bool = True
+    """whether ``ask`` is answered on a host that ranks run on; else what is measured by it says nothing of them"""
+    slots: int | None = None
+    """workers that it has places for, which is how many there are where the user does not say; None: as many as are wanted"""
 
     @property
     @abstractmethod
@@ -144,6 +148,13 @@ class Launcher(ABC):
     @abstractmethod
     def end(self, processes: list[Process], grace: float = 1.0) -> None:
         """End these processes, and what they started: SIGTERM, and SIGKILL after ``grace`` seconds."""
+
+    def stacks(self, processes: list[Process]) -> None:
+        """Have those of these processes that still run write into their logs where they stand: they will be ended."""
+
+    def failed_first(self, processes: list[Process]) -> bool:
+        """Whether one of these processes had failed before this one was told to end, and that is why it was: mpiexec and srun do so."""
+        return False
 
     @abstractmethod
     def pulse(self, processes: list[Process]) -> Pulse:

@@ -149,7 +149,8 @@ class StudyRecord(msgspec.Struct, kw_only=True):
     format: int = 1
     study: str
     question: str
-    status: Literal["running", "completed", "partly", "failed", "interrupted"] = "running"
+    status: Literal["running", "completed", "partly", "failed", "interrupted", "submitted"] = "running"
+    """submitted: its trainings are jobs of Slurm, and the last of them makes the report"""
     answer: str = ""
     sentences: list[str] = []
     rows: list[Row] = []

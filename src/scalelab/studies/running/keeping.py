@@ -15,11 +15,11 @@ from scalelab.errors import ScalelabError
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 from scalelab.record.study import StudyRecord
-from scalelab.spec import Spec, defaults
-from scalelab.studies.study import Asked, Run, Study
+from scalelab.spec import Spec, defaults, from_mapping
+from scalelab.studies.study import SILENCE, Asked, Run, Study
 
 FILE, PLAN, REPORT, RUNS = "study.json", "plan.json", "report.html", "runs"
-OWN = (FILE, PLAN, REPORT, RUNS, ".lock")
+OWN = (FILE, PLAN, REPORT, RUNS, "slurm", ".lock")
 LOCAL = ("out", "name", "master_port", "timeout", "resume")
 """fields of the spec that say where and when, not what: they don't make another study, nor another training"""
 BUSY = "working on this study"
@@ -34,6 +34,14 @@ def identity(study: Study, asked: Asked) -> dict[str, Any]:
     options = {**asked.options, "cores": asked.cores, "quick": asked.quick, **where}
     found: dict[str, Any] = {"study": study.name, "spec": spec, "varied": asked.varied, "options": options}
     return found
+
+
+def asked_of(kept: dict[str, Any]) -> Asked:
+    """The question that study.json keeps, of a study that names no hosts: the reverse of ``identity``."""
+    options = dict(kept["options"])
+    cores, quick, where = options.pop("cores"), options.pop("quick"), options.pop("where", "")
+    base = from_mapping({"timeout": SILENCE, **kept["spec"]})
+    return Asked(base, kept["varied"], options, quick, cores, where=where)
 
 
 def read(folder: Path) -> StudyRecord | None:

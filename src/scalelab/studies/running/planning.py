@@ -82,9 +82,7 @@ def plan(launcher: Launcher, study: Study, asked: Asked, repeats: int, folder: P
     Where all trainings are finished no process is started.
     """
     held, finished = refuse_another(folder, study, asked), Finished(folder)
-    points = study.points(asked)
-    refuse_doubles(points)
-    points = [replace(point, spec=msgspec.structs.replace(point.spec, out=str(folder / RUNS))) for point in points]
+    points = points_of(study, asked, folder)
     say(study.question)
     kept = recall(folder, points)
     if kept is not None:
@@ -94,9 +92,18 @@ def plan(launcher: Launcher, study: Study, asked: Asked, repeats: int, folder: P
     say(f"checking {len(points)} point{'s' * (len(points) != 1)}")
     cases = some(study, foreseen(launcher, study, prepare(launcher, points)))
     made = Planned(study, asked, repeats, folder, cases, order(cases, repeats, asked.base.seed), finished, held)
+    if not launcher.answers_there:
+        return replace(made, estimate=Estimate(said="no estimate: the pace of the nodes is not known here"))
     found = estimate(launcher, [made.cases[place].row for place, _ in made.missing], say)
     cases = some(study, [without_failing(made, place, found) for place in range(len(cases))])
     return replace(made, cases=cases, order=order(cases, repeats, asked.base.seed), estimate=found)
+
+
+def points_of(study: Study, asked: Asked, folder: Path) -> list[Point]:
+    """The points of a question, whose trainings go into ``folder``. Raises ScalelabError for what can't be asked."""
+    points = study.points(asked)
+    refuse_doubles(points)
+    return [replace(point, spec=msgspec.structs.replace(point.spec, out=str(folder / RUNS))) for point in points]
 
 
 def some(study: Study, cases: Sequence[Case]) -> Sequence[Case]:
@@ -139,14 +146,18 @@ def prepare(launcher: Launcher, points: Sequence[Point]) -> list[Case]:
                 known[mark] = str(error)
         answer = known[mark]
         found.append(Case(point, None, answer) if isinstance(answer, str) else Case(point, answer))
-    rows = iter(on_one_device([case.row for case in found if case.row is not None], len(launcher.places) > 1))
+    rows = iter(
+        on_one_device(
+            [case.row for case in found if case.row is not None], len(launcher.places) > 1 or not launcher.answers_there
+        )
+    )
     return [replace(case, row=next(rows)) if case.row is not None else case for case in found]
 
 
 def foreseen(launcher: Launcher, study: Study, cases: Sequence[Case]) -> list[Case]:
     """The cases, without those that the study itself says must not be started here."""
     rows = [case.row for case in cases if case.row is not None]
-    if study.foresee is None or not rows:
+    if study.foresee is None or not rows or not launcher.answers_there:
         return list(cases)
     reasons = iter(study.foresee(launcher, rows))
     told = [next(reasons) if case.row is not None else None for case in cases]
@@ -238,17 +249,19 @@ def keep(planned: Planned) -> None:
     records.write_atomic(planned.folder / PLAN, msgspec.json.encode(body))
 
 
-def recall(folder: Path, points: Sequence[Point]) -> list[Case] | None:
+def recall(folder: Path, points: Sequence[Point], refused: bool = False) -> list[Case] | None:
     """The points as plan.json has them prepared; None where there is none, or the points are others.
 
-    With other code what was refused then may be possible now; what was trained was trained.
+    With other code what was refused then may be possible now; what was trained was trained. ``refused``: it is still as it was.
     """
     try:
         kept = msgspec.json.decode((folder / PLAN).read_bytes(), type=Kept)
         rows = [None if row is None else msgspec.convert(row, Prepared) for row in kept.rows]
     except (OSError, msgspec.ValidationError, msgspec.DecodeError):
         return None
-    if kept.points != [_mark(point) for point in points] or (any(kept.refused) and kept.made_with != made_with(points)):
+    if kept.points != [_mark(point) for point in points] or (
+        any(kept.refused) and not refused and kept.made_with != made_with(points)
+    ):
         return None
     return [Case(point, row, why) for point, row, why in zip(points, rows, kept.refused, strict=True)]
 

@@ -1,0 +1,68 @@
+"""What was submitted of a study: ``slurm/jobs.json`` in its folder, replaced at each submission and after what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from scalelab.errors import ScalelabError
+from scalelab.launch.slurm.jobs import State
+from scalelab.record.folder import write_atomic
+
+FOLDER, FILE = "slurm", "jobs.json"
+
+
+class Job(msgspec.Struct, kw_only=True):
+    """An array of a study. ``id``: None where it was not submitted; ``refused``: Slurm's words where it can't run."""
+
+    name: str
+    workers: int
+    nodes: int
+    trainings: list[tuple[int, int]]
+    """(place of the point in the plan, repeat) of each task"""
+    id: str | None = None
+    refused: str | None = None
+
+    def task(self, training: tuple[int, int]) -> str | None:
+        """The id of the task that makes a training; None where none does."""
+        return None if self.id is None or training not in self.trainings else f"{self.id}_{self.trainings.index(training)}"
+
+
+class Jobs(msgspec.Struct, kw_only=True):
+    """All that were submitted, the latest last; ``report``: the id of the job that makes the report."""
+
+    kind: str = "study-jobs"
+    jobs: list[Job] = []
+    report: str | None = None
+
+    @property
+    def ids(self) -> list[str]:
+        """Of the arrays and the report's job."""
+        return [job.id for job in self.jobs if job.id is not None] + ([self.report] if self.report else [])
+
+    def alive(self, states: Mapping[str, State]) -> list[str]:
+        """The ids of those that wait or run."""
+        living = {one.job.partition("_")[0] for one in states.values() if not one.over}
+        return [job for job in self.ids if job in living]
+
+    def of(self, training: tuple[int, int]) -> Job | None:
+        """The latest that had this training to make."""
+        return next((job for job in reversed(self.jobs) if training in job.trainings), None)
+
+
+def read(folder: Path) -> Jobs:
+    """What was submitted of the study in ``folder``. Raises ScalelabError for a file that can't be read."""
+    path = folder / FOLDER / FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Jobs, strict=False)
+    except FileNotFoundError:
+        return Jobs()
+    except (OSError, msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise ScalelabError(f"{path}: cannot be read: {error}; remove it, when no job of this study is left") from None
+
+
+def save(folder: Path, jobs: Jobs) -> None:
+    """Replace it."""
+    write_atomic(folder / FOLDER / FILE, msgspec.json.format(msgspec.json.encode(jobs), indent=1))

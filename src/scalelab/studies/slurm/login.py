@@ -1,0 +1,52 @@
+"""Planning on a login node for nodes that are elsewhere: specs are checked here, in a process; nothing is trained or measured."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from scalelab.errors import ScalelabError
+from scalelab.launch import asking
+from scalelab.launch.pool import Pool
+from scalelab.record.schema import Host
+from scalelab.spec import Spec
+from scalelab.studies.slurm.arrays import shape
+
+
+class Login(Pool):
+    """A pool that counts with the nodes' workers, CPUs and GPUs, not with this machine's."""
+
+    answers_there = False
+
+    def __init__(self, per_node: int, cpus: int, gpus: int) -> None:
+        """``per_node`` workers on each node at most, each with ``cpus`` CPUs; ``gpus`` of a node."""
+        super().__init__()
+        self.per_node, self.cpus, self.gpus = per_node, cpus, gpus
+
+    @property
+    def here(self) -> None:  # type: ignore[override]
+        """No rank runs on this machine."""
+        return
+
+    @property
+    def cores(self) -> int:
+        """That one worker's job has: the threads of each are fixed by them."""
+        return self.cpus
+
+    def workers_of(self, spec: Spec) -> list[int]:
+        """As many on each node."""
+        made = shape(spec.workers, self.per_node)
+        return [made.per_node] * made.nodes
+
+    def hosts(self, spec: Spec) -> list[Host]:
+        """Not known before Slurm has chosen them."""
+        return []
+
+    def ask(self, target: str, spec: Spec, doing: str = asking.DOING) -> Any:
+        """What ``target`` answers here; GPUs are the nodes'. Raises ScalelabError where torch is missing."""
+        if importlib.util.find_spec("torch") is None:
+            raise ScalelabError(
+                "a study is planned where torch is: give this command inside a job, as in `srun --pty scalelab study …`"
+            )
+        found = super().ask(target, spec, doing)
+        return {**found, "devices": self.gpus} if isinstance(found, dict) and "devices" in found else found
