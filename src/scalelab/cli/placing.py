@@ -9,27 +9,35 @@ from collections.abc import Callable
 
 from rich.console import Console
 
+from scalelab.cli import inside
 from scalelab.errors import unknown
 from scalelab.launch.launcher import Command, Launcher
 from scalelab.launch.pool import Pool
 
-PLACES: dict[str, Callable[[argparse.Namespace], Launcher]] = {"local": lambda parsed: Pool()}
+PLACES: dict[str, Callable[[argparse.Namespace], Launcher]] = {"local": lambda parsed: Pool(), "inside": inside.first}
 """what ``--on`` may say, and the launcher it means"""
 
 
 def add_placing(parser: argparse.ArgumentParser, commands: bool = True) -> None:
     """The flags that say where; ``commands``: with the --dry-run that prints them."""
     group = parser.add_argument_group("where it runs")
-    group.add_argument("--on", metavar="|".join(PLACES), default="local", help="what starts the workers (default local)")
+    group.add_argument(
+        "--on",
+        metavar="|".join(PLACES),
+        help="what starts the workers (default local; inside: mpirun, srun or torchrun has done so)",
+    )
     if commands:
         group.add_argument("--dry-run", action="store_true", help="print exactly what would run on each host, and start nothing")
 
 
-def launcher_of(parsed: argparse.Namespace) -> Launcher:
-    """The launcher that the flags mean. Raises ScalelabError."""
-    if parsed.on not in PLACES:
-        raise unknown("place", parsed.on, PLACES)
-    return PLACES[parsed.on](parsed)
+def launcher_of(parsed: argparse.Namespace, one: bool = False) -> Launcher:
+    """The launcher that the flags mean; ``one``: for one training, which may be inside what mpirun has started. Raises ScalelabError."""
+    if not one:
+        inside.refuse(parsed)
+    on = parsed.on or ("local" if inside.world_of(parsed) is None else "inside")
+    if on not in PLACES:
+        raise unknown("place", on, PLACES)
+    return PLACES[on](parsed)
 
 
 def show_commands(out: Console, commands: list[Command]) -> None:

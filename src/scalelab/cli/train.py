@@ -12,6 +12,7 @@ from rich.console import Console
 from scalelab import spec as specs
 from scalelab.batch import Derived
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
+from scalelab.cli.inside import run_other
 from scalelab.cli.placing import add_placing, launcher_of, show_commands
 from scalelab.cli.summary import summarise, tell_failure
 from scalelab.cli.terminal import Watcher, console
@@ -37,10 +38,16 @@ def run(words: list[str], debug: bool) -> int:
     add_spec(parser)
     add_placing(parser)
     add_common(parser)
+    other = run_other(parser, words)
+    if other is not None:
+        return other
     parsed = parser.parse(words)
     err = console(to_stderr=True)
-    with launcher_of(parsed) as launcher:
-        spec = spec_of(values_of(parsed))
+    with launcher_of(parsed, one=True) as launcher:
+        values = values_of(parsed)
+        if launcher.slots is not None:
+            values.setdefault("workers", launcher.slots)
+        spec = spec_of(values)
         launcher.warm()
         prepared = training.prepare(launcher, spec)
         explain(err, prepared)

@@ -19,8 +19,23 @@ SLURM = {
     "per_host": "SLURM_STEP_TASKS_PER_NODE", "hosts": "SLURM_STEP_NODELIST", "job": "SLURM_JOB_ID", "step": "SLURM_STEP_ID",
 }  # fmt: skip
 """of a process that srun started: https://slurm.schedmd.com/srun.html#SECTION_OUTPUT-ENVIRONMENT-VARIABLES"""
-ENVIRONMENTS: dict[str, dict[str, str]] = {"torchrun": TORCHRUN, "slurm": SLURM}
-"""the clusters by name, in the order in which they are believed where several are there: torchrun may run inside a step of Slurm"""
+OPENMPI = {
+    "rank": "OMPI_COMM_WORLD_RANK", "workers": "OMPI_COMM_WORLD_SIZE", "local_rank": "OMPI_COMM_WORLD_LOCAL_RANK",
+    "local_workers": "OMPI_COMM_WORLD_LOCAL_SIZE", "job": "PMIX_NAMESPACE",
+}  # fmt: skip
+"""of Open MPI's mpirun: https://docs.open-mpi.org/en/main/tuning-apps/environment-var.html"""
+MPICH = {
+    "rank": "PMI_RANK", "workers": "PMI_SIZE", "local_rank": "MPI_LOCALRANKID", "local_workers": "MPI_LOCALNRANKS",
+}  # fmt: skip
+"""of Hydra, the mpiexec of MPICH, Intel MPI and MVAPICH. Slurm's own PMI sets the first two as well, and no local rank."""
+ENVIRONMENTS: dict[str, dict[str, str]] = {"torchrun": TORCHRUN, "openmpi": OPENMPI, "mpich": MPICH, "slurm": SLURM}
+"""the clusters by name, in the order in which they are believed where several are there: torchrun may run inside a step of Slurm, and
+mpirun starts its own daemons by one, so that Slurm's variables are then those of a daemon"""
+CERTAIN = {
+    "torchrun": ("rank", "workers", "address", "port"), "openmpi": ("rank", "workers"), "mpich": ("rank", "workers", "local_rank"),
+    "slurm": ("rank", "workers", "step"),
+}  # fmt: skip
+"""what a cluster must tell before it is believed: a batch script of Slurm's, or a shell of salloc's, has a rank too, and is no step"""
 
 
 def told(cluster: str, environ: Mapping[str, str]) -> dict[str, str]:

@@ -30,6 +30,8 @@ from scalelab.record.schema import Host
 from scalelab.spec import Spec
 
 PRELOAD = ("scalelab.worker.preload",)
+STACK = 0.3
+"""seconds that a rank gets to write its stack"""
 QUIET = {"KINETO_LOG_LEVEL": "5"}
 """torch.profiler reports on stderr that a machine without a GPU has none"""
 
@@ -41,6 +43,8 @@ class Pool(Launcher):
     """
 
     def __init__(self) -> None:
+        self.env: dict[str, str] = {}
+        """environment variables of every process that is started"""
         self._ids = itertools.count()
         self._processes: dict[int, Process] = {}
         self._server: subprocess.Popen[bytes] | None = None
@@ -118,7 +122,7 @@ class Pool(Launcher):
         self.warm()
         process = Process(next(self._ids))
         request: dict[str, Any] = {
-            "id": process.id, "target": target, "args": args, "env": env or {},
+            "id": process.id, "target": target, "args": args, "env": {**self.env, **(env or {})},
             "log": None if log is None else str(log), "fd_env": None if fd is None else fd[0],
             "preload": list(preload),
         }  # fmt: skip
@@ -155,6 +159,15 @@ class Pool(Launcher):
         """End these processes: SIGTERM, and SIGKILL after ``grace`` seconds. Only these, by their ids."""
         with contextlib.suppress(RunError):  # the server is gone, and all of them with it
             self._end(processes, grace)
+
+    def stacks(self, processes: list[Process]) -> None:
+        """By faulthandler, on SIGUSR1."""
+        with contextlib.suppress(RunError):
+            living = [process for process in processes if process.status is None]
+            for process in living:
+                self._tell({"id": process.id, "signal": signal.SIGUSR1})
+            if living:
+                self.poll(STACK)
 
     def _end(self, processes: list[Process], grace: float) -> None:
         if all(p.status is not None for p in processes):

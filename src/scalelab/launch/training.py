@@ -97,13 +97,17 @@ def _attempt(
         failure = follow(launcher, folder, processes, watch, prepared.spec.timeout)
         status = "completed" if failure is None else "failed"
     except KeyboardInterrupt:
-        status = "interrupted"
-        raise
+        if not launcher.failed_first(processes):
+            status = "interrupted"
+            raise
+        failure = first_failure(folder, processes)
     except RunError as error:  # the processes can't be heard any more
         failure = Failure(error=str(error), host=socket.gethostname(), expected=True)
     finally:
         with uninterrupted():
             try:
+                if failure is not None:  # those that still run may be the ones that the others waited for
+                    launcher.stacks(processes)
                 launcher.end(processes)
             finally:
                 record = close(folder, status, failure)

@@ -20,10 +20,14 @@ from scalelab.spec import Spec
 from scalelab.userfile import is_reference
 
 PACKAGES = ("scalelab", "torch", "torchvision", "timm", "numpy", "deepspeed", "horovod")
+CORES = "SCALELAB_CORES"
+"""environment variable of a rank: the cores that all ranks of its host may use together, where mpiexec or srun bound each to its own"""
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on (its affinity), not all that the host has."""
+    """Cores that this process may run on (its affinity), not all that the host has; those of all ranks here, where each has its own."""
+    if os.environ.get(CORES, "").isdigit():
+        return int(os.environ[CORES])
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,0 +1,72 @@
+"""A command that mpirun, srun or torchrun has started many times: one of its processes is the launcher, the others run a rank each."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from scalelab.cli.flags import Parser
+from scalelab.errors import ScalelabError
+from scalelab.launch.inside import world as worlds
+from scalelab.launch.inside.world import World
+from scalelab.launch.launcher import Launcher
+
+ALONE = "{cluster} has started {size} of this command, which runs trainings one after another: use --hosts or --slurm, or start it once"
+
+
+def world_of(parsed: argparse.Namespace) -> World | None:
+    """The world that this process is in, unless ``--on`` says where else its ranks run. Raises ScalelabError."""
+    return worlds.found(os.environ) if getattr(parsed, "on", None) in (None, "inside") else None
+
+
+def run_other(parser: Parser, words: Sequence[str]) -> int | None:
+    """Run the rank of a process that is not the first of its world; its exit status. None where it is, or there is no world.
+
+    Such a process says nothing that the first one says.
+    """
+    world = worlds.found(os.environ)
+    if world is None or world.first:
+        return None
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # for the life of the process
+    try:
+        parsed = parser.parse(words)
+        world = world_of(parsed)
+    except ScalelabError as error:
+        return error.exit_status
+    if world is None:
+        sys.stdout = sys.__stdout__
+        return None
+    from scalelab.launch.inside.other import follow
+
+    return follow(world, os.environ, master_of(parsed))
+
+
+def first(parsed: argparse.Namespace) -> Launcher:
+    """The launcher of the world that this process is the first of. Raises ScalelabError where there is none."""
+    from scalelab.launch.inside.first import Inside
+
+    world = world_of(parsed)
+    if world is None:
+        raise ScalelabError("--on inside: neither mpirun nor srun nor torchrun has started several of this command; leave it out")
+    os.environ["TERM"] = "dumb"  # mpirun gives its processes a terminal, whatever its own output is
+    warning = worlds.disagreement(os.environ)
+    if warning:
+        print(f"scalelab: {warning}", file=sys.stderr)
+    return Inside(world, os.environ, master_of(parsed))
+
+
+def refuse(parsed: argparse.Namespace) -> None:
+    """Raises ScalelabError for a command that does not run inside a world; on all but the first process without a word."""
+    world = world_of(parsed)
+    if world is not None and not world.first:
+        raise SystemExit(ScalelabError.exit_status)
+    if world is not None:
+        raise ScalelabError(ALONE.format(cluster=world.cluster, size=world.size))
+
+
+def master_of(parsed: argparse.Namespace) -> str | None:
+    """Where the user says that the first rank is."""
+    address: str | None = getattr(parsed, "master_addr", None)
+    return address

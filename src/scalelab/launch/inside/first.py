@@ -1,0 +1,299 @@
+"""The launcher of a world that somebody else has started: its first process runs the first rank, and tells the others what to run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from scalelab import strategies
+from scalelab.batch import Derived
+from scalelab.errors import ScalelabError
+from scalelab.launch import asking
+from scalelab.launch.hosts.channel import Message
+from scalelab.launch.inside.meeting import LOOPBACK, Spot, meet
+from scalelab.launch.inside.other import hello
+from scalelab.launch.inside.peer import PATIENCE, Peer, greet
+from scalelab.launch.inside.placing import Placed, interface_of, placed
+from scalelab.launch.inside.world import World
+from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
+from scalelab.launch.local import LISTEN_FD
+from scalelab.launch.pool import Pool
+from scalelab.launch.silence import Computing
+from scalelab.measure.environment import CORES
+from scalelab.record import folder as records
+from scalelab.record.schema import Host
+from scalelab.spec import Spec
+
+LATE = 10.0
+"""seconds for processes to come that only hear that all is over"""
+ENDING = 4.0
+"""seconds more than asked for, for others to end their ranks"""
+AFTERMATH = 0.3
+"""seconds in which a rank's end is heard of that made somebody end this process"""
+STARTED = "SCALELAB_STARTED"
+
+
+class Inside(Launcher):
+    """A world's processes, this one its first. Each of the others runs one rank."""
+
+    def __init__(self, world: World, environ: Mapping[str, str], address: str | None = None) -> None:
+        """Listens at once, so that whatever is wrong later the others hear of it. Raises ScalelabError."""
+        self.world, self.slots = world, world.size
+        self._pool = Pool()
+        self._peers: dict[int, Peer] = {}
+        self._processes: dict[int, Process] = {}
+        self._beats: set[int] = set()
+        self._interrupted = False
+        self._ended = False
+        self._spot: Spot | None = None
+        try:
+            self._spot, listener = meet(world, environ, address, self._pool)
+        except BaseException:
+            self._pool.close()
+            raise
+        assert listener is not None
+        self._listener = listener
+        self._hellos: dict[int, dict[str, Any]] = {0: hello(world)}
+
+    @property
+    def cores(self) -> int:
+        """That the ranks on this host may use together."""
+        return self._placed()[0].cores
+
+    def workers_of(self, spec: Spec) -> list[int]:
+        """As somebody else has placed them. Raises ScalelabError where the spec says another number."""
+        if spec.workers != self.world.size:
+            raise ScalelabError(
+                f"--workers {spec.workers}: {self.world.cluster} has started {self.world.size} processes, and each runs one worker; "
+                "leave it out"
+            )
+        return [len(place.ranks) for place in self._placed()]
+
+    def hosts(self, spec: Spec) -> list[Host]:
+        """By what their processes said of themselves."""
+        return [place.facts for place in self._placed()]
+
+    def warm(self) -> None:
+        """The first rank's server; the others do so by themselves."""
+        self._pool.warm()
+
+    def ask(self, target: str, spec: Spec, doing: str = asking.DOING) -> Any:
+        """On this host."""
+        place = self._placed()[0]
+        self._pool.env = {"LOCAL_WORLD_SIZE": str(len(place.ranks)), CORES: str(place.cores)}
+        return asking.ask(self._pool, target, spec, doing)
+
+    @contextmanager
+    def reserve(self, spec: Spec) -> Iterator[Meeting]:
+        """A socket for torch's own store, beside the line by which the processes found each other."""
+        both = socket.has_dualstack_ipv6() and not self._alone
+        try:
+            listener = (
+                socket.create_server(("", spec.master_port or 0), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True)
+                if both
+                else socket.create_server((LOOPBACK if self._alone else "", spec.master_port or 0), backlog=1024)
+            )
+        except OSError as error:
+            raise ScalelabError(f"--master-port {spec.master_port}: {error.strerror}; leave it out for a free one") from None
+        with listener:
+            yield Meeting(LOOPBACK, listener.getsockname()[1], listener.fileno())
+
+    def commands(self, spec: Spec, derived: Derived) -> list[Command]:
+        """Each process's rank, as whoever starts them by hand would."""
+        meeting = Meeting(LOOPBACK if self._alone else self._address(), spec.master_port or 0)
+        argv = (sys.executable, "-m", "scalelab.worker", "RUN/spec.yaml")
+        places = self._placed()
+        hosts = {rank: place.name for place in places for rank in place.ranks}
+        return [Command(hosts[rank], argv, self._variables(spec, derived, meeting, rank)) for rank in range(spec.workers)]
+
+    def start_ranks(self, folder: Path, spec: Spec, derived: Derived, meeting: Meeting, processes: list[Process]) -> None:
+        """The first rank here; each other process is told to start its own."""
+        text, inode, started = (folder / "spec.yaml").read_text(), folder.stat().st_ino, str(time.time())
+        preload, path = list(strategies.ENGINES[spec.engine].preload), str(folder.resolve())
+        for rank in range(spec.workers):
+            env = {**self._variables(spec, derived, meeting, rank), STARTED: started}
+            if rank == 0:
+                handed = None if meeting.listener is None else (LISTEN_FD, meeting.listener)
+                log = folder / "logs" / "rank-0.txt"
+                own = interface_of(self._own_address(), self._alone)
+                arguments = [str(folder / "spec.yaml")]
+                process = self._pool.start("scalelab.worker.main:rank", arguments, {**env, **own}, log, handed, preload)
+            else:
+                process = Process(-rank, host=self._hellos[rank]["host"])
+                peer = self._peers[rank]
+                env["MASTER_ADDR"] = meeting.address if self._alone or self._here(rank) else peer.own
+                peer.tell(
+                    {
+                        "do": "begin",
+                        "env": env,
+                        "spec": text,
+                        "folder": path,
+                        "inode": inode,
+                        "preload": preload,
+                        "alone": self._alone,
+                    }
+                )
+            self._processes[rank] = process
+            processes.append(process)
+        self._folder = folder
+
+    def poll(self, timeout: float) -> None:
+        """The first rank's end, and what the others tell."""
+        self._pool.poll(timeout)
+        self._hear()
+        if self._interrupted:  # whoever ended another process of the world meant all of it
+            raise KeyboardInterrupt
+
+    def end(self, processes: list[Process], grace: float = 1.0) -> None:
+        """All of them, the others by their processes."""
+        others = [rank for rank, process in self._processes.items() if rank and process in processes and process.status is None]
+        for rank in others:
+            self._peers[rank].tell({"do": "end", "grace": grace})
+        self._pool.end([process for process in processes if process.id >= 0], grace)
+        deadline = time.monotonic() + grace + ENDING
+        while any(self._processes[rank].status is None for rank in others) and time.monotonic() < deadline:
+            self._hear()
+            time.sleep(0.02)
+
+    def pulse(self, processes: list[Process]) -> Pulse:
+        """The first rank's by the processor time that the kernel tells, the others' by what their processes say."""
+        own = Computing([process for process in processes if process.id >= 0])
+
+        def beat() -> bool:
+            beats, self._beats = self._beats, set()
+            return own.beat() or bool(beats)
+
+        return beat
+
+    def failed_first(self, processes: list[Process]) -> bool:
+        """Whether a rank had failed, or its process was lost, before this one was told to end: mpiexec does so, and srun."""
+        deadline = time.monotonic() + AFTERMATH
+        while time.monotonic() < deadline:
+            self._hear()
+            if any(process.status for process in self._processes.values()):
+                return True
+            time.sleep(0.02)
+        return False
+
+    def close(self) -> None:
+        """The first rank's server ends; the others hear that all is over. They stay until this process has gone."""
+        self._over(0 if self._processes and not any(process.status for process in self._processes.values()) else 1)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            self._over(getattr(error, "exit_status", 130 if isinstance(error, KeyboardInterrupt) else 1))
+        elif not self._processes:  # nothing was to run
+            self._over(0)
+        self.close()
+
+    def _over(self, status: int) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        with contextlib.suppress(ScalelabError):
+            self._gather(LATE)  # who is late hears of it too
+        for peer in self._peers.values():
+            peer.tell({"do": "over", "status": status})
+        for peer in self._peers.values():
+            peer.flush()
+        self._listener.close()
+        self._pool.close()
+
+    def _placed(self) -> list[Placed]:
+        self._gather()
+        return placed(list(self._hellos.values()))
+
+    @property
+    def _alone(self) -> bool:
+        return len({told["host"] for told in self._hellos.values()}) == 1
+
+    def _here(self, rank: int) -> bool:
+        return bool(self._hellos[rank]["host"] == self._hellos[0]["host"])
+
+    def _address(self) -> str:
+        assert self._spot is not None
+        return self._spot.hosts[0]
+
+    def _own_address(self) -> str:
+        """By which processes on other hosts reach this one."""
+        return next((peer.own for rank, peer in self._peers.items() if not self._here(rank)), LOOPBACK)
+
+    def _gather(self, patience: float = PATIENCE) -> None:
+        """Wait for all processes of the world. Raises ScalelabError that names who did not come, or runs another program."""
+        deadline, strangers = time.monotonic() + patience, list[Peer]()
+        while len(self._hellos) < self.world.size:
+            if select.select([self._listener], [], [], 0.02)[0]:
+                strangers.append(greet(self._listener, self.world.token))
+            for peer in strangers:
+                message = peer.hear()
+                if message is not None:
+                    self._hellos[message[0]["rank"]] = message[0]
+                    self._peers[message[0]["rank"]] = peer
+            strangers = [peer for peer in strangers if peer not in self._peers.values() and peer.over is None]
+            if time.monotonic() > deadline:
+                missing = [str(rank) for rank in range(self.world.size) if rank not in self._hellos]
+                raise ScalelabError(f"rank {', '.join(missing)} did not come to rank 0 within {patience:g} seconds")
+        self._compare()
+
+    def _compare(self) -> None:
+        first = self._hellos[0]
+        for told in self._hellos.values():
+            ours, theirs = ({**one["versions"], "scalelab's code": one["code"]} for one in (first, told))
+            for name, version in ours.items():
+                if theirs[name] != version:
+                    raise ScalelabError(
+                        f"{name} is {theirs[name]} on {told['host']} (rank {told['rank']}) and {version} on {first['host']}: "
+                        "the same is needed on all hosts"
+                    )
+
+    def _variables(self, spec: Spec, derived: Derived, meeting: Meeting, rank: int) -> dict[str, str]:
+        """torchrun's variables of a rank."""
+        place = next(place for place in self._placed() if rank in place.ranks)
+        own = {
+            "RANK": rank, "LOCAL_RANK": place.ranks.index(rank), "WORLD_SIZE": spec.workers, "LOCAL_WORLD_SIZE": len(place.ranks),
+            "MASTER_ADDR": meeting.address, "MASTER_PORT": meeting.port or "FREE", CORES: place.cores,
+            "OMP_NUM_THREADS": spec.threads_per_worker or max(1, place.cores // len(place.ranks)),
+        }  # fmt: skip
+        return {name: str(value) for name, value in own.items()}
+
+    def _hear(self) -> None:
+        for rank, peer in self._peers.items():
+            while (message := peer.hear()) is not None:
+                self._take(rank, *message)
+            process = self._processes.get(rank)
+            if peer.over is not None and process is not None and process.status is None:
+                process.status, process.ended = -9, peer.lost
+                process.error = f"its process on {process.host} is gone: {peer.over}"
+
+    def _take(self, rank: int, message: Message, body: bytes) -> None:
+        if message["do"] == "beat":
+            self._beats.add(rank)
+        elif message["do"] == "interrupted":
+            self._interrupted = True
+        elif message["do"] == "ended":
+            process = self._processes[rank]
+            process.status, process.ended = message["status"], time.time()
+            if body:
+                (self._folder / "logs" / f"rank-{rank}.txt").write_bytes(body)
+            if "failure" in message:
+                records.write_atomic(self._folder / "failures" / f"rank-{rank}.json", message["failure"])
+            self._on_one_clock(rank, time.time() - message["at"])
+
+    def _on_one_clock(self, rank: int, behind: float) -> None:
+        """Move the time of a rank's failure to this host's clock, ``behind`` seconds ahead of the rank's, and the way here."""
+        path = self._folder / "failures" / f"rank-{rank}.json"
+        if self._here(rank) or not path.exists():
+            return
+        body = json.loads(path.read_text())
+        time_there = datetime.fromisoformat(body["time"]).astimezone(UTC) + timedelta(seconds=behind)
+        records.write_atomic(path, json.dumps({**body, "time": time_there.isoformat(timespec="milliseconds")}))
