@@ -134,8 +134,8 @@ class Cluster:
         """Bytes that went over the cable between the racks, both directions together."""
         return network.sent(self.outer, network.UPLINK) + network.sent(self.outer, "up1")
 
-    def stop_slurmctld(self, how: int = signal.SIGKILL) -> None:
-        """End Slurm's controller; jobs go on."""
+    def stop_slurmctld(self, how: int = signal.SIGTERM) -> None:
+        """End Slurm's controller; jobs go on. After a SIGKILL it forgets what happened in the last seconds (Slurm saves every 5)."""
         self.h0.stop("slurmctld", how)
 
     def start_slurmctld(self) -> None:

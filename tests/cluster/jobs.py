@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.cluster import slurm
 from tests.cluster.host import Host
+from tests.cluster.namespaces import until
 
 
 def submit(host: Host, script: str, *flags: object, cwd: object) -> int:
@@ -37,6 +39,11 @@ def reach(host: Host, job: int | str, *wanted: str, seconds: float = 20) -> None
     while not (seen := states(host, job)) or not set(seen) <= set(wanted):
         assert time.monotonic() < end, f"job {job} is {seen}, not {wanted}, after {seconds:g} s: {fields(host, job)}"
         time.sleep(0.05)
+
+
+def until_idle(host: Host, nodes: Sequence[str], seconds: float = 20) -> None:
+    """Wait until Slurm says that these nodes are up and free, and no others are there."""
+    until(lambda: slurm.idle(host, nodes), seconds, f"{', '.join(nodes)} idle")
 
 
 def cancel_all(host: Host, nodes: Sequence[Host], seconds: float = 20) -> None:

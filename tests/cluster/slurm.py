@@ -36,8 +36,10 @@ class Settings:
     """MaxArraySize: an array's largest index is one less"""
     grace: int = 0
     """from a preempted job's SIGTERM to its end"""
-    node_timeout: int = 8
+    node_timeout: int = 30
     """SlurmdTimeout: after how long a silent node counts as down, and its jobs are requeued"""
+    message_timeout: int = 10
+    """MessageTimeout: how long commands try to reach a controller, and the controller a node"""
     kill_wait: int = 3
     """from SIGTERM to SIGKILL when a job's time is over or it is cancelled"""
     extra: tuple[str, ...] = ()
@@ -51,7 +53,7 @@ def conf(nodes: Sequence[str], racks: bool, accounting: bool, settings: Settings
         "SlurmctldHost": "h0",
         "SlurmUser": "root",
         "AuthType": "auth/munge",
-        "AuthInfo": f"socket={SOCKET},cred_expire=5",  # a requeued job waits until its old credential has expired
+        "AuthInfo": f"socket={SOCKET},cred_expire=5",  # a requeued job waits until its old credential has expired; less is not taken
         "StateSaveLocation": "/run/slurmctld",
         "SlurmdSpoolDir": "/run/slurmd",
         "SlurmctldPidFile": "/run/slurmctld.pid",
@@ -73,6 +75,7 @@ def conf(nodes: Sequence[str], racks: bool, accounting: bool, settings: Settings
         "PreemptType": "preempt/partition_prio",
         "PreemptMode": "REQUEUE",
         "SlurmdTimeout": str(settings.node_timeout),
+        "MessageTimeout": str(settings.message_timeout),
         "KillWait": str(settings.kill_wait),
         "ReturnToService": "2",
         "JobCompType": "jobcomp/filetxt",
@@ -147,3 +150,7 @@ def idle(controller: Host, nodes: Sequence[str]) -> bool:
     """Whether all nodes are up and free."""
     seen = controller.run(["sinfo", "--noheader", "--Node", "--partition=main", "--format=%N %t"]).stdout.split("\n")
     return sorted(filter(None, seen)) == sorted(f"{name} idle" for name in nodes)
+
+
+QUICK = Settings(node_timeout=3, message_timeout=2)
+"""for tests that wait for a dead node (12 s) or for a controller that is down, while nothing else keeps the machine busy"""

@@ -1,0 +1,34 @@
+"""Slurm's accounting on the test cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import support
+from tests.cluster import jobs, needs
+from tests.cluster.cluster import Cluster
+from tests.cluster.namespaces import until
+
+
+@pytest.fixture(scope="module")
+def accounting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    lacking = needs.lacking(*needs.SLURM, *needs.ACCOUNTING)
+    if lacking:
+        support.missing(lacking)
+    with Cluster(accounting=True, hosts=("h1", "h2"), folder=tmp_path_factory.mktemp("accounting")) as cluster:
+        yield cluster
+
+
+def test_sacct_remembers_how_jobs_ended(accounting: Cluster, tmp_path: Path) -> None:
+    good = jobs.submit(accounting.h0, "srun -N2 true", "-N2", cwd=tmp_path)
+    bad = jobs.submit(accounting.h0, "exit 3", cwd=tmp_path)
+    wanted = {f"{good}|COMPLETED|0:0|h[1-2]", f"{bad}|FAILED|3:0|h1"}
+
+    def seen() -> set[str]:
+        asked = ["sacct", "-XPn", "--format=JobID,State,ExitCode,NodeList"]
+        return set(accounting.h0.run(asked, check=True).stdout.split())
+
+    until(lambda: seen() >= wanted, 20, f"sacct shows {wanted}")
