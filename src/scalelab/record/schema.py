@@ -16,7 +16,8 @@ from scalelab.record.usage import Sample as Sample
 from scalelab.record.verified import Cell as Cell
 from scalelab.record.verified import VerifyRecord as VerifyRecord
 
-Status = Literal["running", "completed", "failed", "interrupted", "lost"]
+Status = Literal["queued", "running", "completed", "failed", "interrupted", "lost"]
+"""queued: its job waits in a cluster's queue, for the first time or again"""
 
 
 class Communication(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +133,14 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """from the launch to the first training step"""
     notes: list[str] = []
     """those of the record's notes that say how this attempt was spread: the next has its own"""
+    job: str | None = None
+    """of the cluster, that it ran in: Slurm's id"""
+    queued: str | None = None
+    """when the job came into the queue"""
+    stopped: int | None = None
+    """the step after which it was asked to stop; a checkpoint of that step is saved"""
+    why: str | None = None
+    """why it ended, where its cluster ended it: time limit, preempted, cancelled, a node lost"""
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,6 +40,8 @@ class Progress:
     step: int = 0
     best_accuracy: float = -math.inf
     epochs_without_better: int = 0
+    epoch_seconds: float = 0.0
+    """of training in the epoch that ``step`` is inside of, where a stop broke it off before its evaluation"""
 
 
 def save(folder: Path, state: dict[str, Any], progress: Progress, best: bool) -> None:

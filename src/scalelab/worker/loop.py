@@ -31,6 +31,7 @@ from scalelab.worker.plan import learning_rate
 from scalelab.worker.probe import Readings, held, measure
 from scalelab.worker.profiling import Profiler, Through
 from scalelab.worker.resuming import own_statistics
+from scalelab.worker.stopping import Stop
 
 EVALUATION_BATCH = 256
 """samples of a forward pass in evaluation, on each rank; training's micro-batch where that is larger"""
@@ -45,10 +46,12 @@ class Probed:
     peak: int | None = None
     timeline: Timeline | None = None
     """on the first rank only"""
+    stopped: int | None = None
+    """the step after which a stop was asked for and agreed on, before the plan's end; its checkpoint is saved"""
 
 
-def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> Probed:
-    """Train from ``start`` to the plan's end, or until the spec says enough; what was probed on the way.
+def train(job: Job, folder: Path, journal: Journal | None, start: Progress, stop: Stop) -> Probed:
+    """Train from ``start`` to the plan's end, until the spec says enough or a rank is asked to ``stop``; what was probed on the way.
 
     ``journal`` is there on the first rank only.
     """
@@ -56,38 +59,42 @@ def train(job: Job, folder: Path, journal: Journal | None, start: Progress) -> P
     progress, probed = start, Probed()
     probing = spec.probe_steps > 0 and not spec.compile
     profiler = Profiler(folder, job.world, spec, start.step)
-    meter = Meter(job.world, job.strategy.loss_weight, lambda measured: write_steps(job, journal, measured))
+    meter = Meter(job.world, job.strategy.loss_weight, lambda measured: write_steps(job, journal, measured), stop)
     while progress.step < plan.total_steps:
-        began, first = time.perf_counter(), progress.step
-        stop = plan.epoch_end(first)
-        profiler.train(first, stop, lambda begin, end, through: train_steps(job, meter, begin, end, through))
+        began, first = time.perf_counter() - progress.epoch_seconds, progress.step
+        last = plan.epoch_end(first)
+        profiler.train(first, last, lambda begin, end, through: train_steps(job, meter, begin, end, through))
         meter.flush()
         job.strategy.unite()
-        trained = time.perf_counter() - began
-        refuse_broken_weights(job, stop)
-        progress = replace(progress, step=stop)
-        inside = plan.inside_epoch(stop)  # the last step is not an epoch's: who resumes goes on as if nothing had been
+        trained, broken_off = time.perf_counter() - began, meter.reached < last
+        refuse_broken_weights(job, meter.reached)
+        progress = replace(progress, step=meter.reached, epoch_seconds=trained if broken_off else 0.0)
+        inside = plan.inside_epoch(progress.step)  # the last step is not an epoch's: who resumes goes on as if nothing had been
         own = (
             own_statistics(job.strategy, job.world) if inside and spec.checkpoint else None
         )  # before the evaluation averages them
-        if spec.evaluate:
+        if spec.evaluate and not broken_off:
             progress = judge(job, journal, progress, trained, inside)
         if spec.checkpoint:
             best = spec.evaluate and not inside and progress.epochs_without_better == 0
             save_checkpoint(job, folder, progress, own, best)
+        if meter.stopping and progress.step < plan.total_steps:
+            return replace(probed, stopped=progress.step)
         if probing:
             probing = False  # once, after the first epoch is safe
-            probed = probe(job, journal, plan.stretch(first).segment.batch, endless(job, first, stop))
+            probed = probe(job, journal, plan.stretch(first).segment.batch, endless(job, first, last))
         if enough(job, journal, progress):
             break
     return probed
 
 
 def train_steps(job: Job, meter: Meter, start: int, stop: int, through: Through = iter) -> None:
-    """The hot path: steps [start, stop) of one epoch, on the batches that come ``through``."""
+    """The hot path: steps [start, stop) of one epoch, on the batches that come ``through``; fewer where all agree to stop."""
     spec, plan, strategy, now = job.spec, job.plan, job.strategy, clock(job.world.device)
     batches, rates = through(job.batches(start, stop)), [learning_rate(plan, spec, step) for step in range(start, stop)]
     for step, rate in zip(range(start, stop), rates, strict=True):
+        if meter.stopping:
+            return
         seed_step(job, step)
         for group in strategy.optimizer.param_groups:
             group["lr"] = rate

@@ -5,8 +5,10 @@ The run's folder is the spec file's. torchrun's variables say which rank this is
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
+import signal
 import socket
 import sys
 import time
@@ -26,7 +28,8 @@ from scalelab.measure.environment import usable_cores
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure
 from scalelab.spec import Spec
-from scalelab.worker import job, plan, profiling, summary
+from scalelab.strategies.base import Strategy
+from scalelab.worker import job, plan, profiling, stopping, summary
 from scalelab.worker.allocator import keep_memory
 from scalelab.worker.checkpoint import Progress
 from scalelab.worker.journal import Journal
@@ -42,6 +45,7 @@ STARTED = "SCALELAB_STARTED"
 def rank(spec_file: str) -> int:
     """Train as one rank; the exit status. What goes wrong is left in the run's folder for the launcher."""
     folder = Path(spec_file).parent
+    faulthandler.register(signal.SIGUSR1, file=2)  # the launcher asks a rank that hangs where it stands
     try:
         spec = specs.load(Path(spec_file))
         derived = derive(spec, strategies.degrees(spec), usable_cores(), local_workers(spec.workers))
@@ -60,6 +64,7 @@ def rank(spec_file: str) -> int:
 
 def run(spec: Spec, derived: Derived, folder: Path) -> None:
     """Join the others, train, write the figures."""
+    stop = stopping.listen()
     keep_memory()
     torch.set_num_threads(derived.threads)
     world = join(spec, derived)
@@ -72,14 +77,17 @@ def run(spec: Spec, derived: Derived, folder: Path) -> None:
     gc.freeze()  # what is here stays: the collector need not look at a million objects in the middle of a step
     began = time.perf_counter()
     with sampling(folder, world, spec.sample_seconds):
-        probed = train(mine, folder, journal, start)
+        probed = train(mine, folder, journal, start, stop)
     seconds = time.perf_counter() - began
     traced = profiling.finish(folder, world) if spec.profile else None
     if journal is not None and traced is not None:
         journal.note(profiling.note(spec, start.step, journal.steps[-1].step))
-    facts = summary.of_rank(mine, probed)
-    if journal is not None:
-        summary.conclude(journal, mine, facts, probed, seconds)
+    if probed.stopped is None:
+        facts = summary.of_rank(mine, probed)
+        if journal is not None:
+            summary.conclude(journal, mine, facts, probed, seconds)
+    elif journal is not None:
+        break_off(journal, mine, probed.stopped, seconds)
     mine.strategy.close()
     leave()
 
@@ -101,6 +109,17 @@ def open_journal(journal: Journal, mine: job.Job, world: World, start: Progress)
     for note in (*notes, *plan.notes(mine.plan)):
         journal.note(note)
     journal.open(start.step)
+
+
+def break_off(journal: Journal, mine: job.Job, step: int, seconds: float) -> None:
+    """Note in the record that the attempt was asked to stop, and did so after ``step``; its figures stay those until there."""
+    record = journal.record
+    record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], stopped=step)
+    record.seconds = (record.seconds or 0.0) + seconds
+    if mine.plan.inside_epoch(step) and type(mine.strategy).unite is not Strategy.unite:
+        journal.note(f"stopped after step {step}: there, inside an epoch, the workers were averaged once more")
+    journal.save()
+    journal.close()
 
 
 def advise(error: Exception) -> str:
