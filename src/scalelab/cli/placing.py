@@ -11,10 +11,14 @@ from rich.console import Console
 
 from scalelab.cli import inside
 from scalelab.errors import unknown
+from scalelab.launch.hosts.hostfile import hosts_of
+from scalelab.launch.hosts.remote import Remote
 from scalelab.launch.launcher import Command, Launcher
 from scalelab.launch.pool import Pool
 
-PLACES: dict[str, Callable[[argparse.Namespace], Launcher]] = {"local": lambda parsed: Pool(), "inside": inside.first}
+PLACES: dict[str, Callable[[argparse.Namespace], Launcher]] = {
+    "local": lambda parsed: Pool(), "inside": inside.first, "hosts": lambda parsed: _over_hosts(parsed),
+}  # fmt: skip
 """what ``--on`` may say, and the launcher it means"""
 
 
@@ -26,6 +30,7 @@ def add_placing(parser: argparse.ArgumentParser, commands: bool = True) -> None:
         metavar="|".join(PLACES),
         help="what starts the workers (default local; inside: mpirun, srun or torchrun has done so)",
     )
+    group.add_argument("--hosts", metavar="FILE|H1:4,H2:4", help="the hosts that the workers run on, over ssh")
     if commands:
         group.add_argument("--dry-run", action="store_true", help="print exactly what would run on each host, and start nothing")
 
@@ -34,10 +39,14 @@ def launcher_of(parsed: argparse.Namespace, one: bool = False) -> Launcher:
     """The launcher that the flags mean; ``one``: for one training, which may be inside what mpirun has started. Raises ScalelabError."""
     if not one:
         inside.refuse(parsed)
-    on = parsed.on or ("local" if inside.world_of(parsed) is None else "inside")
+    on = parsed.on or ("hosts" if parsed.hosts else "local" if inside.world_of(parsed) is None else "inside")
     if on not in PLACES:
         raise unknown("place", on, PLACES)
     return PLACES[on](parsed)
+
+
+def _over_hosts(parsed: argparse.Namespace) -> Launcher:
+    return Remote(hosts_of(parsed.hosts or ""))
 
 
 def show_commands(out: Console, commands: list[Command]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -41,7 +40,7 @@ def first_failure(folder: Path, processes: list[Process]) -> Failure:
     ends = written(folder)
     for rank, process in enumerate(processes):
         if process.status and rank not in ends:
-            ends[rank] = End(process.ended or 0.0, _silent(folder, rank, process.status), False)
+            ends[rank] = End(process.ended or 0.0, unsaid(folder, rank, process), False)
     causes = [end for end in ends.values() if not end.echo]
     return min(causes or ends.values(), key=lambda end: end.time).failure
 
@@ -58,13 +57,14 @@ def written(folder: Path) -> dict[int, End]:
     return found
 
 
-def _silent(folder: Path, rank: int, status: int) -> Failure:
+def unsaid(folder: Path, rank: int, process: Process) -> Failure:
     """The end of a rank that wrote no failure: on a full disk, because it could not."""
-    full = disk_error(folder) if status > 0 else None
+    status = process.status or 0
+    full = disk_error(folder) if status > 0 and process.error is None else None
     log = folder / "logs" / f"rank-{rank}.txt"
     return Failure(
-        error=full or f"ended with {describe(status)}", host=socket.gethostname(), rank=rank, traceback=tail(log),
-        expected=full is not None,
+        error=process.error or full or f"ended with {describe(status)}", host=process.host, rank=rank, traceback=tail(log),
+        expected=process.error is not None or full is not None,
     )  # fmt: skip
 
 

@@ -151,6 +151,7 @@ class Launcher(ABC):
 
     def stacks(self, processes: list[Process]) -> None:
         """Have those of these processes that still run write into their logs where they stand: they will be ended."""
+        return
 
     def failed_first(self, processes: list[Process]) -> bool:
         """Whether one of these processes had failed before this one was told to end, and that is why it was: mpiexec and srun do so."""

@@ -1,0 +1,233 @@
+"""The launcher of trainings over ssh."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from scalelab import strategies
+from scalelab.batch import Derived
+from scalelab.errors import RunError, ScalelabError
+from scalelab.launch.hosts import pushing
+from scalelab.launch.hosts.channel import SILENT
+from scalelab.launch.hosts.connection import Agent
+from scalelab.launch.hosts.copying import Copy
+from scalelab.launch.hosts.hub import Hub
+from scalelab.launch.hosts.placement import Place, spread
+from scalelab.launch.hosts.running import Part, Running
+from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
+from scalelab.record.schema import Host
+from scalelab.spec import Spec
+
+
+class Remote(Launcher):
+    """Ranks on the hosts of ``places``, in their order. Use as a context manager.
+
+    ``master_address``: where rank 0 listens, on the first host; ``interface``: of all hosts that have none of their own.
+    ``say`` gets each line that ranks write, as ``host/rank | line``. ``hub``: the connections, where another launcher has them.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        ssh_args: Sequence[str] = (),
+        master_address: str | None = None,
+        interface: str | None = None,
+        say: Callable[[str], None] | None = None,
+        hub: Hub | None = None,
+    ) -> None:
+        self._places, self.master_address, self.interface = tuple(places), master_address, interface
+        self._owns, self.hub = hub is None, hub or Hub(ssh_args, say)
+        self._numbers = itertools.count(1)
+        self._running: Running | None = None
+        self._links: list[str] = []
+        """of each host that is used, the interface that its ranks speak over"""
+
+    @property
+    def agents(self) -> list[Agent]:
+        """Of all places, connected. Raises Unreachable."""
+        return self.hub.connected(self._places)
+
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """The hosts, with their slots."""
+        return tuple((place.host, place.slots) for place in self._places)
+
+    def part(self, hosts: Sequence[str]) -> Launcher:
+        """The same connections, on some of the hosts."""
+        if not hosts:
+            return self
+        known = {place.host: place for place in self._places}
+        if missing := [host for host in hosts if host not in known]:
+            raise ScalelabError(f"{', '.join(missing)}: not among the hosts: {', '.join(known)}")
+        return Remote([known[host] for host in hosts], (), self.master_address, self.interface, hub=self.hub)
+
+    @property
+    def cores(self) -> int:
+        """Of the first host."""
+        return int(self.agents[0].hello["host"]["cores"])
+
+    def workers_of(self, spec: Spec) -> list[int]:
+        """The hosts filled in their order; those that get none are left out."""
+        return [count for count in spread(self._places, spec.workers) if count]
+
+    def used(self, spec: Spec) -> list[tuple[Agent, range]]:
+        """The agents that the spec's workers run on, with their ranks."""
+        counts = self.workers_of(spec)
+        ends = list(itertools.accumulate(counts))
+        return [(agent, range(end - n, end)) for agent, end, n in zip(self.agents, ends, counts, strict=False)]
+
+    def hosts(self, spec: Spec) -> list[Host]:
+        """As their agents told of them, under the names that the user gave."""
+        return [
+            msgspec.structs.replace(msgspec.convert(agent.hello["host"], Host), name=agent.place.host, workers=len(ranks))
+            for agent, ranks in self.used(spec)
+        ]
+
+    def warm(self) -> None:
+        """Begin to connect to all hosts."""
+        self.hub.start(self._places)
+
+    def ask(self, target: str, spec: Spec, doing: str = "checking the spec") -> Any:
+        """What ``target`` answers on the first host."""
+        agent, ranks = self.used(spec)[0]
+        spec = pushing.for_host(agent, spec)
+        env = {"LOCAL_WORLD_SIZE": str(len(ranks))}
+        question = {"do": "ask", "target": target, "doing": doing, "env": env}
+        return pushing.answer(agent, question, msgspec.json.encode(spec))["answer"]
+
+    @contextmanager
+    def reserve(self, spec: Spec) -> Iterator[Meeting]:
+        """A socket that listens on the first host, held by its agent until rank 0 has it."""
+        used = [agent for agent, _ in self.used(spec)]
+        address = self._address(used)
+        port = pushing.answer(used[0], {"do": "listen", "address": address, "port": spec.master_port})["port"]
+        try:
+            self._links = [self._link(agent, address) for agent in used]
+            yield Meeting(address, port)
+        finally:
+            used[0].tell({"do": "release", "port": port})
+
+    def _address(self, used: Sequence[Agent]) -> str:
+        """Where rank 0 listens: as it was said, else where the launching host reached the first host."""
+        if self.master_address is not None:
+            return self.master_address
+        return "127.0.0.1" if len(used) == 1 else str(used[0].hello["ssh"].split()[2])
+
+    def _link(self, agent: Agent, address: str) -> str:
+        """The name of the interface over which a host's ranks speak."""
+        question = {"do": "route", "interface": agent.place.interface or self.interface, "towards": address}
+        found = pushing.answer(agent, question)["answer"]
+        if "error" in found:
+            raise ScalelabError(f"{agent.place.host}: {found['error']}")
+        return str(found["name"])
+
+    def variables(self, spec: Spec, derived: Derived, meeting: Meeting, rank: int, node: int, ranks: range) -> dict[str, str]:
+        """torchrun's variables of a rank, and the interface."""
+        link = self._links[node] if node < len(self._links) else ""
+        own = {
+            "RANK": rank, "LOCAL_RANK": rank - ranks.start, "WORLD_SIZE": spec.workers, "LOCAL_WORLD_SIZE": len(ranks),
+            "NODE_RANK": node, "GROUP_RANK": node, "MASTER_ADDR": meeting.address, "MASTER_PORT": meeting.port or "FREE",
+            "OMP_NUM_THREADS": derived.threads, "GLOO_SOCKET_IFNAME": link, "NCCL_SOCKET_IFNAME": link,
+        }  # fmt: skip
+        return {name: str(value) for name, value in own.items() if value != ""}
+
+    def commands(self, spec: Spec, derived: Derived) -> list[Command]:
+        """A command for each rank; each is forked by the host's agent."""
+        meeting = Meeting(self.master_address or self._places[0].host, spec.master_port or 0)
+        return [
+            Command(
+                agent.place.host,
+                (agent.place.python or sys.executable, "-m", "scalelab.worker", "RUN/spec.yaml"),
+                self.variables(spec, derived, meeting, rank, node, ranks),
+            )
+            for node, (agent, ranks) in enumerate(self.used(spec))
+            for rank in ranks
+        ]
+
+    def start_ranks(self, folder: Path, spec: Spec, derived: Derived, meeting: Meeting, processes: list[Process]) -> None:
+        """Send each host what its ranks need, then start them all at once."""
+        used = self.used(spec)
+        parts = [Part(agent, ranks, Copy(folder, agent.place.host, agent.clock[0])) for agent, ranks in used]
+        for part in parts:
+            part.processes = {rank: Process(rank, host=part.agent.place.host) for rank in part.ranks}
+            processes += part.processes.values()
+        self._running = running = Running(next(self._numbers), folder, parts, self.hub.say)
+        self.hub.run(running)
+        preload = list(strategies.ENGINES[spec.engine].preload)
+        try:
+            given = [pushing.push(part.agent, part.copy, folder, spec, first=node == 0) for node, part in enumerate(parts)]
+            begun = time.time()
+            for node, part in enumerate(parts):
+                envs = {rank: self.variables(spec, derived, meeting, rank, node, part.ranks) for rank in part.ranks}
+                for env in envs.values():
+                    env["SCALELAB_STARTED"] = str(begun + part.copy.ahead)
+                port = meeting.port if node == 0 else None
+                message = {"do": "start", "run": folder.name, "training": running.number, "ranks": envs, "given": given[node]}
+                part.drained = False
+                part.agent.post({**message, "preload": preload, "port": port}).result(SILENT * 4)
+        except RunError:
+            raise
+        except (ScalelabError, TimeoutError) as error:
+            raise RunError(f"{error}") from None
+
+    def poll(self, timeout: float) -> None:
+        """Take in what the agents tell."""
+        if self._running is None:
+            time.sleep(timeout)
+        else:
+            self._running.poll(timeout)
+
+    def stacks(self, processes: list[Process]) -> None:
+        """By the agents."""
+        self._each({"do": "stacks"})
+
+    def end(self, processes: list[Process], grace: float = 1.0) -> None:
+        """End them on all hosts, and wait until all that they wrote is here; a host that is silent meanwhile is given up."""
+        running = self._running
+        if running is None:
+            return
+        self._each({"do": "end", "grace": grace})
+        began = time.monotonic()
+        while not running.over():
+            with contextlib.suppress(RunError):
+                running.poll(0.05)
+            for part in running.parts:
+                if not part.drained and time.monotonic() - max(part.heard, began) > grace + SILENT:
+                    part.agent.lose(f"its ranks did not end within {grace + SILENT:g} seconds")
+        self.hub.run(None)
+        self._running = None
+        for part in running.parts:
+            part.agent.tell({"do": "forget", "run": running.folder.name})
+
+    def _each(self, message: dict[str, Any]) -> None:
+        """Tell it to all hosts on which a rank still runs."""
+        for part in self._running.parts if self._running else []:
+            if part.living and not part.drained and part.agent.lost is None:
+                assert self._running is not None
+                part.agent.tell({**message, "training": self._running.number})
+
+    def pulse(self, processes: list[Process]) -> Pulse:
+        """By what each agent sees of its ranks."""
+        running, seen = self._running, 0
+
+        def beat() -> bool:
+            nonlocal seen
+            now = running.beats if running is not None else 0
+            grown, seen = now > seen, now
+            return grown
+
+        return beat
+
+    def close(self) -> None:
+        """End the agents, and they their ranks."""
+        if self._owns:
+            self.hub.close()
