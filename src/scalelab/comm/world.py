@@ -19,6 +19,11 @@ from scalelab.spec import Spec
 LISTEN_FD = "SCALELAB_LISTEN_FD"
 """environment variable of rank 0: a socket that the launcher bound, so that no port can be lost in between"""
 
+DEVICE = "scalelab/device"
+"""in the store: what a rank computes on"""
+MIXED = ("ddp", "local-sgd")
+"""strategies that need no more than all-reduce and broadcast"""
+
 
 @dataclass(frozen=True)
 class World:
@@ -45,6 +50,10 @@ class World:
     """the ranks that hold the same stage, over which gradients and statistics are averaged; None: all ranks"""
     along: dist.ProcessGroup | None = None
     """the stages of this rank's replica, in order; None: there is one"""
+    mixed: bool = False
+    """some ranks compute on a GPU, others on the CPU: all talk through gloo, and no memory layout may follow from the device"""
+    devices: tuple[str, ...] = ()
+    """what each rank computes on, by rank, "cpu" or a GPU's name; known to the first rank alone"""
 
     @property
     def first(self) -> bool:
@@ -80,9 +89,13 @@ def join(spec: Spec, derived: Derived) -> World:
     if size != spec.workers:
         raise RunError(f"WORLD_SIZE is {size} but the spec says workers {spec.workers}: start exactly {spec.workers} ranks")
     device = _device(spec, local)
-    backend = "nccl" if device.type == "cuda" else "gloo"
     timeout = timedelta(seconds=spec.timeout)
-    dist.init_process_group(backend, store=_store(rank, size, timeout), rank=rank, world_size=size, timeout=timeout)
+    store = _store(rank, size, timeout)
+    kinds, devices = agree(store, rank, size, device)
+    if len(kinds) > 1:
+        _check_mixed(spec)
+    backend = "nccl" if kinds == {"cuda"} else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     grid = torch.arange(size).view(derived.data, derived.shard, derived.pipe)
     data, shard, stage = (int(axis) for axis in (grid == rank).nonzero()[0])
     replica, cut = data * derived.shard + shard, derived.pipe > 1
@@ -91,7 +104,35 @@ def join(spec: Spec, derived: Derived) -> World:
         share=derived.samples[replica] / sum(derived.samples), shards=derived.shard, stage=stage, stages=derived.pipe,
         across=subgroup(grid[:, :, stage].flatten().tolist()) if cut else None,
         along=subgroup(grid[data, shard].tolist()) if cut else None,
+        mixed=len(kinds) > 1, devices=devices,
     )  # fmt: skip
+
+
+def agree(store: dist.Store, rank: int, size: int, device: torch.device) -> tuple[set[str], tuple[str, ...]]:
+    """The kinds of devices that the ranks compute on; and, to the first rank, each one's by name.
+
+    Each rank decides by the GPUs of its own host, so a backend that suits all must be agreed on before there is a process group.
+    """
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    if size == 1:
+        return {device.type}, (name,)
+    store.set(f"{DEVICE}/{rank}", f"{device.type} {name}")
+    if rank:
+        return set(store.get(f"{DEVICE}/all").decode().split()), ()
+    told = [store.get(f"{DEVICE}/{other}").decode().split(" ", 1) for other in range(size)]
+    kinds = {kind for kind, _ in told}
+    store.set(f"{DEVICE}/all", " ".join(sorted(kinds)))
+    return kinds, tuple(name for _, name in told)
+
+
+def _check_mixed(spec: Spec) -> None:
+    """Raises RunError for what needs more of gloo than it does for a GPU's tensors: all-reduce and broadcast."""
+    if spec.strategy not in MIXED or spec.engine != "torch" or spec.batch_norm == "sync":
+        can = " and ".join(MIXED)
+        raise RunError(
+            f"some workers have a GPU and others none: of the strategies only {can} (engine torch, --batch-norm local) train so; "
+            "use one of them, or --device cpu"
+        )
 
 
 def subgroup(ranks: list[int]) -> dist.ProcessGroup:

@@ -65,9 +65,10 @@ def prepare(spec: Spec, derived: Derived, say: data.Progress) -> tuple[ModelFact
     optim.find(spec.optimizer)
     if spec.schedule not in SCHEDULES:
         raise unknown("schedule", spec.schedule, SCHEDULES)
-    if spec.device == "cuda" and torch.cuda.device_count() < spec.workers:
+    here = local_workers(spec.workers)
+    if spec.device == "cuda" and torch.cuda.device_count() < here:
         raise ScalelabError(
-            f"--device cuda: {spec.workers} workers need as many GPUs, this host has {torch.cuda.device_count()}; use --device cpu"
+            f"--device cuda: {here} workers need as many GPUs, this host has {torch.cuda.device_count()}; use --device cpu"
         )
     strategy.check(spec)
     dataset = data.load(spec, say)
@@ -124,7 +125,7 @@ def build(spec: Spec, derived: Derived, world: World) -> Job:
     plan = planning.make(spec, derived, len(dataset.train))
     dtype = DTYPES[spec.precision]
     kind = strategies.load(spec.strategy, spec.engine)
-    weights_last, images_last = channels_last(spec, kind, world.device)
+    weights_last, images_last = channels_last(spec, kind, world.device, world.mixed)
 
     def batches(split: data.Split, augment: str) -> Batches:
         return Batches(
@@ -218,8 +219,8 @@ def _without_dropout(model: nn.Module) -> None:
             module.dropout = 0.0
 
 
-def channels_last(spec: Spec, kind: type[Strategy], device: torch.device) -> tuple[bool, bool]:
-    """Whether (weights, images) lie channels-last.
+def channels_last(spec: Spec, kind: type[Strategy], device: torch.device, mixed: bool = False) -> tuple[bool, bool]:
+    """Whether (weights, images) lie channels-last. ``mixed``: on other ranks' devices it is another; weights must lie alike on all.
 
     auto: on the CPU images always do, and weights wherever the strategy can keep them so (basic_cnn: 1.8 times the images/s, most of it
     by the images alone; resnet18: 1.1 times); on CUDA both with bf16 (tensor cores).
@@ -227,4 +228,4 @@ def channels_last(spec: Spec, kind: type[Strategy], device: torch.device) -> tup
     if spec.channels_last != "auto":
         return spec.channels_last == "on", spec.channels_last == "on"
     images = device.type == "cpu" or spec.precision == "bf16"
-    return images and kind.channels_last, images
+    return images and kind.channels_last and not mixed, images
