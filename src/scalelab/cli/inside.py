@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -40,7 +41,10 @@ def run_other(parser: Parser, words: Sequence[str]) -> int | None:
         return None
     from scalelab.launch.inside.other import follow
 
-    return follow(world, os.environ, master_of(parsed))
+    try:
+        return follow(world, os.environ, master_of(parsed))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def first(parsed: argparse.Namespace) -> Launcher:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import select
+import signal
 import socket
 import sys
 import time
@@ -53,7 +54,7 @@ class Inside(Launcher):
         self._peers: dict[int, Peer] = {}
         self._processes: dict[int, Process] = {}
         self._beats: set[int] = set()
-        self._interrupted = False
+        self._interrupted = self._failed = False
         self._ended = False
         self._spot: Spot | None = None
         try:
@@ -274,6 +275,10 @@ class Inside(Launcher):
             if peer.over is not None and process is not None and process.status is None:
                 process.status, process.ended = -9, peer.lost
                 process.error = f"its process on {process.host} is gone: {peer.over}"
+
+        if not self._failed and any(process.status for process in self._processes.values()):
+            self._failed = True
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # mpiexec's, because of that failure, which is still to be told
 
     def _take(self, rank: int, message: Message, body: bytes) -> None:
         if message["do"] == "beat":

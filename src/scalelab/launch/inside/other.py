@@ -24,6 +24,7 @@ from scalelab.launch.inside.placing import interface_of
 from scalelab.launch.inside.world import World
 from scalelab.launch.launcher import Process
 from scalelab.launch.pool import Pool
+from scalelab.launch.signals import ENDING
 from scalelab.launch.silence import Computing
 from scalelab.measure import environment
 
@@ -124,6 +125,8 @@ class Follower:
     def _over(self, message: Message) -> None:
         """How all ended: this process stays until the first one has gone, lest its mpiexec ends that while it still tells."""
         self.status = message["status"]
+        for number in ENDING:  # it ends anyway, and by the status that it was told
+            signal.signal(number, signal.SIG_IGN)
         self._end()
 
     def _end(self, grace: float = 1.0) -> None:
