@@ -11,18 +11,21 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from scalelab.cli.flags import add_common, add_spec
+from scalelab.cli import study_slurm
+from scalelab.cli.flags import Parser, add_common, add_spec
 from scalelab.cli.placing import add_placing, launcher_of
 from scalelab.cli.study_flags import FIXED, StudyParser, add_options, asked_for, repeats_of
 from scalelab.cli.study_shown import show, show_plan, tell_failures, tell_plan
 from scalelab.cli.study_watch import StudyWatch
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError
+from scalelab.launch.pool import Pool
 from scalelab.record.folder import write_atomic
 from scalelab.record.study import StudyRecord
 from scalelab.report.study import csv, write
 from scalelab.studies import STUDIES, load
 from scalelab.studies.running import keeping, planning, running
+from scalelab.studies.slurm.concluding import conclude_now
 from scalelab.studies.study import Asked, Study
 
 USAGE = """usage: scalelab study NAME [flags]
@@ -38,6 +41,9 @@ example:
   scalelab study weak-scaling --quick --data digits
 """
 
+CONCLUDE = "--conclude"
+CONCLUDED = "  scalelab study --conclude studies/weak-scaling-1a2b3c4d --csv rows.csv"
+
 
 def run(words: list[str], debug: bool) -> int:
     """The command; its exit status."""
@@ -45,6 +51,8 @@ def run(words: list[str], debug: bool) -> int:
         listed = "\n".join(f"  {name:15} {load(name).question}" for name in STUDIES)
         print(USAGE.format(studies=listed), end="")
         return 0 if words else 2
+    if words[0] == CONCLUDE:
+        return conclude(words[1:])
     if words[0].startswith("-"):
         raise ScalelabError(f"which study? its name comes first, before {words[0]}: one of {', '.join(STUDIES)}")
     study = load(words[0])
@@ -56,6 +64,10 @@ def run(words: list[str], debug: bool) -> int:
         if path and Path(path).is_dir():
             raise ScalelabError(f"{flag} {path!r}: is a folder; name a file in it")
     err = console(to_stderr=True)
+    if study_slurm.wanted(parsed):
+        asked = study_slurm.asked_there(asked_for(study, parsed, Pool()), study_slurm.wishes_of(parsed))
+        folder = Path(parsed.folder or default_folder(study, asked))
+        return study_slurm.run(study, parsed, folder, asked, repeats, err, lambda place, found: finish(parsed, place, found, err))
     with launcher_of(parsed) as launcher:
         asked = asked_for(study, parsed, launcher)
         folder = Path(parsed.folder or default_folder(study, asked))
@@ -71,6 +83,25 @@ def run(words: list[str], debug: bool) -> int:
                 tell_interrupted(err, folder)
                 raise
     return finish(parsed, folder, record, err)
+
+
+def conclude(words: list[str]) -> int:
+    """``study --conclude FOLDER``: the report of what was trained so far. The exit status."""
+    parser = Parser(
+        f"study {CONCLUDE}", "The report of a study from the trainings that there are; nothing is trained.", CONCLUDED
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="the study's folder")
+    add_copies(parser)
+    add_common(parser)
+    parsed = parser.parse(words)
+    folder = Path(parsed.folder).resolve()
+    return finish(parsed, folder, conclude_now(folder), console(to_stderr=True))
+
+
+def add_copies(parser: Parser) -> None:
+    """What else is written."""
+    parser.add_argument("--csv", metavar="FILE", help="the rows of its tables, too, as CSV")
+    parser.add_argument("-o", "--report", metavar="FILE", help="a copy of the page")
 
 
 def teller(study: Study, parsed: Namespace, err: Console) -> Callable[[str], None]:
@@ -95,9 +126,9 @@ def parser_of(study: Study) -> StudyParser:
     )
     parser.add_argument("--dry-run", action="store_true", help="show the plan and how long it may take; nothing is trained")
     parser.add_argument("--out", dest="folder", metavar="FOLDER", help="the study's folder: the same command goes on there")
-    parser.add_argument("--csv", metavar="FILE", help="the rows of its tables, too, as CSV")
-    parser.add_argument("-o", "--report", metavar="FILE", help="a copy of the page")
+    add_copies(parser)
     add_placing(parser, commands=False)
+    study_slurm.add_slurm(parser)
     add_options(parser, study)
     add_spec(parser, leave_out=FIXED, several=tuple(study.varies))
     parser.set_study_defaults(study)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -188,14 +189,17 @@ def ceilings(launcher: Launcher, rows: Sequence[Prepared], known: dict[str, Ceil
     return found
 
 
-def conclude(planned: Planned, record: StudyRecord, runs: Runs) -> StudyRecord:
-    """Analyse what was trained."""
+def conclude(
+    planned: Planned, record: StudyRecord, runs: Runs, absent: Mapping[tuple[int, int], str] = MappingProxyType({})
+) -> StudyRecord:
+    """Analyse what was trained; ``absent``: why a training (place, repeat) was not."""
     limits = record.ceilings
     results = []
     for place, case in enumerate(planned.cases):
         limit = limits.get(ceiling_key(case.row)) if case.row is not None else None
         mine = [replace(runs[place, r], repeat=r, ceiling=limit) for r in range(planned.repeats) if (place, r) in runs]
-        results.append(Result(case.point, mine, case.refused or (None if mine else given_up(planned, place, runs))))
+        why = case.refused or (None if mine else given_up(planned, place, runs) or absent.get((place, 0)))
+        results.append(Result(case.point, mine, why))
     completed = [run for result in results for run in result.completed]
     record.ended = records.now()
     record.runs = list(dict.fromkeys(runs[one].folder.name for one in planned.order if one in runs))

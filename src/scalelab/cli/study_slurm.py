@@ -1,0 +1,185 @@
+"""``scalelab study NAME --slurm``: the study's trainings as jobs of Slurm, its report as the last of them."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table as Grid
+
+from scalelab.errors import ScalelabError
+from scalelab.launch.slurm.request import Request
+from scalelab.launch.slurm.submit import command
+from scalelab.record import folder as records
+from scalelab.record.study import StudyRecord
+from scalelab.studies.running import keeping, planning, running
+from scalelab.studies.running.planning import Planned
+from scalelab.studies.slurm import kept
+from scalelab.studies.slurm.concluding import again, conclude_now, look, planned_of
+from scalelab.studies.slurm.login import Login
+from scalelab.studies.slurm.submitting import Wishes, Written, submit_all, without_hope, write
+from scalelab.studies.study import Asked, Study
+
+LOOK = 2.0
+"""seconds between two looks at the queue"""
+Finish = Callable[[Path, StudyRecord], int]
+"""shows a study that is concluded; the exit status"""
+
+
+def add_slurm(parser: ArgumentParser) -> None:
+    """The flags of a study that runs as jobs."""
+    group = parser.add_argument_group("Slurm: an array of jobs for each number of workers, and one for the report")
+    group.add_argument("--slurm", action="store_true", help="submit the trainings as jobs; the same command again goes on")
+    group.add_argument("--slurm-dry-run", action="store_true", help="write the plan and all scripts, submit nothing")
+    group.add_argument("--wait", action="store_true", help="follow the jobs, and show the study when they are over")
+    group.add_argument(
+        "--one-by-one", action="store_true", help="no two trainings at once: where jobs share nodes they disturb each other"
+    )
+    group.add_argument("--workers-per-node", metavar="N", default="1", help="workers of a node at most (default 1)")
+    group.add_argument("--cpus-per-task", metavar="N", default="1", help="CPUs, and threads, of each worker (default 1)")
+    group.add_argument("--gpus-per-node", metavar="N", default="0", help="GPUs of each node (default none)")
+    for name in ("partition", "time", "account"):
+        group.add_argument(f"--{name}", metavar=name.upper(), help=f"sbatch's --{name}")
+    group.add_argument(
+        "--slurm-arg", metavar="OPTION", action="append", default=[], help="any option of sbatch: --slurm-arg=--exclusive"
+    )
+
+
+def wanted(parsed: Namespace) -> bool:
+    """Whether the study is to be jobs."""
+    return bool(parsed.slurm or parsed.slurm_dry_run)
+
+
+def wishes_of(parsed: Namespace) -> Wishes:
+    """The flags. Raises ScalelabError."""
+    request = Request(
+        cpus_per_task=_count(parsed, "cpus_per_task", 1), gpus_per_node=_count(parsed, "gpus_per_node", 0), partition=parsed.partition,
+        time=parsed.time, account=parsed.account, args=tuple(parsed.slurm_arg),
+    )  # fmt: skip
+    files = [("--csv", parsed.csv), ("-o", parsed.report)]
+    copies = tuple(word for flag, path in files if path for word in (flag, str(Path(path).resolve())))
+    return Wishes(request, _count(parsed, "workers_per_node", 1), parsed.one_by_one, copies)
+
+
+def _count(parsed: Namespace, name: str, least: int) -> int:
+    text = getattr(parsed, name)
+    if not str(text).isdigit() or int(text) < least:
+        raise ScalelabError(f"--{name.replace('_', '-')} {text}: expected a whole number, at least {least}")
+    return int(text)
+
+
+def asked_there(asked: Asked, wishes: Wishes) -> Asked:
+    """The question with the nodes' CPUs: each worker has ``--cpus-per-task`` threads, in every row.
+
+    Raises ScalelabError where the spec says otherwise.
+    """
+    cpus, base = wishes.request.cpus_per_task, asked.base
+    if base.threads_per_worker not in (None, cpus):
+        raise ScalelabError(
+            f"--threads-per-worker {base.threads_per_worker}: a worker has --cpus-per-task {cpus} threads; leave it out"
+        )
+    device = "cpu" if base.device == "auto" and not wishes.request.gpus_per_node else base.device
+    base = msgspec.structs.replace(base, threads_per_worker=cpus, device=device)
+    where = (
+        f"Slurm{f' partition {wishes.request.partition}' if wishes.request.partition else ''}, {wishes.per_node} workers a node"
+    )
+    return Asked(base, asked.varied, asked.options, asked.quick, cpus, where=where)
+
+
+def run(study: Study, parsed: Namespace, folder: Path, asked: Asked, repeats: int, err: Console, finish: Finish) -> int:
+    """Plan, write, submit; with ``--wait`` follow. The exit status."""
+    if study.hosts:
+        raise ScalelabError(
+            f"study {study.name} compares hosts by name, and Slurm chooses them: give --hosts, inside an allocation too"
+        )
+    wishes = wishes_of(parsed)
+    folder = folder.resolve()
+    refuse_or_follow = under_way(folder)
+    if refuse_or_follow:
+        if not parsed.wait:
+            raise ScalelabError(f"{again(refuse_or_follow)}; --wait follows, `scalelab cancel {shlex.quote(str(folder))}` ends")
+        return follow(folder, err, finish)
+    with Login(wishes.per_node, wishes.request.cpus_per_task, wishes.request.gpus_per_node) as login:
+        planned = planning.plan(login, study, asked, repeats, folder, lambda line: err.print(line, markup=False, style="dim"))
+    tell_refused(err, planned)
+    if not planned.missing:
+        return finish(folder, conclude_now(folder))
+    written = begin(planned, wishes)
+    if parsed.slurm_dry_run:
+        show(err, written, "written, not submitted")
+        return 0
+    jobs = submit_all(folder, written, wishes.one_by_one)
+    show(err, written, f"submitted, the report as job {jobs.report}; in {folder}")
+    for job in jobs.jobs[-len(written) + 1 :]:
+        err.print(
+            f"{job.name}: job {job.id}" if job.id else f"{job.name}: {job.refused}",
+            markup=False,
+            style=None if job.id else "yellow",
+        )
+    without_hope(folder, jobs, lambda line: err.print(line, markup=False, style="yellow"))
+    return follow(folder, err, finish) if parsed.wait else 0
+
+
+def tell_refused(err: Console, planned: Planned) -> None:
+    """The points that can't run at all."""
+    for case in planned.cases:
+        if case.refused is not None:
+            err.print(f"can't run: {case.point.label}: {case.refused}", markup=False, style="yellow")
+
+
+def under_way(folder: Path) -> list[str]:
+    """The jobs of the study in ``folder`` that are not over."""
+    return look(planned_of(folder)).alive if kept.read(folder).ids and keeping.read(folder) is not None else []
+
+
+def begin(planned: Planned, wishes: Wishes) -> list[Written]:
+    """The study's folder with its record, its plan and its scripts. Raises ScalelabError."""
+    running.make_folder(planned.folder)
+    with records.held(planned.folder, keeping.BUSY):
+        keeping.clear(planned.folder)
+        record = running.begin(planned)
+        record.status = "submitted"
+        keeping.save(planned.folder, record)
+        planning.keep(planned)
+        return write(planned, wishes, Path.cwd())
+
+
+def show(err: Console, written: Sequence[Written], what: str) -> None:
+    """Each job, its size, its script."""
+    grid = Grid(box=None, pad_edge=False)
+    for name in ("job", "nodes", "workers", "trainings", "command"):
+        grid.add_column(name, justify="right" if name in ("nodes", "workers", "trainings") else "left", overflow="fold")
+    for one in written:
+        line = shlex.join(command(one.script))
+        if one.array is None:
+            grid.add_row("report", "1", "", "", f"{line}  # after all others")
+        else:
+            shape = one.array.shape
+            grid.add_row(
+                one.array.name, str(shape.nodes), f"{shape.nodes} × {shape.per_node}", str(len(one.array.trainings)), line
+            )
+    err.print(grid)
+    err.print(what, markup=False, soft_wrap=True)
+
+
+def follow(folder: Path, err: Console, finish: Finish) -> int:
+    """Until no job of the study is left; then its findings. Ctrl-C leaves the jobs as they are."""
+    planned, said = planned_of(folder), ""
+    try:
+        while (stand := look(planned)).alive:
+            waiting = sorted(set(stand.absent.values()))
+            now = f"{len(stand.runs)} of {len(planned.order)} trainings are over" + (f"; {waiting[0]}" if waiting else "")
+            if now != said:
+                err.print(now, markup=False)
+                said = now
+            time.sleep(LOOK)
+            planned = planned_of(folder)
+    except KeyboardInterrupt:
+        err.print(f"the jobs go on; `scalelab cancel {shlex.quote(str(folder))}` ends them, --wait follows again", markup=False)
+        raise
+    return finish(folder, conclude_now(folder))

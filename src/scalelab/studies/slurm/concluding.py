@@ -1,0 +1,154 @@
+"""From the records of a study's folder to its findings, wherever they were made; what is not there has Slurm's reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from scalelab import studies
+from scalelab.errors import ScalelabError
+from scalelab.launch.slurm import jobs as slurm
+from scalelab.launch.slurm.jobs import State
+from scalelab.launch.slurm.programs import SlurmError
+from scalelab.record import folder as records
+from scalelab.record.schema import Failure
+from scalelab.record.study import StudyRecord
+from scalelab.studies.running import keeping
+from scalelab.studies.running.keeping import BUSY, RUNS, Finished, asked_of, key
+from scalelab.studies.running.planning import Planned, as_trained, order, points_of, recall, trainings
+from scalelab.studies.running.running import Runs, conclude
+from scalelab.studies.slurm import kept
+from scalelab.studies.slurm.kept import Job, Jobs
+from scalelab.studies.study import Run
+
+ENDED = {
+    "TIMEOUT": "its time was over (--time)", "NODE_FAIL": "a node of it failed", "CANCELLED": "it was cancelled",
+    "OUT_OF_MEMORY": "it took more memory than it had asked for", "PREEMPTED": "another job took its place",
+    "DEADLINE": "its deadline was over", "BOOT_FAIL": "its nodes did not start",
+}  # fmt: skip
+"""what Slurm's words for the end of a job mean: squeue(1), "JOB STATE CODES" """
+
+
+@dataclass(frozen=True)
+class Stand:
+    """What became of the trainings of a plan: those with records, and why others have none; ``alive``: jobs of Slurm that are not over."""
+
+    runs: Runs
+    absent: Mapping[tuple[int, int], str]
+    alive: list[str]
+
+
+def planned_of(folder: Path) -> Planned:
+    """The plan that ``folder`` holds, of a study that was planned before. Raises ScalelabError."""
+    held = keeping.read(folder)
+    if held is None:
+        raise ScalelabError(f"{folder}: holds no study.json; name the folder of a study")
+    study, asked = studies.load(held.study), asked_of(held.asked)
+    cases = recall(folder, points_of(study, asked, folder), refused=True)
+    if cases is None:
+        raise ScalelabError(f"{folder}: its plan was made by another version of scalelab; give the study's own command again")
+    return Planned(study, asked, held.repeats, folder, cases, order(cases, held.repeats, asked.base.seed), Finished(folder), held)
+
+
+def look(planned: Planned) -> Stand:
+    """How a plan stands now: its records, and Slurm's states of its jobs (one squeue, one sacct at most)."""
+    jobs = kept.read(planned.folder)
+    states, unknown = _states(jobs)
+    tried = _latest(planned.folder)
+    runs: Runs = {}
+    absent: dict[tuple[int, int], str] = {}
+    for one in planned.order:
+        done = planned.done(*one)
+        run = done or tried.get(key(msgspec.to_builtins(planned.row(*one).spec)))
+        job = jobs.of(one)
+        state = _state(job, one, states)
+        if run is not None and (done or (state is None or state.over)):
+            runs[one] = run if done else _ended(Run(one[1], run.folder, run.record), state)
+        else:
+            absent[one] = reason(job, one, state, unknown)
+    return Stand(runs, absent, jobs.alive(states))
+
+
+def _states(jobs: Jobs) -> tuple[dict[str, State], str]:
+    """Slurm's, and why there are none."""
+    try:
+        known = slurm.states([task for job in jobs.jobs for one in job.trainings if (task := job.task(one))] + jobs.ids)
+    except SlurmError as error:
+        return {}, str(error)
+    return known.states, known.without or ""
+
+
+def _state(job: Job | None, training: tuple[int, int], states: Mapping[str, State]) -> State | None:
+    task = None if job is None else job.task(training)
+    return None if task is None else states.get(task) or states.get(task.partition("_")[0])
+
+
+def _latest(folder: Path) -> dict[bytes, Run]:
+    """The newest training of each spec, however it ended."""
+    readable, _ = records.load_all(records.find([], folder / RUNS), named=False)
+    return {key(record.spec): Run(0, path, record) for path, record in readable.items()}
+
+
+def _ended(run: Run, state: State | None) -> Run:
+    """A training without a last word, whose job is over: with Slurm's reason, here only; its record stays as it is."""
+    record = run.record
+    if record.status in ("running", "queued", "lost"):
+        record.status = "lost"
+    if record.status != "completed" and record.failure is None:
+        record.failure = Failure(error=f"Slurm: {_over(state)}" if state else "its job ended without a word", expected=True)
+    return run
+
+
+def reason(job: Job | None, training: tuple[int, int], state: State | None, unknown: str = "") -> str:
+    """Why a training has no record."""
+    if job is None:
+        return "not submitted"
+    if job.refused is not None:
+        return f"Slurm could not run it: {job.refused}"
+    if job.id is None:
+        return "not submitted"
+    if state is None:
+        why = f" ({unknown})" if unknown else ""
+        return f"no record, and Slurm knows job {job.task(training)} no more{why}"
+    if state.waiting:
+        return f"waits in Slurm's queue: {state.reason or state.state}"
+    if state.running:
+        return f"is running as Slurm's job {job.task(training)}"
+    return f"Slurm: {_over(state)}; what it printed is in {kept.FOLDER}/{job.name}-{job.task(training)}.txt"
+
+
+def _over(state: State) -> str:
+    meaning = ENDED.get(state.state)
+    more = f", {state.reason}" if state.reason and state.reason not in ("None", state.state) else ""
+    return f"{state.state}{f', {meaning}' if meaning else ''}{more}"
+
+
+def conclude_now(folder: Path) -> StudyRecord:
+    """Analyse what was trained so far, and keep it. Raises ScalelabError where the folder holds no plan, or a process works on it."""
+    planned = planned_of(folder)
+    with records.held(folder, BUSY):
+        stand = look(planned)
+        record = planned.held
+        assert record is not None, "planned_of raises where there is none"
+        record.trainings = trainings(planned)
+        for at, one in enumerate(planned.order):
+            if one in stand.runs:
+                record.trainings[at] = as_trained(record.trainings[at], stand.runs[one])
+            else:
+                record.trainings[at] = msgspec.structs.replace(record.trainings[at], reason=stand.absent[one])
+        record = conclude(planned, record, stand.runs, stand.absent)
+        if stand.alive:
+            record.status = "submitted"
+            record.notes.append(
+                f"{len(stand.absent)} of {len(planned.order)} trainings are not finished yet; {again(stand.alive)}"
+            )
+            keeping.save(folder, record)
+    return record
+
+
+def again(alive: list[str]) -> str:
+    """How to look after jobs."""
+    return f"job{'s' * (len(alive) > 1)} {', '.join(alive)} of Slurm {'are' if len(alive) > 1 else 'is'} under way"

@@ -1,0 +1,60 @@
+"""A task of a study's array: ``python -m scalelab.studies.slurm.task FOLDER ARRAY``, in the batch script of its job.
+
+It trains what ``slurm/jobs.json`` has at SLURM_ARRAY_TASK_ID, over the whole allocation, into the study's ``runs/``. Where the task is
+requeued it begins anew: of a training that was cut in two no time would be right.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from scalelab import strategies
+from scalelab.batch import decoding, derive
+from scalelab.errors import ScalelabError
+from scalelab.launch import training
+from scalelab.launch.launcher import Launcher, Prepared
+from scalelab.launch.slurm.allocation import Allocation
+from scalelab.measure.environment import usable_cores
+from scalelab.record import text
+from scalelab.studies.running.running import command
+from scalelab.studies.slurm import kept
+from scalelab.studies.slurm.concluding import planned_of
+
+
+def main(folder: Path, name: str) -> int:
+    """Train one; the exit status."""
+    jobs = kept.read(folder)
+    mine = next((job for job in reversed(jobs.jobs) if job.name == name), None)
+    if mine is None:
+        raise ScalelabError(f"{folder}: no array of this study is called {name}")
+    place, repeat = mine.trainings[int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
+    planned = planned_of(folder)
+    row = planned.row(place, repeat)
+    if planned.done(place, repeat) is not None:
+        print(f"{row.spec.name}: is finished already")
+        return 0
+    with Allocation() as launcher:
+        record = training.train(launcher, there(launcher, row), command(), lambda run: None)
+    rate = record.images_per_second.median
+    said = record.failure.error if record.failure else "" if rate is None else f"{text.rate(rate)} images/s"
+    print(f"{row.spec.name}: {record.status}{', ' if said else ''}{said}")
+    return 0 if record.status == "completed" else 1
+
+
+def there(launcher: Launcher, row: Prepared) -> Prepared:
+    """The training with the cores that it really has: Slurm may count more on a node than there are."""
+    spec, local = row.spec, launcher.workers_of(row.spec)[0]
+    cores = min(launcher.cores, usable_cores())
+    derived = decoding(spec, derive(spec, strategies.degrees(spec), cores, local), cores, row.data.streamed, local)
+    return replace(row, derived=derived, cores=cores, local=local)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+    except ScalelabError as error:
+        print(f"scalelab: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
