@@ -1,18 +1,12 @@
-"""What a host tells of itself before anything starts there. Runs on that host, in its agent; imports no torch.
-
-``versions`` comes first, and by itself: a host with another version of scalelab may not understand anything else.
-"""
+"""What a host tells of itself before anything starts there. Runs on that host, in its agent; imports no torch."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
 import shutil
 import socket
 import tempfile
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +16,12 @@ from scalelab import spec as specs
 from scalelab.errors import ScalelabError
 from scalelab.launch.hosts import interfaces
 from scalelab.limits import available_bytes
-from scalelab.measure.environment import PACKAGES, code, files
+from scalelab.measure.environment import files
 from scalelab.spec import Spec
 
 IN_FOLDER = ("cifar10", "cifar100", "svhn")
 """data that ``--data-dir`` is the folder of"""
 AT_PATH = ("folder:", "parquet:")
-
-
-def versions() -> dict[str, Any]:
-    """Python's, the packages', and the digest of scalelab's own code; without importing any of them."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return {"python": platform.python_version(), "packages": found, "code": code()}
 
 
 def look(question: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +31,6 @@ def look(question: dict[str, Any]) -> dict[str, Any]:
     return {
         "identity": identity(),
         "interfaces": interfaces.plain(there),
-        "reached": reached(),
         "memory": available_bytes(),
         "scratch": scratch,
         "disk": shutil.disk_usage(scratch).free,
@@ -57,14 +39,25 @@ def look(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def route(question: dict[str, Any]) -> dict[str, Any]:
-    """{"name", "address"} of the interface that ``question`` means: {"interface": name, subnet or None, "towards": an address}."""
+    """{"name", "address"} of the interface that ``question`` means: {"interface": name, subnet or None, "towards": an address, or None}."""
     there, wanted, towards = interfaces.listing(), question["interface"], question["towards"]
-    version = interfaces.version_of(towards)
+    version = interfaces.version_of(towards) if towards else None
     try:
         found = interfaces.chosen(wanted, there, version) if wanted else interfaces.routed(towards, there)
     except ScalelabError as error:
         return {"error": str(error)}
     return {"name": found.name, "address": found.address}
+
+
+def own(question: dict[str, Any]) -> dict[str, Any]:
+    """{"address"}: that of this host which {"name"}, a name or an address, means; or {"error"}."""
+    there, name = interfaces.listing(), question["name"]
+    try:
+        found = [row[4][0] for row in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
+    except OSError as error:
+        return {"error": f"{name}: {error.strerror}"}
+    mine = next((address for address in found if address in interfaces.reachable_as(there)), None)
+    return {"error": f"{name} is not its address; it has {interfaces.described(there)}"} if mine is None else {"address": mine}
 
 
 def connect(question: dict[str, Any]) -> dict[str, Any]:
@@ -75,12 +68,6 @@ def connect(question: dict[str, Any]) -> dict[str, Any]:
             return {}
     except OSError as error:
         return {"error": error.strerror or str(error)}
-
-
-def reached() -> str | None:
-    """The address of this host that the launching one reached it by, as sshd tells it; None where it does not."""
-    words = os.environ.get("SSH_CONNECTION", "").split()
-    return words[2].partition("%")[0] if len(words) == 4 else None
 
 
 def identity() -> str:
@@ -115,7 +102,6 @@ def named(spec: Spec) -> list[str]:
     return found + ([spec.weights] if spec.weights and not spec.resume else [])
 
 
-ANSWERS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "versions": lambda question: versions(), "look": look, "route": route, "connect": connect,
-}  # fmt: skip
+Answer = Callable[[dict[str, Any]], Any]
+ANSWERS: dict[str, Answer] = {"look": look, "route": route, "connect": connect, "own": own}
 """what a host can be asked, and what answers"""

@@ -18,6 +18,7 @@ import msgspec
 from scalelab import spec as specs
 from scalelab.errors import ScalelabError
 from scalelab.launch import asking
+from scalelab.launch.hosts import looking
 from scalelab.launch.hosts.channel import Message
 from scalelab.launch.hosts.copying import Copy
 from scalelab.launch.hosts.mirror import Mirror
@@ -139,7 +140,14 @@ def warm(agent: Agent, message: Message, body: bytes) -> dict[str, Any]:
     return {}
 
 
-REQUESTS: dict[str, Callable[[Agent, Message, bytes], dict[str, Any]]] = {
+def asked_of(answer: looking.Answer) -> Request:
+    """A request that only looks at this host."""
+    return lambda agent, message, body: {"answer": answer(message)}
+
+
+Request = Callable[["Agent", Message, bytes], dict[str, Any]]
+REQUESTS: dict[str, Request] = {
     "hello": hello, "ask": ask, "begin": begin, "put": put, "start": start, "end": end, "stacks": stacks, "listen": listen,
     "release": release, "forget": forget, "digests": digests, "warm": warm,
+    **{name: asked_of(answer) for name, answer in looking.ANSWERS.items()},
 }  # fmt: skip
