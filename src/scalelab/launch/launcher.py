@@ -83,6 +83,8 @@ class Launcher(ABC):
 
     here: Pool | None = None
     """the processes of this machine, where all ranks run on it"""
+    job: str | None = None
+    """the cluster's job that the ranks run in, if they do"""
     answers_there: bool = True
     """whether ``ask`` is answered on a host that ranks run on; else what is measured by it says nothing of them"""
     slots: int | None = None

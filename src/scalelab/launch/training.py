@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -59,22 +60,24 @@ def prepare(launcher: Launcher, spec: Spec) -> Prepared:
     return Prepared(spec, derived, model, data, plan, found["devices"], launcher.cores, local)
 
 
-def train(launcher: Launcher, prepared: Prepared, command: list[str], watch: Callable[[Path], None]) -> TrainRecord:
+def train(
+    launcher: Launcher, prepared: Prepared, command: list[str], watch: Callable[[Path], None], folder: Path | None = None
+) -> TrainRecord:
     """Run a training to its end; the record, whatever the end was. ``watch(folder)`` is called about ten times a second.
 
+    ``folder``: the run's, where it is there already with a record that waits for its first attempt.
     Raises ScalelabError before anything was started, and KeyboardInterrupt after the record was closed as interrupted.
     """
     spec = prepared.spec
     with launcher.reserve(spec) as meeting, ExitStack() as held:
-        folder = (
-            Path(spec.resume) if spec.resume else records.create(Path(spec.out), spec.name or f"{spec.model}-{spec.strategy}")
-        )
+        made = folder is None and spec.resume is None
+        folder = folder or (Path(spec.resume) if spec.resume else create(spec))
         try:
             with uninterrupted():
                 held.enter_context(records.held(folder))
-                begin(folder, prepared, launcher.hosts(spec), command)
+                begin(folder, prepared, launcher.hosts(spec), command, launcher.job)
         except ScalelabError:
-            if not spec.resume:
+            if made:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         except KeyboardInterrupt:  # it waited until the run was begun
@@ -95,7 +98,7 @@ def _attempt(
     try:
         launcher.start_ranks(folder, prepared.spec, prepared.derived, meeting, processes)
         failure = follow(launcher, folder, processes, watch, prepared.spec.timeout)
-        status = "completed" if failure is None else "failed"
+        status = "failed" if failure is not None else "interrupted" if asked_to_stop(folder) else "completed"
     except KeyboardInterrupt:
         if not launcher.failed_first(processes):
             status = "interrupted"
@@ -114,25 +117,39 @@ def _attempt(
     return record
 
 
-def begin(folder: Path, prepared: Prepared, hosts: list[Host], command: list[str]) -> None:
-    """Write the spec and the record of a run, or of a further attempt, that starts now. Raises ScalelabError: nothing was started."""
-    spec, attempt = prepared.spec, Attempt(started=records.now(), host=socket.gethostname(), pid=os.getpid())
+def asked_to_stop(folder: Path) -> bool:
+    """Whether the ranks of a run ended because they were asked to, with a checkpoint."""
+    return records.load(folder).attempts[-1].stopped is not None
+
+
+def create(spec: Spec) -> Path:
+    """A new folder for a run. Raises ScalelabError where it cannot be made."""
+    return records.create(Path(spec.out), spec.name or f"{spec.model}-{spec.strategy}")
+
+
+def begin(folder: Path, prepared: Prepared, hosts: list[Host], command: list[str], job: str | None = None) -> None:
+    """Write the spec and the record of a run, or of a further attempt, that starts now. Raises ScalelabError: nothing was started.
+
+    An attempt that waited in a cluster's queue is this one. ``job``: of the cluster, in which it runs.
+    """
+    spec, attempt = prepared.spec, Attempt(started=records.now(), host=socket.gethostname(), pid=os.getpid(), job=job)
     facts = {
         "strategy": spec.strategy, "engine": spec.engine, "workers": spec.workers, "derived": prepared.derived,
         "spec": msgspec.to_builtins(spec), "model": prepared.model, "data": prepared.data,
         "environment": environment(command, prepared.derived.threads, spec, hosts),
     }  # fmt: skip
-    if spec.resume:
+    if (folder / "record.json").exists():
         record = records.load(folder)
+        if record.attempts and (waited := record.attempts[-1]).status == "queued":
+            record.attempts.pop()
+            attempt = msgspec.structs.replace(attempt, queued=waited.queued)
         record.status, record.failure, record.attempts = "running", None, [*record.attempts, attempt]
         spread_so = {note for earlier in record.attempts for note in earlier.notes}
         record.notes = [note for note in record.notes if not _of_one_attempt(note) and note not in spread_so]
         for name, value in facts.items():
             setattr(record, name, value)
     else:
-        said = spread(spec.strategy, spec.engine, options(msgspec.to_builtins(spec)))
-        name = spec.name or f"{spec.model} {said} ×{spec.workers}"
-        record = TrainRecord(run=folder.name, name=name, attempts=[attempt], **facts, **_unmeasured())  # type: ignore[arg-type]
+        record = new_record(folder, spec, attempt, facts)
     record.notes += [note for note in (*prepared.model.notes, *prepared.data.notes) if note not in record.notes]
     if prepared.derived.oversubscribed:
         record.notes.append(
@@ -147,6 +164,13 @@ def begin(folder: Path, prepared: Prepared, hosts: list[Host], command: list[str
         raise ScalelabError(str(error)) from None
     except OSError as error:
         raise ScalelabError(f"{folder}: cannot be written: {error.strerror}") from None
+
+
+def new_record(folder: Path, spec: Spec, attempt: Attempt, facts: dict[str, Any]) -> TrainRecord:
+    """The record of a run that has not been measured yet; ``facts`` are further fields."""
+    said = spread(spec.strategy, spec.engine, options(msgspec.to_builtins(spec)))
+    name = spec.name or f"{spec.model} {said} ×{spec.workers}"
+    return TrainRecord(run=folder.name, name=name, attempts=[attempt], **facts, **_unmeasured())
 
 
 def _threads(derived: Derived) -> str:
@@ -179,7 +203,7 @@ def _of_one_attempt(note: str) -> bool:
     return note.startswith(f"{OVERSUBSCRIBED}:") or note.endswith(GOES_ON)
 
 
-def _unmeasured() -> dict[str, object]:
+def _unmeasured() -> dict[str, Any]:
     def none(unit: str) -> Figure:
         return Figure(unit=unit, reason=NOT_YET)
 
