@@ -16,6 +16,7 @@ STUDIES: dict[str, str] = {
     "strategies": "scalelab.studies.strategies.strategies:STUDY",
     "large-batch": "scalelab.studies.learning.large_batch:STUDY",
     "convergence": "scalelab.studies.learning.convergence:STUDY",
+    "hosts": "scalelab.studies.hosts.hosts:STUDY",
 }
 
 

@@ -14,7 +14,7 @@ from scalelab.batch import MEASURED
 from scalelab.errors import ScalelabError
 from scalelab.record import text
 from scalelab.record.study import Axis, Card, Column, Factor, Findings, Plot, Row, Series, Table
-from scalelab.studies.figures import READ, pooled, row, versus
+from scalelab.studies.figures import READ, pooled, row
 from scalelab.studies.hosts import epochs
 from scalelab.studies.hosts.together import (
     BALANCED,
@@ -29,7 +29,7 @@ from scalelab.studies.hosts.together import (
     summed,
 )
 from scalelab.studies.points import with_values
-from scalelab.studies.scaling.scaling import card, check_timed, exposed_share, oversubscribed
+from scalelab.studies.scaling.scaling import card, check_timed, exposed_share, over_base, oversubscribed
 from scalelab.studies.study import Asked, Option, Point, Result, Study
 
 MOST_NAMES = 3
@@ -111,7 +111,7 @@ def analyse(asked: Asked, results: Sequence[Result]) -> Findings:
 def _row(result: Result, alone: Sequence[Result]) -> Row:
     found = {
         "images_per_second": pooled(result, RATE),
-        "speedup": versus(result, alone[0], RATE),
+        "speedup": over_base(result, alone[0]),
         "ideal": of_ideal(result, alone),
         "exposed_share": pooled(result, exposed_share),
         "step_seconds": pooled(result, READ["step_seconds"]),

@@ -87,7 +87,7 @@ def answer(results: Sequence[Result]) -> str:
         )
         return told(said, best, first)
     word = "train" if (ratio.median or 0.0) > 1 else "train only"
-    arrives = f"; {quoted(ideal, text.percent)} of what they train alone, added up" if ideal.median is not None else ""
+    arrives = f": {quoted(ideal, text.percent)} of what each trains alone, added up" if ideal.median is not None else ""
     said = f"{named(best)} together{how} {word} {quoted(ratio, text.times)} as many images a second as {base} alone{arrives}."
     return told(said, best, first)
 

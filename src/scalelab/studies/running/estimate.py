@@ -82,7 +82,8 @@ def estimate(launcher: Launcher, rows: Sequence[Prepared | None], say: Callable[
         if row is not None:
             distinct.setdefault(mark(row), []).append(row)
     for one, same in distinct.items():
-        doing = f"measuring the pace of {same[0].spec.model} with {text.counted(same[0].derived.threads, 'thread')}"
+        where = "".join(f" on {host}" for host in same[0].hosts[:1])
+        doing = f"measuring the pace of {same[0].spec.model} with {text.counted(same[0].derived.threads, 'thread')}{where}"
         say(doing)
         try:
             for size, row in sorted({row.derived.micro_batch: row for row in same}.items(), reverse=True):
