@@ -121,6 +121,13 @@ class Launcher(ABC):
     def warm(self) -> None:
         """Begin now what takes long before the first process runs."""
 
+    def check(self, spec: Spec, model: ModelFacts | None = None) -> None:  # noqa: B027  # most have nothing to check
+        """Raises ScalelabError where a host is not fit for the spec; ``model``: for its memory too, once that is known."""
+
+    def shares(self, spec: Spec) -> str | None:
+        """What ``--shares`` its hosts ask for; None: nothing."""
+        return None
+
     @abstractmethod
     def ask(self, target: str, spec: Spec, doing: str = "checking the spec") -> Any:
         """What ``target`` ("module:function", called with a spec's file and an answer's) answers on the first host, as JSON.

@@ -52,9 +52,11 @@ SETTLE = 1.0
 def prepare(launcher: Launcher, spec: Spec) -> Prepared:
     """Check a spec against its data, model and strategy, in a process of its own. Raises ScalelabError; nothing is left behind."""
     local = launcher.workers_of(spec)[0]
+    launcher.check(spec)
     derived = derive(spec, strategies.degrees(spec), launcher.cores, local)
     found = launcher.ask("scalelab.worker.prepare:prepare", spec)
     model, data = msgspec.convert(found["model"], ModelFacts), msgspec.convert(found["data"], DataFacts)
+    launcher.check(spec, model)
     derived = decoding(spec, derived, launcher.cores, data.streamed, local)
     plan = {name: int(value) for name, value in found["plan"].items()}
     return Prepared(spec, derived, model, data, plan, found["devices"], launcher.cores, local)

@@ -37,13 +37,13 @@ class Told:
     """of the training, on this host"""
     unreachable: str | None = None
     """why no agent answered: ssh's own words, or the interpreter's"""
-    versions: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """of Python and of the packages, by their names"""
+    code: str | None = None
+    """digest of its scalelab"""
     seen: Mapping[str, Any] = field(default_factory=dict)
     clock: tuple[float, float] | None = None
     """(seconds by which its clock is ahead of the launching host's, how far off that may be)"""
-    route: Mapping[str, Any] = field(default_factory=dict)
-    back: str | None = None
-    """why it could not connect to the first host's address"""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,6 @@ class Wanted:
     """of the spec, as the launching host reads it"""
     files: Mapping[str, str]
     """digests of the user's files on the launching host"""
-    master: str = ""
-    """where the ranks meet, as ADDRESS:PORT"""
     held: int | None = None
     """bytes of a worker's weights and gradients; None: not known yet"""
 
@@ -69,9 +67,12 @@ class Unfit(ScalelabError):
     def __init__(self, faults: Sequence[Fault], hosts: int) -> None:
         self.faults = tuple(faults)
         names = list(dict.fromkeys(fault.host for fault in faults))
-        listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        many = f"{len(faults)} fault{'s' * (len(faults) > 1)} on {len(names)} of {hosts} hosts ({listed})"
-        super().__init__(f"{many}; nothing was started" if len(faults) > 1 else f"{many}: {faults[0].found}; {faults[0].todo}")
+        if len(faults) == 1:
+            one = faults[0]
+            super().__init__(f"{one.host}: {one.check}: {one.found}; {one.todo}")
+        else:
+            listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            super().__init__(f"{len(faults)} faults on {len(names)} of {hosts} hosts ({listed}); nothing was started")
 
 
 def faults(told: Sequence[Told], wanted: Wanted) -> list[Fault]:
@@ -81,7 +82,7 @@ def faults(told: Sequence[Told], wanted: Wanted) -> list[Fault]:
         for check in CHECKS:
             here = list(check(one, told, wanted))
             found += here
-            if here and check in DECIDE:
+            if any(fault.check in ALONE for fault in here):
                 break
     return found
 
@@ -89,7 +90,13 @@ def faults(told: Sequence[Told], wanted: Wanted) -> list[Fault]:
 def reachable(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
     """An agent answered there."""
     if one.unreachable is not None:
-        yield Fault(one.place.host, "reachable", one.unreachable, _advice(one))
+        yield from lost(one.place.host, one.unreachable)
+
+
+def lost(host: str, said: str) -> Iterator[Fault]:
+    """A host that does not answer, with what ssh or the interpreter there ``said``."""
+    kind = next((kind for kind, words in WORDS.items() if any(word in said for word in words)), "")
+    yield Fault(host, "reachable", said, ADVICE[kind].replace("HOST", host))
 
 
 WORDS = {
@@ -112,12 +119,6 @@ ADVICE = {
 }
 
 
-def _advice(one: Told) -> str:
-    said = one.unreachable or ""
-    kind = next((kind for kind, words in WORDS.items() if any(word in said for word in words)), "")
-    return ADVICE[kind].replace("HOST", one.place.host)
-
-
 def one_host(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
     """No two names mean the same host."""
     for other in told[: told.index(one)]:
@@ -127,14 +128,16 @@ def one_host(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]
 
 def code_versions(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
     """It runs the same scalelab as the launching host, to the byte."""
-    version = one.versions.get("packages", {}).get("scalelab", "not installed as a package")
-    if one.versions.get("code") != wanted.code:
-        said = f"scalelab {version}, code {one.versions.get('code')}; the launching host has code {wanted.code}"
+    if one.code != wanted.code:
+        version = one.versions.get("scalelab", "(not installed as a package)")
+        said = f"{version}, code {one.code}; the launching host has code {wanted.code}"
         yield Fault(one.place.host, "scalelab", said, "install the same version on both")
 
 
 def library_versions(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
     """The libraries that compute, and Python, are what most hosts have."""
+    if not one.versions:
+        return
     for name in ("python", "torch", *([wanted.spec.engine] if wanted.spec.engine != "torch" else [])):
         mine, usual = _version(one, name), _usual(told, name)
         if mine is None:
@@ -146,11 +149,10 @@ def library_versions(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterato
 
 def _version(one: Told, name: str) -> str | None:
     """Of Python its minor version, of a package the version without what it was built for (+cpu, +cu126)."""
-    if name == "python":
-        full = one.versions.get("python")
-        return None if full is None else ".".join(full.split(".")[:2])
-    full = one.versions.get("packages", {}).get(name)
-    return None if full is None else full.partition("+")[0]
+    full = one.versions.get(name)
+    if full is None:
+        return None
+    return ".".join(full.split(".")[:2]) if name == "python" else full.partition("+")[0]
 
 
 def _usual(told: Sequence[Told], name: str) -> str | None:
@@ -212,25 +214,10 @@ def clock(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
         yield Fault(one.place.host, "clock", said, "let both keep time: `timedatectl set-ntp true`")
 
 
-def interface(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
-    """It has the interface that was asked for, or a route to the first host."""
-    if "error" in one.route:
-        todo = "say which with interface= in the hostfile, or --interface NAME|SUBNET"
-        yield Fault(one.place.host, "interface", one.route["error"], todo)
-
-
-def connection(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
-    """It can connect to where the ranks meet."""
-    if one.back is not None:
-        by = f" by {one.route['name']}" if "name" in one.route else ""
-        todo = "open it in the firewall, or choose another with --interface, --master-addr, --master-port"
-        yield Fault(one.place.host, "connection", f"to {wanted.master}{by}: {one.back}", todo)
-
-
 Check = Callable[[Told, Sequence[Told], Wanted], Iterator[Fault]]
 CHECKS: tuple[Check, ...] = (
-    reachable, code_versions, library_versions, one_host, same_spec, user_files, data_there, memory, disk, clock, interface, connection,
+    reachable, code_versions, library_versions, one_host, same_spec, user_files, data_there, memory, disk, clock,
 )  # fmt: skip
 """in the order in which they are told"""
-DECIDE = (reachable, code_versions, one_host)
-"""where one of these is at fault, the others say nothing of that host"""
+ALONE = ("reachable", "scalelab", "one host")
+"""of a host with one of these faults nothing else is said"""

@@ -16,7 +16,7 @@ class Place:
     slots: int = 1
     """workers that it may run"""
     share: float | None = None
-    """of the batch, in proportion to those of the other hosts"""
+    """of the batch, where all its slots are taken, beside those of the other hosts; None: as much as it has workers"""
     interface: str | None = None
     """network interface over which its ranks speak to the others"""
     python: str | None = None
@@ -39,3 +39,16 @@ def spread(places: Sequence[Place], workers: int) -> list[int]:
         counts.append(min(place.slots, left))
         left -= counts[-1]
     return counts
+
+
+def shares(places: Sequence[Place], counts: Sequence[int], stages: int) -> str | None:
+    """``--shares`` for so many workers on each place, in ``stages`` of a pipeline; None where no place has a share, or all are alike.
+
+    A host's share is divided among its slots. A replica is as fast as the slowest of its stages' workers.
+    """
+    if all(place.share is None for place in places):
+        return None
+    each = [1.0 if place.share is None else place.share / place.slots for place in places]
+    weights = [weight for weight, count in zip(each, counts, strict=False) for _ in range(count)]
+    replicas = [min(weights[at : at + stages]) for at in range(0, len(weights), stages)]
+    return None if len(set(replicas)) == 1 else ":".join(f"{weight:.6g}" for weight in replicas)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,16 +17,19 @@ import msgspec
 from scalelab import strategies
 from scalelab.batch import Derived
 from scalelab.errors import RunError, ScalelabError
-from scalelab.launch.hosts import pushing
+from scalelab.launch.hosts import connection, fitness, meeting, pushing
 from scalelab.launch.hosts.channel import SILENT
 from scalelab.launch.hosts.connection import Agent
 from scalelab.launch.hosts.copying import Copy
-from scalelab.launch.hosts.hub import Hub
-from scalelab.launch.hosts.placement import Place, spread
+from scalelab.launch.hosts.hub import Hub, Unreachable
+from scalelab.launch.hosts.placement import Place, shares, spread
 from scalelab.launch.hosts.running import Part, Running
 from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
-from scalelab.record.schema import Host
+from scalelab.record.schema import Host, ModelFacts
 from scalelab.spec import Spec
+
+LINKS = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "HOROVOD_GLOO_IFACE")
+"""variables that name the interface, each to a library"""
 
 
 class Remote(Launcher):
@@ -44,17 +48,21 @@ class Remote(Launcher):
         say: Callable[[str], None] | None = None,
         hub: Hub | None = None,
     ) -> None:
-        self._places, self.master_address, self.interface = tuple(places), master_address, interface
+        self._places, self._wanted = tuple(places), meeting.Wanted(master_address, interface)
         self._owns, self.hub = hub is None, hub or Hub(ssh_args, say)
         self._numbers = itertools.count(1)
         self._running: Running | None = None
         self._links: list[str] = []
         """of each host that is used, the interface that its ranks speak over"""
+        self.slots = sum(place.slots for place in places)
 
     @property
     def agents(self) -> list[Agent]:
-        """Of all places, connected. Raises Unreachable."""
-        return self.hub.connected(self._places)
+        """Of all places, connected. Raises Unfit."""
+        try:
+            return self.hub.connected(self._places)
+        except Unreachable as error:
+            raise fitness.unfit(error.faults, len(self._places)) from None
 
     @property
     def places(self) -> tuple[tuple[str, int], ...]:
@@ -68,7 +76,7 @@ class Remote(Launcher):
         known = {place.host: place for place in self._places}
         if missing := [host for host in hosts if host not in known]:
             raise ScalelabError(f"{', '.join(missing)}: not among the hosts: {', '.join(known)}")
-        return Remote([known[host] for host in hosts], (), self.master_address, self.interface, hub=self.hub)
+        return Remote([known[host] for host in hosts], (), self._wanted.address, self._wanted.interface, hub=self.hub)
 
     @property
     def cores(self) -> int:
@@ -96,6 +104,15 @@ class Remote(Launcher):
         """Begin to connect to all hosts."""
         self.hub.start(self._places)
 
+    def check(self, spec: Spec, model: ModelFacts | None = None) -> None:
+        """All that is wrong with any of the hosts that the spec's workers run on, at once."""
+        counts = self.workers_of(spec)
+        fitness.check(self.hub, self._places[: len(counts)], counts, spec, self._wanted, model)
+
+    def shares(self, spec: Spec) -> str | None:
+        """By the hosts' share=, where one of them has it."""
+        return shares(self._places, self.workers_of(spec), strategies.degrees(spec)[2])
+
     def ask(self, target: str, spec: Spec, doing: str = "checking the spec") -> Any:
         """What ``target`` answers on the first host."""
         agent, ranks = self.used(spec)[0]
@@ -108,48 +125,38 @@ class Remote(Launcher):
     def reserve(self, spec: Spec) -> Iterator[Meeting]:
         """A socket that listens on the first host, held by its agent until rank 0 has it."""
         used = [agent for agent, _ in self.used(spec)]
-        address = self._address(used)
+        address = meeting.address(self._wanted, used)
         port = pushing.answer(used[0], {"do": "listen", "address": address, "port": spec.master_port})["port"]
         try:
-            self._links = [self._link(agent, address) for agent in used]
+            self._links = [meeting.link(self._wanted, agent, address).name for agent in used]
             yield Meeting(address, port)
         finally:
             used[0].tell({"do": "release", "port": port})
 
-    def _address(self, used: Sequence[Agent]) -> str:
-        """Where rank 0 listens: as it was said, else where the launching host reached the first host."""
-        if self.master_address is not None:
-            return self.master_address
-        return "127.0.0.1" if len(used) == 1 else str(used[0].hello["ssh"].split()[2])
-
-    def _link(self, agent: Agent, address: str) -> str:
-        """The name of the interface over which a host's ranks speak."""
-        question = {"do": "route", "interface": agent.place.interface or self.interface, "towards": address}
-        found = pushing.answer(agent, question)["answer"]
-        if "error" in found:
-            raise ScalelabError(f"{agent.place.host}: {found['error']}")
-        return str(found["name"])
-
     def variables(self, spec: Spec, derived: Derived, meeting: Meeting, rank: int, node: int, ranks: range) -> dict[str, str]:
-        """torchrun's variables of a rank, and the interface."""
-        link = self._links[node] if node < len(self._links) else ""
+        """torchrun's variables of a rank, and the interface, which is the user's where these name it by a variable of their own."""
         own = {
             "RANK": rank, "LOCAL_RANK": rank - ranks.start, "WORLD_SIZE": spec.workers, "LOCAL_WORLD_SIZE": len(ranks),
             "NODE_RANK": node, "GROUP_RANK": node, "MASTER_ADDR": meeting.address, "MASTER_PORT": meeting.port or "FREE",
-            "OMP_NUM_THREADS": derived.threads, "GLOO_SOCKET_IFNAME": link, "NCCL_SOCKET_IFNAME": link,
+            "OMP_NUM_THREADS": derived.threads,
         }  # fmt: skip
-        return {name: str(value) for name, value in own.items() if value != ""}
+        links = {} if self._wanted.interface else {n: v for n, v in self._places[node].env.items() if n in LINKS}
+        return {**{name: str(value) for name, value in own.items()}, **dict.fromkeys(LINKS, self._links[node]), **links}
 
     def commands(self, spec: Spec, derived: Derived) -> list[Command]:
-        """A command for each rank; each is forked by the host's agent."""
-        meeting = Meeting(self.master_address or self._places[0].host, spec.master_port or 0)
-        return [
+        """What starts each host's agent, from here; then a command for each rank, as whoever starts them by hand would."""
+        used = self.used(spec)
+        address = meeting.address(self._wanted, [agent for agent, _ in used])
+        self._links = [meeting.link(self._wanted, agent, address).name for agent, _ in used]
+        here, place = socket.gethostname(), Meeting(address, spec.master_port or 0)
+        agents = [Command(here, tuple(connection.command(agent.place, "RUN_ID", self.hub.ssh_args)), {}) for agent, _ in used]
+        return agents + [
             Command(
                 agent.place.host,
                 (agent.place.python or sys.executable, "-m", "scalelab.worker", "RUN/spec.yaml"),
-                self.variables(spec, derived, meeting, rank, node, ranks),
+                {**agent.place.env, **self.variables(spec, derived, place, rank, node, ranks)},
             )
-            for node, (agent, ranks) in enumerate(self.used(spec))
+            for node, (agent, ranks) in enumerate(used)
             for rank in ranks
         ]
 
