@@ -40,7 +40,8 @@ class Cluster:
     The file system is the test's own on all of them (``folder`` is a shared one), but /mnt, home, /run, /dev/shm and TMPDIR,
     which each has for itself. ``slurm``: its controller on h0, a node on each host; ``accounting``: sacct too.
     ``rate``: of each host's cable; ``racks``: h1, h2 (and h0) and h3, h4 are on two bridges that a cable of ``uplink`` joins;
-    ``disk``: the size of each host's own disk, as mount writes it.
+    ``vpn``: every host has an address (``address_vpn``) in a second network, vpn0; ``disk``: the size of each host's own disk, as
+    mount writes it.
     """
 
     def __init__(
@@ -51,13 +52,14 @@ class Cluster:
         rate: str = "1gbit",
         uplink: str = "250mbit",
         *,
+        vpn: bool = False,
         disk: str = "2g",
         hosts: Sequence[str] = HOSTS,
         folder: Path | None = None,
         settings: Settings | None = None,
     ) -> None:
         self.slurm, self.accounting, self.settings = slurm or accounting, accounting, settings or Settings()
-        self.racks, self.rate, self.uplink, self.disk = racks, rate, uplink, disk
+        self.racks, self.rate, self.uplink, self.vpn, self.disk = racks, rate, uplink, vpn, disk
         self.hosts: dict[str, Host] = {}
         self._names = ("h0", *hosts)
         self._all: dict[str, Host] = {}
@@ -123,7 +125,7 @@ class Cluster:
         if self.slurm:
             environment["SLURM_CONF"] = slurm.CONF
         bridge = "br1" if self.racks and name not in ("h0", "h1", "h2") else "br0"
-        host = Host(self.outer, name, bridge, self.rate, environment)
+        host = Host(self.outer, name, bridge, self.rate, self.vpn, environment)
         if self.slurm and name == "h0":
             host.at_boot += [slurm.start_munge, *([accounting.start] if self.accounting else []), slurm.start_controller]
         elif self.slurm:

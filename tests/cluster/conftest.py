@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests import support
-from tests.cluster import needs
+from tests.cluster import jobs, needs
 from tests.cluster.cluster import Cluster
 
 
@@ -46,3 +46,29 @@ def fresh(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
             return stack.enter_context(Cluster(**{"folder": tmp_path, **options}))
 
         yield make
+
+
+@pytest.fixture(autouse=True)
+def _left_as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that leaves a process or a job on a shared cluster fails, and the next one finds none."""
+    yield
+    for name in {"cluster", "slurm"} & set(request.fixturenames):
+        _tidy(request.getfixturevalue(name))
+
+
+def _tidy(cluster: Cluster) -> None:
+    left = []
+    if cluster.slurm:
+        left += cluster.h0.run(["squeue", "--noheader", "--format=job %i (%T)"], check=True).stdout.splitlines()
+        if left:
+            jobs.cancel_all(cluster.h0, list(cluster.hosts.values()))
+    for host in (cluster.h0, *cluster.hosts.values()):
+        if not host.on:
+            left.append(f"{host.name} is off")
+            host.power_on()
+        try:
+            host.idle(5)
+        except AssertionError as error:
+            left.append(str(error))
+            host.kill("")
+    assert not left, f"the test has left: {'; '.join(left)}"

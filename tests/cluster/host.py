@@ -32,6 +32,10 @@ umount -l /run/cgroup 2> /dev/null || true
 """/sys shows the host's own interfaces, and still the control groups that were there"""
 
 
+HELPERS = ("slurmctld: slurmscriptd",)
+"""command lines of processes that a host's daemons start for themselves"""
+
+
 class Process(NamedTuple):
     """A process of a host: its id as the test sees it (a ``Popen``'s), and its command line."""
 
@@ -42,11 +46,12 @@ class Process(NamedTuple):
 class Host:
     """A host. Made by ``Cluster``, and on while that is."""
 
-    def __init__(self, outer: Space, name: str, bridge: str, rate: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, outer: Space, name: str, bridge: str, rate: str, vpn: bool, environment: Mapping[str, str]) -> None:
         self.name = name
         self.address = network.address(name)
         self.address6 = network.address6(name)
         self.private = Path(DISK)
+        self.address_vpn = network.address_vpn(name) if vpn else None
         self.rate = rate
         self.daemons: dict[str, subprocess.Popen[str]] = {}
         self.at_boot: list[Callable[[Host], None]] = []
@@ -75,6 +80,8 @@ class Host:
         network.unplug(self._outer, self.name)
         self._space = create(BOOT.format(shared=SHARED, name=self.name, disk=DISK, home=HOME, tmp=TMP), self._outer)
         network.plug(self._outer, self._space, self.name, self._bridge, self.rate)
+        if self.address_vpn:
+            network.join_vpn(self._space, self.name)
         self.serve("sshd", ssh.daemon(self.name))
         until(lambda: all(self.listens(port) for port in ssh.PORTS), 10, f"sshd of {self.name}")
         for begin in self.at_boot:
@@ -160,7 +167,7 @@ class Host:
         """What runs here besides the host's own daemons. A process that has ended and waits for the test is none."""
         own = {self.space.pid, *(daemon.pid for daemon in self.daemons.values())}
         found = ((pid, _command(pid)) for pid in members(self.space) if pid not in own)
-        return [Process(pid, command) for pid, command in found if command is not None]
+        return [Process(pid, command) for pid, command in found if command is not None and command not in HELPERS]
 
     def idle(self, seconds: float = 10) -> None:
         """Wait until nothing runs here any more; AssertionError that names what does."""
@@ -203,6 +210,14 @@ class Host:
     def sent(self, interface: str = "eth0") -> int:
         """Bytes that left it since it was switched on, frames' headers included (but one for a large packet of TCP's)."""
         return network.sent(self.space, interface)
+
+    def firewall(self, *ports: int) -> None:
+        """Let connections in at these TCP ports only; what comes at others is lost without an answer. Replies and pings pass."""
+        network.firewall(self.space, ports)
+
+    def open_firewall(self) -> None:
+        """Let everything in again."""
+        network.open_firewall(self.space)
 
     # Its disk
 

@@ -10,7 +10,7 @@ import subprocess
 from tests.cluster.namespaces import FRESH, UNSHARE
 from tests.cluster.places import PATH
 
-HOSTS = ("unshare", "nsenter", "setpriv", "ip", "tc", "ssh", "ssh-keygen", "sshd")
+HOSTS = ("unshare", "nsenter", "setpriv", "ip", "tc", "nft", "ssh", "ssh-keygen", "sshd")
 SLURM = ("slurmctld", "slurmd", "munged", "sinfo")
 ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db")
 

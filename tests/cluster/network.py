@@ -8,7 +8,10 @@ from pathlib import Path
 
 from tests.cluster.namespaces import NSENTER, Space
 
-NET4, NET6 = "10.77.0.", "fd77::"
+NET4, NET6, NET_VPN = "10.77.0.", "fd77::", "10.78.0."
+VPN = "vpn0"
+"""a network over the network, by VXLAN: an interface that a job may be told to use"""
+TABLE = "inet firewall"
 UPLINK = "up0"
 """the first rack's end of the cable between the racks"""
 
@@ -26,6 +29,11 @@ def address(name: str) -> str:
 def address6(name: str) -> str:
     """IPv6."""
     return f"{NET6}{number(name)}"
+
+
+def address_vpn(name: str) -> str:
+    """IPv4 in the virtual network."""
+    return f"{NET_VPN}{number(name)}"
 
 
 def hosts_file(names: Sequence[str]) -> str:
@@ -59,6 +67,30 @@ def plug(outer: Space, host: Space, name: str, bridge: str, rate: str) -> None:
     lines = ["link set lo up", f"address add {address(name)}/24 dev eth0", f"address add {address6(name)}/64 dev eth0 nodad"]
     _ip(host, [*lines, "link set eth0 up"])
     shape(outer, host, name, rate)
+
+
+def join_vpn(host: Space, name: str) -> None:
+    """A second interface, whose packets travel inside those of eth0: it carries no more than that, in frames of 1450 bytes."""
+    tunnel = f"link add {VPN} type vxlan id 77 group 239.77.0.1 dev eth0 dstport 4789"
+    _ip(host, [tunnel, f"address add {address_vpn(name)}/24 dev {VPN}", f"link set {VPN} up"])
+
+
+def firewall(host: Space, ports: Sequence[int]) -> None:
+    """Drop what comes in but connections to these TCP ports, those over loopback, and what answers."""
+    open_firewall(host)
+    rules = [
+        "type filter hook input priority 0; policy drop;",
+        "iif lo accept",
+        "ct state established,related accept",
+        "meta l4proto { icmp, ipv6-icmp } accept",
+    ]
+    rules += [f"tcp dport {port} accept" for port in ports]
+    _run(host, ["nft", "-f", "-"], "\n".join([f"table {TABLE} {{ chain input {{", *rules, "}", "}", ""]))
+
+
+def open_firewall(host: Space) -> None:
+    """Let everything in."""
+    _run(host, ["nft", "delete", "table", *TABLE.split()], check=False)
 
 
 def unplug(outer: Space, name: str) -> None:

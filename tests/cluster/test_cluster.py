@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import carry
+from tests.cluster import carry, network
 from tests.cluster.cluster import Cluster
 from tests.cluster.host import Host
 from tests.cluster.places import DISK, HOME, TMP
@@ -150,6 +150,27 @@ def test_a_signal_reaches_the_program_itself(cluster: Cluster) -> None:
         assert started.stdout.readline() == "ready\n"
         os.killpg(started.pid, signal.SIGINT)
         assert started.wait(5) == 7
+
+
+def test_a_firewall_lets_in_what_it_is_told_to(cluster: Cluster) -> None:
+    h3, quickly = cluster.hosts["h3"], ["-o", "ConnectTimeout=1"]
+    h3.firewall(22)
+    try:
+        assert cluster.h0.run(["ssh", *quickly, "h3", "hostname"], check=True).stdout == "h3\n"
+        assert h3.run(["ssh", *quickly, "h2", "hostname"], check=True).stdout == "h2\n"
+        assert "timed out" in cluster.h0.run(["ssh", *quickly, "-4", "-p", "2222", "h3", "hostname"]).stderr
+    finally:
+        h3.open_firewall()
+    assert cluster.h0.run(["ssh", *quickly, "-p", "2222", "h3", "hostname"], check=True).stdout == "h3\n"
+
+
+def test_a_virtual_network_is_a_second_way_to_a_host(fresh: Fresh) -> None:
+    cluster = fresh(hosts=("h1", "h2"), vpn=True)
+    h1, h2 = cluster.hosts.values()
+    before = h1.sent(network.VPN)
+    assert h1.run(["ping", "-c1", "-W5", h2.address_vpn]).returncode == 0
+    assert h1.sent(network.VPN) > before
+    assert h1.run(["ls", "/sys/class/net"], check=True).stdout.split() == ["eth0", "lo", "vpn0"]
 
 
 def test_a_cut_cable_is_silent_until_it_is_mended(cluster: Cluster) -> None:
