@@ -161,11 +161,11 @@ class Pool(Launcher):
             self._end(processes, grace)
 
     def stacks(self, processes: list[Process]) -> None:
-        """By faulthandler, on SIGUSR1."""
+        """By faulthandler, on SIGUSR2."""
         with contextlib.suppress(RunError):
             living = [process for process in processes if process.status is None]
             for process in living:
-                self._tell({"id": process.id, "signal": signal.SIGUSR1})
+                self._tell({"id": process.id, "signal": signal.SIGUSR2})
             if living:
                 self.poll(STACK)
 

@@ -86,6 +86,11 @@ def _pointer(path: Path) -> dict[str, Any] | None:
 
 
 def load(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], Progress]:
+    """What ``read`` finds, decoded."""
+    return decode(read(folder, say))
+
+
+def read(folder: Path, say: Callable[[str], None]) -> bytes:
     """The newest whole checkpoint of a run folder; a damaged one is named through ``say`` and the one before it is used.
 
     Raises ScalelabError when there is none, or all are damaged.
@@ -103,7 +108,8 @@ def load(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], Prog
             body = (checkpoints / held["file"]).read_bytes()
             if hashlib.sha256(body).hexdigest() != held["sha256"]:
                 raise RunError("its checksum is wrong")
-            return _decode(body)
+            decode(body)
+            return body
         except (OSError, KeyError, TypeError, ValueError, RunError, SafetensorError) as error:
             faults.append(f"{path.parent.name}/{path.name} is damaged ({error})")
             say(f"checkpoint {faults[-1]}; using the one before it")
@@ -140,12 +146,13 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def _decode(body: bytes) -> tuple[dict[str, Any], Progress]:
+def decode(body: bytes) -> tuple[dict[str, Any], Progress]:
+    """(state, progress) of a checkpoint's bytes."""
     length = int.from_bytes(body[:8], "little")  # safetensors: the header's length, then the header as JSON
     header = json.loads(body[8 : 8 + length])["__metadata__"]
     kinds: dict[str, dict[str, Tensor]] = {"model": {}, "replicas": {}, "outer": {}}
     slots: dict[str, dict[str, Any]] = json.loads(header["scalars"])
-    for name, value in load_tensors(body).items():
+    for name, value in sorted(load_tensors(body).items()):  # in one order on all ranks, which exchange tensors in it
         kind, _, rest = name.partition("/")
         if kind in kinds:
             kinds[kind][rest] = value

@@ -45,7 +45,7 @@ STARTED = "SCALELAB_STARTED"
 def rank(spec_file: str) -> int:
     """Train as one rank; the exit status. What goes wrong is left in the run's folder for the launcher."""
     folder = Path(spec_file).parent
-    faulthandler.register(signal.SIGUSR1, file=2)  # the launcher asks a rank that hangs where it stands
+    faulthandler.register(signal.SIGUSR2, file=2)  # the launcher asks a rank that hangs where it stands
     try:
         spec = specs.load(Path(spec_file))
         derived = derive(spec, strategies.degrees(spec), usable_cores(), local_workers(spec.workers))

@@ -18,6 +18,7 @@ from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
 from scalelab.worker import checkpoint
 from scalelab.worker.checkpoint import Progress
+from scalelab.worker.handing import handed
 from scalelab.worker.plan import Plan
 
 FIXED = (
@@ -62,10 +63,11 @@ def _told(shape: list[int] | None) -> str:
 
 
 def take_up(folder: Path, spec: Spec, strategy: Strategy, world: World) -> Progress:
-    """Load the newest whole checkpoint where the spec says to go on; where to begin."""
+    """Take up the newest whole checkpoint where the spec says to go on; where to begin. A collective: the first rank alone reads it."""
     if spec.resume is None:
         return Progress()
-    state, progress = checkpoint.load(folder, lambda message: print(message, file=sys.stderr))
+    body = checkpoint.read(folder, lambda message: print(message, file=sys.stderr)) if world.first else None
+    state, progress = checkpoint.decode(handed(body, world))
     strategy.load(state)
     for name, buffer in strategy.named_buffers():
         if name in state["own"] and len(state["own"][name]) == world.replicas:
