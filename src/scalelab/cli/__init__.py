@@ -65,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         if debug:
             print(harmless(traceback.format_exc()), file=sys.stderr, end="")
+        _tell_of_hosts(error)
         said = harmless(str(error)).replace("\n", r"\n")  # a name that the user gave may hold one
         print(f"scalelab: {said}", file=sys.stderr)
         return error.exit_status
@@ -83,6 +84,17 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _tell_of_hosts(error: ScalelabError) -> None:
+    """The table of an error that is about several hosts."""
+    from scalelab.launch.hosts.checks import Unfit
+
+    if isinstance(error, Unfit):
+        from scalelab.cli import host_faults
+        from scalelab.cli.terminal import console
+
+        host_faults.show(console(to_stderr=True), error.faults)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

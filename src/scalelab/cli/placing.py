@@ -10,14 +10,14 @@ from collections.abc import Callable
 from rich.console import Console
 
 from scalelab.cli import inside
+from scalelab.cli.over_hosts import add_flags, over_hosts, refuse_elsewhere
 from scalelab.errors import unknown
-from scalelab.launch.hosts.hostfile import hosts_of
-from scalelab.launch.hosts.remote import Remote
+from scalelab.launch.hosts.forwarding import shown
 from scalelab.launch.launcher import Command, Launcher
 from scalelab.launch.pool import Pool
 
 PLACES: dict[str, Callable[[argparse.Namespace], Launcher]] = {
-    "local": lambda parsed: Pool(), "inside": inside.first, "hosts": lambda parsed: _over_hosts(parsed),
+    "local": lambda parsed: Pool(), "inside": inside.first, "hosts": over_hosts,
 }  # fmt: skip
 """what ``--on`` may say, and the launcher it means"""
 
@@ -30,7 +30,7 @@ def add_placing(parser: argparse.ArgumentParser, commands: bool = True) -> None:
         metavar="|".join(PLACES),
         help="what starts the workers (default local; inside: mpirun, srun or torchrun has done so)",
     )
-    group.add_argument("--hosts", metavar="FILE|H1:4,H2:4", help="the hosts that the workers run on, over ssh")
+    add_flags(group)
     if commands:
         group.add_argument("--dry-run", action="store_true", help="print exactly what would run on each host, and start nothing")
 
@@ -42,17 +42,14 @@ def launcher_of(parsed: argparse.Namespace, one: bool = False) -> Launcher:
     on = parsed.on or ("hosts" if parsed.hosts else "local" if inside.world_of(parsed) is None else "inside")
     if on not in PLACES:
         raise unknown("place", on, PLACES)
+    refuse_elsewhere(parsed, on)
     return PLACES[on](parsed)
 
 
-def _over_hosts(parsed: argparse.Namespace) -> Launcher:
-    return Remote(hosts_of(parsed.hosts or ""))
-
-
 def show_commands(out: Console, commands: list[Command]) -> None:
-    """What ``--dry-run`` prints: each host's command lines, as a shell takes them."""
+    """What ``--dry-run`` prints: each host's command lines, as a shell takes them; values of secrets are hidden."""
     here = os.uname().nodename
     for command in commands:
         where = "" if command.host == here else f"# on {command.host}\n"
-        env = " ".join(f"{name}={shlex.quote(value)}" for name, value in command.env.items())
+        env = " ".join(f"{name}={shlex.quote(value)}" for name, value in shown(command.env).items())
         out.print(f"{where}{env} {shlex.join(command.argv)}".strip(), markup=False, highlight=False, soft_wrap=True)

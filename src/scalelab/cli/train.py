@@ -48,6 +48,8 @@ def run(words: list[str], debug: bool) -> int:
         if launcher.slots is not None:
             values.setdefault("workers", launcher.slots)
         spec = spec_of(values)
+        if spec.shares is None:
+            spec = msgspec.structs.replace(spec, shares=launcher.shares(spec))
         launcher.warm()
         prepared = training.prepare(launcher, spec)
         explain(err, prepared)

@@ -19,6 +19,7 @@ from scalelab.batch import Derived, decoding, derive
 from scalelab.errors import RunError, ScalelabError
 from scalelab.launch.ending import close
 from scalelab.launch.failure import first_failure
+from scalelab.launch.hosts.forwarding import recordable
 from scalelab.launch.launcher import Launcher, Meeting, Prepared, Process
 from scalelab.launch.signals import uninterrupted
 from scalelab.launch.silence import Silence
@@ -138,7 +139,7 @@ def begin(folder: Path, prepared: Prepared, hosts: list[Host], command: list[str
     facts = {
         "strategy": spec.strategy, "engine": spec.engine, "workers": spec.workers, "derived": prepared.derived,
         "spec": msgspec.to_builtins(spec), "model": prepared.model, "data": prepared.data,
-        "environment": environment(command, prepared.derived.threads, spec, hosts),
+        "environment": environment(recordable(command), prepared.derived.threads, spec, hosts),
     }  # fmt: skip
     if (folder / "record.json").exists():
         record = records.load(folder)

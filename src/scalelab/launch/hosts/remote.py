@@ -28,8 +28,8 @@ from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
 from scalelab.record.schema import Host, ModelFacts
 from scalelab.spec import Spec
 
-LINKS = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "HOROVOD_GLOO_IFACE")
-"""variables that name the interface, each to a library"""
+LINKS = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+"""variables that name the interface, each to a library; Horovod is told what the first says"""
 
 
 class Remote(Launcher):

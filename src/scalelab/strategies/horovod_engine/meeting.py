@@ -95,10 +95,10 @@ def served(world: World) -> Iterator[tuple[str, int]]:
     Where all ranks are on one host, it listens there alone.
     """
     inside = local_size(world) == world.size
-    address = "127.0.0.1" if inside else socket.gethostbyname(os.environ["MASTER_ADDR"])
+    address = "127.0.0.1" if inside else _ipv4(os.environ["MASTER_ADDR"])
     port, server = torch.zeros(1, dtype=torch.int64, device=world.device), None
     if world.first:
-        server = _Server((address if inside else "", 0), RendezvousHandler, False)
+        server = _Server((address, 0), RendezvousHandler, False)
         server.init([])
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         port += server.server_port
@@ -108,6 +108,16 @@ def served(world: World) -> Iterator[tuple[str, int]]:
     if server is not None:
         server.shutdown()
         server.server_close()
+
+
+def _ipv4(host: str) -> str:
+    """The address of a host; Horovod's client knows no other kind. Raises RunError."""
+    try:
+        return socket.gethostbyname(host)
+    except OSError:
+        raise RunError(
+            f"--engine horovod: {host} has no IPv4 address, and Horovod meets over no other; choose one with --interface"
+        ) from None
 
 
 def _init(world: World) -> None:

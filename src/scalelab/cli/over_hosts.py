@@ -1,0 +1,49 @@
+"""``--hosts`` and the flags that go with it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from scalelab.errors import ScalelabError
+from scalelab.launch.hosts.forwarding import forwarded
+from scalelab.launch.hosts.hostfile import hosts_of
+from scalelab.launch.hosts.remote import Remote
+
+ONLY = {"ssh_arg": "--ssh-arg", "interface": "--interface"}
+"""flags that mean something over hosts alone"""
+
+
+def add_flags(group: argparse._ArgumentGroup) -> None:
+    """Those of trainings over hosts."""
+    group.add_argument(
+        "--hosts", metavar="FILE|H1:4,H2:4", help="over ssh: a hostfile, or hosts with their slots (docs/hosts.md)"
+    )
+    group.add_argument(
+        "--interface", metavar="NAME|SUBNET", help="over which hosts' ranks speak; a subnet picks each host's own in it"
+    )
+    group.add_argument("--master-addr", metavar="ADDRESS", help="of the first host, where all ranks meet (default: found out)")
+    group.add_argument(
+        "--env", metavar="KEY[=VALUE]", action="append", default=[], help="a variable for the ranks on all hosts (repeatable)"
+    )
+    group.add_argument(
+        "--ssh-arg", metavar="ARG", action="append", default=[], help="for ssh, as --ssh-arg=-F --ssh-arg=FILE (repeatable)"
+    )
+
+
+def refuse_elsewhere(parsed: argparse.Namespace, on: str) -> None:
+    """Raises ScalelabError for a flag that has no meaning with ``--on``."""
+    for name, flag in ({} if on == "hosts" else {**ONLY, "hosts": "--hosts"}).items():
+        if getattr(parsed, name, None):
+            raise ScalelabError(f"{flag}: goes with --on hosts, not with --on {on}; name the hosts with --hosts, or leave it out")
+
+
+def over_hosts(parsed: argparse.Namespace) -> Remote:
+    """The launcher. Raises ScalelabError."""
+    if not parsed.hosts:
+        raise ScalelabError("--on hosts: on which? name them as --hosts h1:4,h2:4, or in a hostfile, --hosts FILE")
+    environment = forwarded(parsed.env, os.environ, (Path.home(), Path()))
+    places = [replace(place, env=environment) for place in hosts_of(parsed.hosts)]
+    return Remote(places, parsed.ssh_arg, parsed.master_addr, parsed.interface)
