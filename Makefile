@@ -1,5 +1,5 @@
 # The entry points to remember. Needs Python >= 3.11, make and git; everything else is installed into .venv.
-.PHONY: demo setup test lint bench engines clean
+.PHONY: demo setup test lint cluster bench engines clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -19,6 +19,9 @@ lint: setup  ## style, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+cluster: setup  ## a shell on the login machine of a test cluster: four hosts with ssh and Slurm; needs root
+	@$(BIN)/python -m tests.cluster
 
 bench: setup  ## scalelab against its peers; CIFAR10_DIR names the data
 	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-bench.lock

@@ -196,3 +196,9 @@ def test_a_host_loses_its_power_without_a_last_word_and_keeps_its_disk(cluster: 
     assert h4.path(f"{DISK}/kept").exists()
     assert not h4.path("/run/lost").exists()
     assert cluster.h0.run(["ssh", "h4", "hostname"], check=True).stdout == "h4\n"
+
+
+def test_the_documentations_example_is_one_of_these_tests() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "test-cluster.md").read_text()
+    example = page.split("```text\ndef ")[1].split("```")[0]
+    assert f"def {example}" in Path(__file__).read_text()
