@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ from scalelab.record.study import StudyRecord
 from scalelab.studies.running.ceiling import ceiling
 from scalelab.worker import ceiling as worker
 from tests import support
-from tests.conftest import Command
+from tests.cluster.conftest import cluster as cluster
+from tests.cluster.host import Host
+from tests.conftest import Command, Ended
 from tests.docs.test_tools import faults, schema
 
 SMALL: list[object] = [
@@ -35,6 +39,7 @@ SMALLER: dict[str, list[object]] = {
     "strategies": ["--batch", 24],
     "large-batch": ["--batch", 12, 24, "--epochs", 1, "--threads-per-worker", 1],
     "convergence": ["--target-accuracy", 0.5, "--epochs", 2, "--threads-per-worker", 1],
+    "hosts": ["--hosts", "h1:1,h2:1", "--batch", 24, "--sample-seconds", 0.2, "--threads-per-worker", 1],
 }
 """sizes, so that a training takes a fraction of a second; one thread, for several wait for each other where other programs run"""
 STEPS = {"batch-size", "weak-scaling", "strong-scaling", "communication", "pipeline", "strategies"}
@@ -68,10 +73,13 @@ def test_the_registry_is_the_designs() -> None:
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)
-def test_a_study_answers_and_draws_its_page(name: str, command: Command, tmp_path: Path, browser: Browser) -> None:
+def test_a_study_answers_and_draws_its_page(
+    name: str, command: Command, tmp_path: Path, browser: Browser, request: pytest.FixtureRequest
+) -> None:
     folder = tmp_path / "study"
     steps: list[object] = ["--steps", 8, "--probe-steps", 3] if name in STEPS else []
-    ended = command("study", name, *SMALL, *SMALLER[name], *steps, "--out", folder, "--json")
+    typed = on_hosts(request.getfixturevalue("cluster").h0) if studies.load(name).hosts else command
+    ended = typed("study", name, *SMALL, *SMALLER[name], *steps, "--out", folder, "--json")
     assert ended.status == 0, ended.err
     record = msgspec.json.decode(ended.out, type=StudyRecord)
     assert faults(json.loads(ended.out), schema("study"), schema("study")) == []
@@ -82,6 +90,17 @@ def test_a_study_answers_and_draws_its_page(name: str, command: Command, tmp_pat
     check_tables(record)
     assert any("one " in note and ("repeat" in note or "seed" in note) for note in record.notes), "--quick says that it ran once"
     check_page(Path(record.report or ""), record, browser)
+
+
+def on_hosts(login: Host) -> Command:
+    """The command line on a host of the test cluster: a study of hosts runs where there are some."""
+
+    def typed(*words: object) -> Ended:
+        passed = {name: os.environ[name] for name in ("SCALELAB_CACHE", "PYTHONPATH")}
+        done = login.run([sys.executable, "-m", "scalelab", *words], env=passed, timeout=150)
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return typed
 
 
 def check_tables(record: StudyRecord) -> None:

@@ -194,13 +194,13 @@ def plots(results: Sequence[Result], rows: Sequence[Row]) -> list[Plot]:
         "images_per_second": "The first epoch also warms up: caches, the allocator, the processor's clock.",
         "accuracy": "The same global batch learns the same on any number of hosts, but for rounding; shares do not change that.",
     }
-    for key, title, show in (("images_per_second", "images/s", "rate"), ("accuracy", "test accuracy", "percent")):
+    for key, title, show in (("images_per_second", "throughput", "rate"), ("accuracy", "test accuracy", "percent")):
         lines = [
             _line(result.point.label, [one for one in rows if one.runs == [run.folder.name for run in result.runs]], key)
             for result in results
         ]
-        axes = Axis(title="epoch", ticks=ticks, show="count"), Axis(title=title, show=show)  # type: ignore[arg-type]
-        name = f"{title.removesuffix('/s').capitalize()} by epoch"
+        y = Axis(title="images/s" if show == "rate" else title, show=show)  # type: ignore[arg-type]
+        axes, name = (Axis(title="epoch", ticks=ticks, show="count"), y), f"{title.capitalize()} by epoch"
         found.append(Plot(id=f"by-epoch-{key}", title=name, x=axes[0], y=axes[1], series=lines, caption=captions[key]))
     return found
 

@@ -34,7 +34,7 @@ from scalelab.studies.study import Asked, Option, Point, Result, Study
 
 MOST_NAMES = 3
 """hosts that a label names; of more it gives the number"""
-ROLES = {FIRST: "alone, the base", FURTHER: "alone", TOGETHER: "together", BALANCED: "together, measured shares"}
+ROLES = {FIRST: "alone, the base", FURTHER: "alone", TOGETHER: "together", BALANCED: "measured shares"}
 COLUMNS = [
     Column(key="hosts", title="Hosts", show="text"),
     Column(key="how", title="How", show="text"),
@@ -82,7 +82,7 @@ def _point(asked: Asked, role: str, hosts: tuple[str, ...], workers: int, **valu
     spec = with_values(asked.base, **{"workers": workers, "shares": shares, **_batch(asked)})
     said = "+".join(hosts) if len(hosts) <= MOST_NAMES else f"all {len(hosts)} hosts"
     factors: dict[str, Factor] = {"hosts": said, "role": role, "how": ROLES[role], "workers": workers}
-    return Point(f"{said}{', measured shares' * (role == BALANCED)}", factors, spec, hosts)
+    return Point(f"{said}{', measured' * (role == BALANCED)}", factors, spec, hosts)
 
 
 def _batch(asked: Asked) -> dict[str, int]:
