@@ -105,7 +105,7 @@ def read(folder: Path, say: Callable[[str], None]) -> bytes:
             held = _pointer(path)
             if held is None:
                 raise RunError("it is not a pointer to a checkpoint")
-            body = (checkpoints / held["file"]).read_bytes()
+            body: bytes = (checkpoints / held["file"]).read_bytes()
             if hashlib.sha256(body).hexdigest() != held["sha256"]:
                 raise RunError("its checksum is wrong")
             decode(body)

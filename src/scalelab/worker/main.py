@@ -26,12 +26,14 @@ from scalelab.errors import RunError, ScalelabError
 from scalelab.limits import local_workers
 from scalelab.measure.environment import usable_cores
 from scalelab.record import folder as records
+from scalelab.record import samples
 from scalelab.record.schema import Failure
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
 from scalelab.worker import job, plan, profiling, stopping, summary
 from scalelab.worker.allocator import keep_memory
 from scalelab.worker.checkpoint import Progress
+from scalelab.worker.handing import brought
 from scalelab.worker.journal import Journal
 from scalelab.worker.loop import train
 from scalelab.worker.resuming import take_up
@@ -83,6 +85,7 @@ def run(spec: Spec, derived: Derived, folder: Path) -> None:
     if journal is not None and traced is not None:
         journal.note(profiling.note(spec, start.step, journal.steps[-1].step))
     if probed.stopped is None:
+        brought(folder, samples.FOLDER, world)
         facts = summary.of_rank(mine, probed)
         if journal is not None:
             summary.conclude(journal, mine, facts, probed, seconds)

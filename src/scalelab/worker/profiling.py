@@ -21,6 +21,7 @@ from scalelab.comm.world import World
 from scalelab.errors import ScalelabError
 from scalelab.record.folder import TRACE, write_atomic
 from scalelab.spec import Spec
+from scalelab.worker.handing import brought
 from scalelab.worker.meter import gather
 
 PARTS = "profile"
@@ -74,6 +75,7 @@ class Profiler:
 def finish(folder: Path, world: World) -> Path | None:
     """Put all ranks' parts into one file; its path, on the first rank where something was traced. A collective."""
     ahead = _clocks(world)
+    brought(folder, PARTS, world)
     if not world.first or not (folder / PARTS).exists():
         return None
     found = [
