@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from scalelab.errors import ScalelabError
+from scalelab.launch.pool import Pool
 from scalelab.launch.slurm.request import Request
 from scalelab.launch.slurm.submit import command
 from scalelab.record import folder as records
@@ -104,7 +105,8 @@ def run(study: Study, parsed: Namespace, folder: Path, asked: Asked, repeats: in
         if not parsed.wait:
             raise ScalelabError(f"{again(refuse_or_follow)}; --wait follows, `scalelab cancel {shlex.quote(str(folder))}` ends")
         return follow(folder, err, finish)
-    with Login(wishes.per_node, wishes.request.cpus_per_task, wishes.request.gpus_per_node) as login:
+    with Pool() as pool:
+        login = Login(pool, wishes.per_node, wishes.request.cpus_per_task, wishes.request.gpus_per_node)
         planned = planning.plan(login, study, asked, repeats, folder, lambda line: err.print(line, markup=False, style="dim"))
     tell_refused(err, planned)
     if not planned.missing:

@@ -233,7 +233,8 @@ def notes(planned: Planned, runs: Runs) -> list[str]:
     if failed:
         found.append(f"{failed} of {len(planned.order)} trainings failed; the same command tries them again")
     found += planned.finished.faults
-    return [*found, *other_machines(runs), *other_code(runs)]
+    machines = [] if planned.asked.places else other_machines(runs)
+    return [*found, *machines, *other_code(runs)]
 
 
 def other_machines(runs: Runs) -> list[str]:

@@ -14,14 +14,14 @@ from scalelab.studies.slurm.arrays import shape
 
 
 class Login(Pool):
-    """A pool that counts with the nodes' workers, CPUs and GPUs, not with this machine's."""
+    """A launcher that counts with the nodes' workers, CPUs and GPUs, not with this machine's."""
 
     answers_there = False
 
-    def __init__(self, per_node: int, cpus: int, gpus: int) -> None:
-        """``per_node`` workers on each node at most, each with ``cpus`` CPUs; ``gpus`` of a node."""
+    def __init__(self, pool: Pool, per_node: int, cpus: int, gpus: int) -> None:
+        """``pool`` answers; ``per_node`` workers on each node at most, each with ``cpus`` CPUs; ``gpus`` of a node."""
         super().__init__()
-        self.per_node, self.cpus, self.gpus = per_node, cpus, gpus
+        self.pool, self.per_node, self.cpus, self.gpus = pool, per_node, cpus, gpus
 
     @property
     def here(self) -> None:  # type: ignore[override]
@@ -30,8 +30,8 @@ class Login(Pool):
 
     @property
     def cores(self) -> int:
-        """That one worker's job has: the threads of each are fixed by them."""
-        return self.cpus
+        """Of a node, that its workers may use."""
+        return self.cpus * self.per_node
 
     def workers_of(self, spec: Spec) -> list[int]:
         """As many on each node."""
@@ -48,5 +48,5 @@ class Login(Pool):
             raise ScalelabError(
                 "a study is planned where torch is: give this command inside a job, as in `srun --pty scalelab study …`"
             )
-        found = super().ask(target, spec, doing)
+        found = self.pool.ask(target, spec, doing)
         return {**found, "devices": self.gpus} if isinstance(found, dict) and "devices" in found else found
