@@ -19,6 +19,7 @@ COMMANDS = {
     "verify": "does this strategy compute the same thing as one process would, for this model?",
     "explain": "what does this strategy hold and send, by which formula?",
     "study": "a question of the field, answered with trainings, figures and a report",
+    "sweep": "any program over many values of its arguments: here, over hosts, as a Slurm array",
     "check-table": "can the numbers of a published table be right?",
     "report": "show recorded runs as one self-contained page",
     "runs": "list, show, compare, export recorded runs",
@@ -50,13 +51,14 @@ def main(arguments: list[str] | None = None) -> int:
     if words[0] in ("-V", "--version"):
         print(f"scalelab {__version__}")
         return 0
-    debug = "--debug" in words
+    ours = words.index("--") if "--" in words else len(words)  # what comes after it is another program's
+    debug = "--debug" in words[:ours]
     before = {number: signal.signal(number, _interrupt) for number in ENDING}
     try:
         if words[0] not in COMMANDS:
             raise ScalelabError(f"unknown command '{words[0]}'{nearest(words[0], COMMANDS)}; valid: {', '.join(COMMANDS)}")
         status: int = importlib.import_module(f"scalelab.cli.{words[0].replace('-', '_')}").run(
-            [w for w in words[1:] if w != "--debug"], debug
+            [w for place, w in enumerate(words[1:], 1) if w != "--debug" or place > ours], debug
         )
         sys.stdout.flush()
         return status

@@ -1,0 +1,65 @@
+"""``scalelab sweep``: any program over many values of its arguments, and what became of it."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from scalelab.cli import sweep_flags as flags
+from scalelab.cli import sweep_run
+from scalelab.cli.sweep_actions import ACTIONS
+from scalelab.cli.terminal import console
+from scalelab.errors import ScalelabError, nearest
+from scalelab.record.sweep import PlannedTask, SweepRecord
+from scalelab.sweep import keeping, slurm
+
+
+def run(words: list[str], debug: bool) -> int:
+    """The command; its exit status."""
+    if words and words[0] in ACTIONS:
+        return ACTIONS[words[0]](words[1:])
+    if words and not words[0].startswith("-"):
+        raise ScalelabError(f"'{words[0]}'{nearest(words[0], ACTIONS)}: expected flags, or one of {', '.join(ACTIONS)}")
+    own, argv = parted(words)
+    parsed = flags.parser().parse(own)
+    sweep, tasks, notes = flags.asked(parsed, argv, ["scalelab", "sweep", *own])
+    env = flags.environment(parsed.env, sweep.place)
+    err = console(to_stderr=True)
+    for note in notes:
+        err.print(f"note: {note}", markup=False, style="yellow")
+    folder = Path(parsed.out) if parsed.out else keeping.default_folder(argv[0])
+    if parsed.dry_run:
+        return show_plan(console(), folder, sweep, tasks, parsed.json)
+    new = not folder.exists()
+    keeping.create(folder, sweep, tasks)
+    err.print(f"{folder}: {len(tasks)} task{'s' * (len(tasks) != 1)}", markup=False)
+    try:
+        if sweep.place == "slurm":
+            return sweep_run.on_slurm(folder, sweep, [task.task for task in tasks], parsed.wait, parsed.json, err)
+        return sweep_run.here(folder, sweep, tasks, {}, env, parsed.json, err)
+    except ScalelabError as error:
+        if new and error.exit_status == 2:  # nothing was started: nothing is left
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our own words, and the program's, which come after the first ``--``."""
+    place = list(words).index("--") if "--" in words else len(words)
+    return list(words[:place]), list(words[place + 1 :])
+
+
+def show_plan(out: Console, folder: Path, sweep: SweepRecord, tasks: Sequence[PlannedTask], as_json: bool) -> int:
+    """What ``--dry-run`` prints: the commands, as a shell takes them; with --slurm the script before them."""
+    script = slurm.shown(folder, sweep) if sweep.place == "slurm" else None
+    if as_json:
+        print(msgspec.json.encode({"kind": "sweep-plan", "sweep": sweep, "tasks": tasks, "script": script}).decode())
+        return 0
+    for text in [*([f"{script}\n"] if script else []), *(shlex.join(task.argv) for task in tasks)]:
+        out.print(text, markup=False, highlight=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,144 @@
+"""Carrying out the tasks of a sweep, begun or gone on with: the terminal meanwhile, and the exit status."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from scalelab.cli.sweep_shown import finish, show_status
+from scalelab.cli.sweep_watch import SweepWatch
+from scalelab.errors import RunError, ScalelabError
+from scalelab.launch.slurm.programs import SlurmError
+from scalelab.record.folder import held
+from scalelab.record.sweep import PlannedTask, SweepRecord, SweepStatus, TaskRecord
+from scalelab.sweep import job, keeping, placing, slurm, standing
+from scalelab.sweep.job import HIDDEN, Job
+
+POLL = 3.0
+"""seconds between two looks at Slurm's queue"""
+
+
+def here(
+    folder: Path,
+    sweep: SweepRecord,
+    tasks: Sequence[PlannedTask],
+    records: Mapping[int, TaskRecord],
+    env: Mapping[str, str],
+    as_json: bool,
+    err: Console,
+) -> int:
+    """Run tasks of a sweep from this process, here or over hosts; the exit status. ``records``: those of tasks that ended before."""
+    with SweepWatch(err, sweep, records, len(tasks)) as watch:
+        try:
+            placing.run(folder, sweep, jobs(sweep, tasks, env), watch)
+        except (KeyboardInterrupt, RunError):
+            watch.__exit__()
+            err.print(how_to_go_on(folder, sweep), markup=False)
+            raise
+    return finish(folder, sweep, as_json, err)
+
+
+def jobs(sweep: SweepRecord, tasks: Sequence[PlannedTask], env: Mapping[str, str]) -> list[Job]:
+    """What the runners are told."""
+    shared = msgspec.to_builtins(sweep)
+    return [job.of(shared, msgspec.to_builtins(task), env) for task in tasks]
+
+
+def how_to_go_on(folder: Path, sweep: SweepRecord) -> str:
+    """``137 of 200 tasks are completed and kept; … runs the rest``."""
+    done = sum(record.status == "completed" for record in keeping.results(folder).values())
+    return f"{done} of {sweep.tasks} tasks are completed and kept; `scalelab sweep resume {folder}` runs the rest"
+
+
+def known_again(sweep: SweepRecord) -> dict[str, str]:
+    """What is set for every task, when a sweep goes on. Raises ScalelabError for a secret that is not in the environment now."""
+    found = dict(sweep.env)
+    for name, value in sweep.env.items():
+        if value == HIDDEN:
+            if name not in os.environ:
+                raise ScalelabError(
+                    f"--env {name}: its value was not kept, because it is a secret; set {name} in the environment first"
+                )
+            found[name] = os.environ[name]
+    return found
+
+
+def on_slurm(folder: Path, sweep: SweepRecord, tasks: Sequence[int], wait: bool, as_json: bool, err: Console) -> int:
+    """Submit tasks as arrays, and follow them where asked to; the exit status."""
+    with held(folder, "submitting or following this sweep"):
+        sent = slurm.send(folder, sweep, tasks)
+        tell_sent(sent, err)
+        if wait:
+            follow(folder, sweep, sent.left, err)
+            return finish(folder, sweep, as_json, err)
+    if sent.left:
+        err.print(
+            f"{len(sent.left)} of {len(tasks)} tasks are not submitted yet: {sent.why}; "
+            f"`scalelab sweep resume {folder}` submits them when there is room, with --wait by itself",
+            markup=False, style="yellow",
+        )  # fmt: skip
+    found, _ = standing_now(folder, sweep)
+    show_status(found, sweep, as_json)
+    return 0
+
+
+def tell_sent(sent: slurm.Sent, err: Console) -> None:
+    """The arrays' numbers, and where their output is."""
+    for one in sent.arrays:
+        err.print(f"Slurm array {one.job}: {one.tasks} task{'s' * (one.tasks != 1)}", markup=False)
+
+
+def follow(folder: Path, sweep: SweepRecord, left: Sequence[int], err: Console) -> None:
+    """Until nothing of the sweep is in Slurm's hands; ``left`` is submitted as room comes. Ctrl-C leaves the jobs as they are."""
+    waiting = list(left)
+    with SweepWatch(err, sweep, {}, sweep.tasks) as watch:
+        try:
+            while True:
+                records = keeping.results(folder, watch.records)
+                try:
+                    queue = slurm.queue(folder)
+                    if waiting and len(queue.waiting) <= len(waiting) // 2:
+                        sent = slurm.send(folder, sweep, waiting, sorted(queue.arrays))
+                        waiting = sent.left
+                        queue = slurm.queue(folder)
+                except SlurmError as error:  # its controller is down for a while: jobs go on, and results are files
+                    watch.note(str(error))
+                else:
+                    watch.stands(records, queue.running)
+                    if not queue.waiting and not queue.running and not waiting:
+                        return
+                time.sleep(POLL)
+        except KeyboardInterrupt:
+            watch.__exit__()
+            err.print(
+                f"the jobs go on; `scalelab sweep status {folder}` shows them, `scalelab sweep cancel {folder}` ends them",
+                markup=False,
+            )
+            raise
+
+
+def standing_now(folder: Path, sweep: SweepRecord) -> tuple[SweepStatus, list[keeping.TaskState]]:
+    """How a sweep stands, whoever runs it, and each of its tasks: one call of Slurm at most."""
+    records, notes = keeping.results(folder), []
+    if sweep.place == "slurm":
+        try:
+            queue = slurm.queue(folder)
+            states = keeping.states(sweep.tasks, records, False, queue.waiting, queue.running)
+        except SlurmError as error:
+            notes.append(f"Slurm could not be asked, so what waits or is lost is not known: {error}")
+            states = keeping.states(sweep.tasks, records, None)
+        said = slurm.log_line(folder)
+        notes += [f"Slurm's jobs said: {said}"] if said and {"lost", "missing"} & set(states) else []
+    else:
+        by = keeping.launcher(folder)
+        alive = by.alive if by is not None else False
+        notes += (
+            [f"it runs on {by.host}; whether it still does can't be seen from here"] if by is not None and alive is None else []
+        )
+        states = keeping.states(sweep.tasks, records, alive)
+    return standing.status(folder, sweep, states, records, states.count("running"), notes), states

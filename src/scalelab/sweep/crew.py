@@ -1,0 +1,166 @@
+"""The process that runs tasks on a machine, seen from the launching one: ``sweep.task --serve``, here or by ssh."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scalelab.errors import RunError
+from scalelab.launch.hosts.channel import Broken, Decoder
+from scalelab.launch.hosts.placement import Place
+from scalelab.sweep import keeping
+from scalelab.sweep.job import Job, to_wire
+
+TASK = ("-P", "-m", "scalelab.sweep.task", "--serve")
+"""-P: what lies in the folder where one stands is no part of scalelab"""
+SSH = (
+    "ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3",
+)  # fmt: skip
+"""no terminal, no question; a connection that is cut is given up after 15 s"""
+ALIVE = 5.0
+"""seconds between two signs of life to another host"""
+SILENCE = 30.0
+"""seconds without one after which tasks there are ended"""
+
+
+def here() -> list[str]:
+    """The command of a crew on this machine."""
+    return [sys.executable, *TASK]
+
+
+def there(place: Place) -> list[str]:
+    """The command of a crew on another host: no user's text in it but quoted."""
+    port = ["-p", str(place.port)] if place.port else []
+    return [*SSH, *port, "--", place.host, f"exec {shlex.join([place.python or sys.executable, *TASK])}"]
+
+
+class Crew:
+    """A runner of tasks. What comes from it is read by ``hear`` whenever ``descriptor`` is readable."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], told: dict[str, Any], folder: Path, env: dict[str, str] | None = None
+    ) -> None:
+        self.name, self.folder, self.env = name, folder, env or {}
+        self.mirrored = told["folder"] is None
+        self.slots = 0
+        """tasks that it may run at once: known when it has said its first word"""
+        self.hello: dict[str, Any] | None = None
+        self.running: dict[int, Job] = {}
+        self.gone: str | None = None
+        """why it is no more"""
+        self.spoken = time.monotonic()
+        self._decoder = Decoder()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as the process
+        self._outputs: dict[int, int] = {}
+        # A session of its own: Ctrl-C at the terminal reaches the launching process alone.
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True, bufsize=0
+        )
+        self.say(told)
+
+    @property
+    def descriptor(self) -> int:
+        """To be waited for."""
+        assert self.process.stdout is not None, "it is a pipe"
+        return self.process.stdout.fileno()
+
+    @property
+    def free(self) -> int:
+        """Tasks that it could begin now."""
+        return 0 if self.gone else self.slots - len(self.running)
+
+    def run(self, job: Job) -> None:
+        """Have it begin a task."""
+        self.running[job.task] = job
+        self.say({"run": to_wire(job) | {"env": {**job.env, **self.env}}})
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Tell it something; where it is gone, ``hear`` finds out."""
+        assert self.process.stdin is not None, "it is a pipe"
+        with contextlib.suppress(OSError):
+            view = memoryview(json.dumps(message).encode() + b"\n")
+            while view:
+                view = view[os.write(self.process.stdin.fileno(), view) :]
+        self.spoken = time.monotonic()
+
+    def pulse(self) -> None:
+        """A sign of life now and then, to another host."""
+        if self.mirrored and not self.gone and time.monotonic() - self.spoken > ALIVE:
+            self.say({"alive": True})
+
+    def hear(self) -> list[dict[str, Any]]:
+        """The records that came; empty and ``gone`` where nothing more will. What a task on another host wrote is kept here."""
+        data = os.read(self.descriptor, 1 << 20)
+        records: list[dict[str, Any]] = []
+        try:
+            for message, body in self._decoder.feed(data):
+                self._take(message, body, records)
+        except Broken as error:
+            self.process.kill()
+            self.gone = f"it answered something else: {error}"
+        if not data and self.gone is None:
+            self.gone = self._last_words()
+        return records
+
+    def close(self, seconds: float = 10.0) -> None:
+        """Nothing more will be told: it ends its tasks, and itself, within ``seconds``, or is killed."""
+        assert self.process.stdin is not None, "it is a pipe"
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        assert self.process.stdout is not None, "it is a pipe"
+        self.process.stdout.close()
+        self._errors.close()
+        for descriptor in self._outputs.values():
+            os.close(descriptor)
+        self._outputs.clear()
+
+    def _take(self, message: dict[str, Any], body: bytes, records: list[dict[str, Any]]) -> None:
+        if "output" in message:
+            self._keep_output(message["output"], body)
+        elif "record" in message:
+            record = message["record"]
+            if record["status"] != "running":
+                self.running.pop(record["task"], None)
+            records.append(self._kept(record) if self.mirrored else record)
+        else:
+            self.hello, self.slots = message, message["jobs"]
+
+    def _kept(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The record of a task on another host, written here; a task whose record could not be kept is not completed."""
+        task = record["task"]
+        if record["status"] == "running":
+            self._keep_output(task, b"")
+        elif task in self._outputs:
+            os.close(self._outputs.pop(task))
+        try:
+            keeping.keep(self.folder, record)
+        except RunError as error:
+            return record | {"status": "failed", "reason": f"its record could not be kept: {error}"}
+        return record
+
+    def _keep_output(self, task: int, body: bytes) -> None:
+        if task not in self._outputs:
+            path = keeping.output_of(self.folder, task)
+            self._outputs[task] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        with contextlib.suppress(OSError):  # a full disk: the record will say so
+            os.write(self._outputs[task], body)
+
+    def _last_words(self) -> str:
+        status = self.process.wait()
+        self._errors.seek(0)
+        lines = [line.strip() for line in self._errors.read()[-4096:].decode(errors="replace").splitlines() if line.strip()]
+        return lines[-1] if lines else f"it ended with {status}"

@@ -1,0 +1,181 @@
+"""A sweep's folder: written before anything starts, and what it says now.
+
+FOLDER/
+    sweep.json  tasks.jsonl                what is to be run
+    tasks/N.json  tasks/N.out              what became of task N
+    launcher.json                          who runs it, or did last
+    slurm/                                 batch scripts, the numbers of their tasks, submitted.jsonl
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+from collections.abc import Container, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import psutil
+
+from scalelab.errors import RunError, ScalelabError
+from scalelab.record.atomic import write_atomic
+from scalelab.record.folder import now
+from scalelab.record.sweep import PlannedTask, SweepRecord, TaskRecord
+from scalelab.record.sweep import TaskState as TaskState
+
+SWEEP, PLAN, TASKS, LAUNCHER = "sweep.json", "tasks.jsonl", "tasks", "launcher.json"
+T = TypeVar("T")
+
+
+class Launcher(msgspec.Struct, frozen=True, kw_only=True):
+    """The process that runs a sweep here or over hosts."""
+
+    host: str
+    pid: int
+    started: str
+
+    @property
+    def alive(self) -> bool | None:
+        """Whether it lives; None where it is on another machine, whose processes can't be seen from here."""
+        if self.host != socket.gethostname():
+            return None
+        try:
+            began = psutil.Process(self.pid).create_time()
+        except psutil.NoSuchProcess:
+            return False
+        return began <= datetime.fromisoformat(self.started).timestamp() + 1
+
+
+def default_folder(program: str) -> Path:
+    """``sweeps/<utc time>-<program>-<short id>``."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(program).name).strip("-.")[:40] or "program"
+    return Path("sweeps") / f"{stamp}-{safe}-{secrets.token_hex(3)}"
+
+
+def create(folder: Path, sweep: SweepRecord, tasks: Sequence[PlannedTask]) -> None:
+    """Write what is to be run. Raises ScalelabError where the folder holds a sweep already, or can't be made."""
+    if (folder / SWEEP).exists():
+        raise ScalelabError(f"{folder}: holds a sweep already; `scalelab sweep resume` goes on with it, or choose another --out")
+    try:
+        (folder / TASKS).mkdir(parents=True, exist_ok=True)
+        encoder = msgspec.json.Encoder()
+        write_atomic(folder / PLAN, b"".join(encoder.encode(task) + b"\n" for task in tasks))
+        write_atomic(folder / SWEEP, msgspec.json.format(encoder.encode(sweep), indent=1))  # last: with it the sweep is there
+    except OSError as error:
+        raise ScalelabError(f"--out {str(folder)!r}: cannot be made: {error.strerror}") from None
+    except RunError as error:
+        raise ScalelabError(str(error)) from None
+
+
+def load(folder: Path) -> SweepRecord:
+    """The sweep in ``folder``. Raises ScalelabError where there is none."""
+    try:
+        return _read(folder / SWEEP, SweepRecord)
+    except FileNotFoundError:
+        raise ScalelabError(f"{folder}: holds no {SWEEP}; name a sweep's folder, such as sweeps/2026…") from None
+
+
+def plan(folder: Path) -> list[PlannedTask]:
+    """Its tasks, in order. Raises ScalelabError."""
+    try:
+        lines = (folder / PLAN).read_bytes().split(b"\n")[:-1]
+        decoder = msgspec.json.Decoder(PlannedTask)
+        return [decoder.decode(line) for line in lines]
+    except OSError as error:
+        raise ScalelabError(f"{folder / PLAN}: cannot be read: {error.strerror}") from None
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise ScalelabError(f"{folder / PLAN}: cannot be read: {error}") from None
+
+
+def results(folder: Path, known: Mapping[int, TaskRecord] | None = None) -> dict[int, TaskRecord]:
+    """The records of the tasks that were begun, by number. One that can't be read counts as not there: its task is run again.
+
+    Those that were completed when they were read before, ``known``, are not read again: they stay.
+    """
+    decoder = msgspec.json.Decoder(TaskRecord)
+    found = {task: record for task, record in (known or {}).items() if record.status == "completed"}
+    done = {f"{task}.json" for task in found}
+    with os.scandir(folder / TASKS) as entries:
+        names = [entry.name for entry in entries if entry.name.endswith(".json") and entry.name not in done]
+    for name in names:
+        if name.startswith("."):  # half written
+            continue
+        try:
+            with open(folder / TASKS / name, "rb") as file:
+                record = decoder.decode(file.read())
+        except (OSError, msgspec.ValidationError, msgspec.DecodeError):
+            continue
+        found[record.task] = record
+    return found
+
+
+def states(
+    tasks: int, records: dict[int, TaskRecord], alive: bool | None, queued: Container[int] = (), running: Container[int] = ()
+) -> list[TaskState]:
+    """What each task is now.
+
+    ``alive``: whether the process that runs the sweep lives (None: not to be known from here, its word is taken); ``queued`` and
+    ``running``: what Slurm has.
+    """
+    return [_state(task, records.get(task), alive, queued, running) for task in range(tasks)]
+
+
+def _state(
+    task: int, record: TaskRecord | None, alive: bool | None, queued: Container[int], running: Container[int]
+) -> TaskState:
+    if record is not None and record.status == "completed":
+        return "completed"
+    if task in running:
+        return "running"
+    if task in queued:
+        return "queued"
+    if record is None:
+        return "missing" if alive is False else "queued"
+    if record.status == "running":
+        return "lost" if alive is False else "running"
+    return record.status
+
+
+def open_tasks(states: Iterable[TaskState]) -> list[int]:
+    """The tasks that ``resume`` runs: what failed, was ended or lost, or has not begun."""
+    return [task for task, state in enumerate(states) if state in ("failed", "interrupted", "lost", "missing")]
+
+
+def mark_launcher(folder: Path) -> None:
+    """Say that this process runs the sweep. Raises RunError."""
+    mine = Launcher(host=socket.gethostname(), pid=os.getpid(), started=now())
+    write_atomic(folder / LAUNCHER, msgspec.json.encode(mine))
+
+
+def launcher(folder: Path) -> Launcher | None:
+    """Who runs the sweep, or did last."""
+    try:
+        return _read(folder / LAUNCHER, Launcher)
+    except (FileNotFoundError, ScalelabError):
+        return None
+
+
+def output_of(folder: Path, task: int) -> Path:
+    """Where a task's output is."""
+    return folder / TASKS / f"{task}.out"
+
+
+def keep(folder: Path, record: dict[str, Any]) -> None:
+    """Write a task's record that came from another host. Raises RunError."""
+    write_atomic(folder / TASKS / f"{record['task']}.json", msgspec.json.format(msgspec.json.encode(record), indent=1))
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ScalelabError(f"{path}: cannot be read: {error.strerror}") from None
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise ScalelabError(f"{path}: cannot be read: {error}") from None

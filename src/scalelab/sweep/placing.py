@@ -1,0 +1,51 @@
+"""Where the tasks of a sweep run when the launching process hands them out: on this machine, or on hosts over ssh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from scalelab.launch.hosts.hostfile import hosts_of
+from scalelab.record.folder import held
+from scalelab.record.sweep import SweepRecord
+from scalelab.sweep import crew as crews
+from scalelab.sweep import keeping, running
+from scalelab.sweep.crew import Crew
+from scalelab.sweep.job import Job
+from scalelab.sweep.running import Watching
+
+
+def local(folder: Path, placing: dict[str, Any]) -> list[Crew]:
+    """One crew, on this machine."""
+    told = {name: placing.get(name) for name in ("jobs", "cpus_per_task", "gpus_per_task")}
+    return [Crew("this machine", crews.here(), {"folder": str(folder.resolve()), "silence": None, **told}, folder)]
+
+
+def hosts(folder: Path, placing: dict[str, Any]) -> list[Crew]:
+    """A crew on each host, with as many tasks at once as it has slots. Raises ScalelabError for what names no hosts."""
+    shares = {name: placing.get(name) for name in ("cpus_per_task", "gpus_per_task")}
+    told = {"folder": None, "silence": crews.SILENCE, **shares}
+    return [
+        Crew(place.host, crews.there(place), {**told, "jobs": place.slots}, folder, dict(place.env))
+        for place in hosts_of(placing["hosts"])
+    ]
+
+
+PLACES: dict[str, Callable[[Path, dict[str, Any]], list[Crew]]] = {"local": local, "hosts": hosts}
+"""the places where this process hands out the tasks; Slurm does so itself (``slurm.py``)"""
+
+
+def run(folder: Path, sweep: SweepRecord, jobs: list[Job], watch: Watching) -> None:
+    """Run jobs of the sweep in ``folder``, whichever way they end. Raises ScalelabError, before anything ran, where there is no crew;
+    RunError where none is left; KeyboardInterrupt after all tasks were ended.
+    """
+    with held(folder, "running this sweep"):
+        made = PLACES[sweep.place](folder, sweep.placing)
+        try:
+            running.greet(made)
+            keeping.mark_launcher(folder)
+            running.carry_out(made, jobs, watch)
+        finally:
+            for one in made:
+                one.close()

@@ -1,0 +1,142 @@
+"""The runner of tasks as a process of its own: it is told what to run on stdin, and tells what happened on stdout.
+
+It ends its tasks when stdin closes, however that came about: the launching process may be killed, the connection may be cut.
+
+Protocol: JSON lines in, messages as ``launch.hosts.channel`` frames them out.
+    → {"folder": path or null, "jobs", "cpus_per_task", "gpus_per_task", "silence": seconds or null}   first
+    → {"run": job} · {"alive": true} · {"end": why}
+    ← {"host", "version", "jobs", "cpus", "gpus"}                                                     first
+    ← {"record": …} when a task begins and when it has ended
+    ← {"output": task} and bytes: where ``folder`` is null, which is on another host: its files are sent, not kept
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from scalelab import __version__
+from scalelab.launch.hosts.channel import encode
+from scalelab.sweep import slots
+from scalelab.sweep.job import from_wire
+from scalelab.sweep.runner import TICK, Runner
+
+PIECE = 1 << 20
+MIRROR_EVERY = 1.0
+"""seconds between two looks at what tasks on another host have written"""
+GONE = "the launching process has ended"
+
+
+class Server:
+    """A runner between two pipes."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        self.mirrored = told["folder"] is None
+        self.folder = Path(tempfile.mkdtemp(prefix="scalelab-sweep-")) if self.mirrored else Path(told["folder"])
+        (self.folder / "tasks").mkdir(exist_ok=True)
+        cores, gpus = slots.cores(), slots.gpus(os.environ)
+        shared = slots.share(cores, gpus, told["jobs"], told["cpus_per_task"], told["gpus_per_task"])
+        self.runner = Runner(self.folder, shared, self.tell)
+        self.runner.selector.register(0, selectors.EVENT_READ, "told")
+        self.silence: float | None = told["silence"]
+        self.heard = self.looked = time.monotonic()
+        self.sent: dict[int, int] = {}
+        self.buffer = b""
+        self.said_end = False
+        say({"host": socket.gethostname(), "version": __version__, "jobs": len(shared), "cpus": len(cores), "gpus": len(gpus)})
+
+    def serve(self) -> None:
+        """Until told to end, or nobody is there any more; then until no task runs."""
+        try:
+            while not self.said_end or self.runner.running:
+                if self.runner.wait(TICK) and not self.said_end:
+                    self.listen()
+                if self.silence is not None and time.monotonic() - self.heard > self.silence:
+                    self.end("the launching host was not heard any more")
+                if self.mirrored and time.monotonic() - self.looked > MIRROR_EVERY:
+                    self.looked = time.monotonic()
+                    for task in self.runner.running:
+                        self.mirror(task)
+        finally:
+            if self.mirrored:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def listen(self) -> None:
+        """Take in what is on stdin."""
+        piece = os.read(0, PIECE)
+        self.heard = time.monotonic()
+        if not piece:
+            self.end(GONE)
+            return
+        *lines, self.buffer = (self.buffer + piece).split(b"\n")
+        for line in lines:
+            told = json.loads(line)
+            if "run" in told and not self.said_end:
+                self.runner.start(from_wire(told["run"]))
+            elif "end" in told:
+                self.end(told["end"])
+
+    def end(self, why: str) -> None:
+        """Begin to end all tasks."""
+        if not self.said_end:
+            self.said_end = True
+            self.runner.selector.unregister(0)
+            self.runner.end(why)
+
+    def tell(self, record: dict[str, Any]) -> None:
+        """A record; of a task that has ended after all its output."""
+        if self.mirrored and record["status"] != "running":
+            self.mirror(record["task"])
+            self.sent.pop(record["task"], None)
+            for ending in ("json", "out"):
+                (self.folder / "tasks" / f"{record['task']}.{ending}").unlink(missing_ok=True)
+        say({"record": record})
+
+    def mirror(self, task: int) -> None:
+        """Send what was written since the last look."""
+        path = self.folder / "tasks" / f"{task}.out"
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            file.seek(self.sent.get(task, 0))
+            while piece := file.read(PIECE):
+                say({"output": task}, piece)
+                self.sent[task] = file.tell()
+
+
+def say(message: dict[str, Any], body: bytes = b"") -> None:
+    """A message on stdout. Nobody hears it any more: what tasks leave in the folder tells."""
+    try:
+        _write(encode(message, body))
+    except OSError:
+        return
+
+
+def _write(body: bytes) -> None:
+    view = memoryview(body)
+    while view:
+        view = view[os.write(1, view) :]
+
+
+def serve() -> int:
+    """The program; its exit status."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)  # the end of stdin is what ends it
+    first = b""
+    while not first.endswith(b"\n"):  # by the byte: what follows is the server's to read
+        byte = os.read(0, 1)
+        if not byte:
+            return 0
+        first += byte
+    Server(json.loads(first)).serve()
+    sys.stdout.flush()
+    return 0

@@ -1,0 +1,186 @@
+"""A sweep as Slurm arrays: what is submitted, how it stands, how it ends. Its results are files; Slurm is asked what waits and runs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from scalelab.errors import RunError, ScalelabError
+from scalelab.launch.slurm import jobs as slurm_jobs
+from scalelab.launch.slurm.programs import SlurmError, call
+from scalelab.launch.slurm.request import Request
+from scalelab.launch.slurm.script import Script
+from scalelab.launch.slurm.submit import command, submit
+from scalelab.record.atomic import write_atomic
+from scalelab.record.folder import now
+from scalelab.record.sweep import SweepRecord
+from scalelab.sweep.job import HIDDEN
+
+FOLDER, SUBMITTED = "slurm", "submitted.jsonl"
+FULL = re.compile(
+    r"submit ?limit|MaxSubmit|QOSMax|AssocMax|accounting/QOS policy|temporarily unable|MaxJobCount|too many jobs", re.I
+)
+"""sbatch's words where the site takes no more jobs now: fewer may fit, and the rest later"""
+USUAL = 1001
+"""MaxArraySize where Slurm does not say: its default, slurm.conf(5)"""
+
+
+class Array(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of submitted.jsonl: an array, and the file whose lines are the numbers of its tasks, by index."""
+
+    job: str
+    numbers: str
+    tasks: int
+    submitted: str
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The tasks that Slurm has: waiting ones, running ones, and the arrays that they are of."""
+
+    waiting: set[int] = field(default_factory=set)
+    running: set[int] = field(default_factory=set)
+    arrays: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What was submitted, and what was not, with sbatch's reason."""
+
+    arrays: list[Array]
+    left: list[int]
+    why: str = ""
+
+
+def name_of(folder: Path) -> str:
+    """The name of a sweep's jobs."""
+    return f"sweep-{re.sub(r'[^A-Za-z0-9._-]+', '-', folder.resolve().name)}"[:80]
+
+
+def script(folder: Path, sweep: SweepRecord, numbers: Path) -> Script:
+    """The batch script of an array. Raises ScalelabError for what no line of a script can hold."""
+    told = sweep.placing
+    request = Request(
+        cpus_per_task=told.get("cpus_per_task") or 1, gpus_per_node=told.get("gpus_per_task") or 0, partition=told.get("partition"),
+        time=told.get("time"), account=told.get("account"), args=tuple(told.get("slurm_arg") or ()), name=name_of(folder),
+    )  # fmt: skip
+    whole = folder.resolve()
+    return Script(
+        request=request,
+        folder=Path(sweep.cwd),
+        output=whole / FOLDER / f"{numbers.stem}.log",
+        commands=[[sys.executable, "-P", "-m", "scalelab.sweep.task", str(whole), "--of", str(whole / FOLDER / numbers.name)]],
+        about=(
+            "A task of a sweep: its number is in the file that --of names, its command in tasks.jsonl, its result in tasks/.",
+        ),
+        more=("--open-mode=append",),
+        environment={name: value for name, value in sweep.env.items() if value != HIDDEN},
+    )
+
+
+def largest_array() -> int:
+    """Tasks that an array may have here: Slurm's MaxArraySize, which limits the index. Raises SlurmError."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", call(["scontrol", "show", "config"]), re.M)
+    return int(found[1]) if found else USUAL
+
+
+def send(folder: Path, sweep: SweepRecord, tasks: Sequence[int], after: Sequence[str] = ()) -> Sent:
+    """Submit tasks as arrays, as many as the site takes; ``after``: arrays of this sweep that are not over.
+
+    With ``--max-running`` one array waits for the other, so that the limit is the sweep's. Raises SlurmError where not one is taken.
+    """
+    left, most, before = list(tasks), largest_array(), list(after)
+    arrays: list[Array] = []
+    size, refused = min(len(left), most), ""
+    while left and size:
+        try:
+            made = _send(folder, sweep, left[:size], before if sweep.placing.get("max_running") else [])
+        except SlurmError as error:
+            if not FULL.search(str(error)) or (size == 1 and not arrays and not after):
+                raise
+            refused, size = str(error), size // 2
+            continue
+        arrays.append(made)
+        before, left = [made.job], left[size:]
+        if refused:  # as many as fit: the next ones when some have ended
+            break
+        size = min(len(left), most)
+    return Sent(arrays, left, refused)
+
+
+def _send(folder: Path, sweep: SweepRecord, tasks: Sequence[int], after: Sequence[str]) -> Array:
+    place = folder / FOLDER
+    place.mkdir(exist_ok=True)
+    numbers = place / f"array-{len(list(place.glob('array-*.sh'))) + 1}.tasks"
+    path = numbers.with_suffix(".sh")
+    try:
+        write_atomic(numbers, "".join(f"{task}\n" for task in tasks))
+        write_atomic(path, script(folder, sweep, numbers).text())
+        job = submit(path, f"afterany:{':'.join(after)}" if after else None, spread(len(tasks), sweep.placing.get("max_running")))
+    except (ScalelabError, RunError):
+        for file in (numbers, path):
+            file.unlink(missing_ok=True)
+        raise
+    made = Array(job=job, numbers=numbers.name, tasks=len(tasks), submitted=now())
+    with (place / SUBMITTED).open("ab") as kept:
+        kept.write(msgspec.json.encode(made) + b"\n")
+    return made
+
+
+def spread(tasks: int, at_once: int | None) -> str:
+    """The indices of an array: ``0-199%8``."""
+    return f"0-{tasks - 1}" + (f"%{at_once}" if at_once else "")
+
+
+def shown(folder: Path, sweep: SweepRecord) -> str:
+    """What ``--dry-run`` prints: the script, and how it would be submitted."""
+    numbers = folder / FOLDER / "array-1.tasks"
+    line = command(numbers.with_suffix(".sh").resolve(), None, spread(sweep.tasks, sweep.placing.get("max_running")))
+    return f"{script(folder, sweep, numbers).text()}\n{' '.join(line)}"
+
+
+def submitted(folder: Path) -> list[Array]:
+    """The sweep's arrays, the oldest first; a line that was not finished is left out."""
+    try:
+        lines = (folder / FOLDER / SUBMITTED).read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
+    return [msgspec.json.decode(line, type=Array) for line in lines]
+
+
+def queue(folder: Path) -> Queue:
+    """What Slurm has of the sweep, by one call of squeue, however many tasks there are. Raises SlurmError."""
+    arrays = {one.job: one for one in submitted(folder)}
+    found = Queue()
+    if not arrays:
+        return found
+    numbers: dict[str, list[int]] = {}
+    for name, state in slurm_jobs.queue().items():
+        job, _, index = name.partition("_")
+        if job not in arrays or state.over or not index.isdecimal():
+            continue
+        if job not in numbers:
+            numbers[job] = [int(line) for line in (folder / FOLDER / arrays[job].numbers).read_text().split()]
+        (found.waiting if state.waiting else found.running).add(numbers[job][int(index)])
+        found.arrays.add(job)
+    return found
+
+
+def cancel(folder: Path, arrays: Sequence[str]) -> None:
+    """End what runs of these arrays, and take out what waits; by number and name, for Slurm may begin to count anew. Raises SlurmError."""
+    if arrays:
+        call(["scancel", f"--jobname={name_of(folder)}", *arrays])
+
+
+def log_line(folder: Path) -> str | None:
+    """The last line of what the arrays' jobs themselves have said, where they said something."""
+    for log in sorted((folder / FOLDER).glob("array-*.log"), key=lambda path: path.stat().st_mtime, reverse=True):
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        if lines:
+            return f"{log}: {lines[-1]}"
+    return None
