@@ -54,7 +54,7 @@ Command = Callable[..., Ended]
 @pytest.fixture
 def command(pool: Pool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
     """``command("train", "--steps", 3)``: the real command line in this process, on the session's warm server."""
-    for module in ("placing", "verify", "demo", "explain", "study_slurm", "check_table"):
+    for module in ("placing", "demo", "explain", "study_slurm", "check_table"):
         monkeypatch.setattr(f"scalelab.cli.{module}.Pool", lambda: contextlib.nullcontext(pool))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 

@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Callable
 
+import msgspec
 from rich.console import Console
 
 from scalelab.cli import inside
@@ -15,6 +16,7 @@ from scalelab.errors import unknown
 from scalelab.launch.hosts.forwarding import shown
 from scalelab.launch.launcher import Command, Launcher
 from scalelab.launch.pool import Pool
+from scalelab.spec import Spec
 
 PLACES: dict[str, Callable[[argparse.Namespace], Launcher]] = {
     "local": lambda parsed: Pool(), "inside": inside.first, "hosts": over_hosts,
@@ -44,6 +46,12 @@ def launcher_of(parsed: argparse.Namespace, one: bool = False) -> Launcher:
         raise unknown("place", on, PLACES)
     refuse_elsewhere(parsed, on)
     return PLACES[on](parsed)
+
+
+def check_all(launcher: Launcher, base: Spec) -> None:
+    """Check all hosts at once for what all trainings of a command have in common. Raises ScalelabError."""
+    if launcher.slots is not None:
+        launcher.check(msgspec.structs.replace(base, workers=launcher.slots))
 
 
 def show_commands(out: Console, commands: list[Command]) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from scalelab.cli import study_slurm
 from scalelab.cli.flags import Parser, add_common, add_spec
-from scalelab.cli.placing import add_placing, launcher_of
+from scalelab.cli.placing import add_placing, check_all, launcher_of
 from scalelab.cli.study_flags import FIXED, StudyParser, add_options, asked_for, repeats_of
 from scalelab.cli.study_shown import show, show_plan, tell_failures, tell_plan
 from scalelab.cli.study_watch import StudyWatch
@@ -70,6 +70,7 @@ def run(words: list[str], debug: bool) -> int:
         return study_slurm.run(study, parsed, folder, asked, repeats, err, lambda place, found: finish(parsed, place, found, err))
     with launcher_of(parsed) as launcher:
         asked = asked_for(study, parsed, launcher)
+        check_all(launcher, asked.base)
         folder = Path(parsed.folder or default_folder(study, asked))
         planned = planning.plan(launcher, study, asked, repeats, folder, teller(study, parsed, err))
         if parsed.dry_run:

@@ -77,6 +77,8 @@ def asked_for(study: Study, parsed: Namespace, launcher: Launcher) -> Asked:
     changes = {"timeout": SILENCE, **study.base, **study.varies}
     quick = study.quick if parsed.quick else {}
     changes |= {name: value for name, value in quick.items() if name in specs.FIELDS}
+    if launcher.slots is not None and "workers" in changes and "workers" not in study.varies:
+        changes["workers"] = launcher.slots
     values = values_of(parsed, changes, several=tuple(study.varies))
     refuse_other_ways(study, values)
     varied = {name: distinct(name, listed(values.pop(name))) for name in study.varies}

@@ -11,8 +11,9 @@ from rich.table import Table
 
 from scalelab import spec as specs
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
+from scalelab.cli.placing import add_placing, check_all, launcher_of
 from scalelab.cli.terminal import Observer, console
-from scalelab.launch.pool import Pool
+from scalelab.launch.launcher import Launcher
 from scalelab.record import text
 from scalelab.record.schema import Cell, VerifyRecord
 from scalelab.spec import Spec
@@ -54,16 +55,12 @@ def run(words: list[str], debug: bool) -> int:
         "--grid", action="store_true", help="every strategy in odd shapes: 3 workers, odd batches, tied weights, a frozen layer …"
     )
     parser.add_argument("--float32", action="store_true", help="compute in float32: shows what rounding adds")
+    add_placing(parser, commands=False)
     add_common(parser)
     parsed = parser.parse(words)
-    values = values_of(parsed, DEFAULTS)
-    names, engine = values.pop("strategy", None), values.get("engine")
-    base = specs.from_mapping(values, flags=True)
     err = console(to_stderr=True)
-    wanted = _variants(base, [names] if isinstance(names, str) else names, None if engine is None else base.engine, parsed)
-    with Pool() as pool, Observer(err, base.steps or 0) as observer:
-        pool.warm()
-        result = study.verify(pool, base, wanted, parsed.float32, lambda cell: _tell(err, cell), observer)
+    with launcher_of(parsed) as launcher:
+        result = _verified(launcher, parsed, err)
     if parsed.json:
         print(msgspec.json.encode(result).decode())
     else:
@@ -72,6 +69,18 @@ def run(words: list[str], debug: bool) -> int:
         err.print("nothing passed: no strategy was shown to compute what single does", style="bold red")
         return 1
     return 1 if any(cell.status == "failed" for cell in result.cells) else 0
+
+
+def _verified(launcher: Launcher, parsed: argparse.Namespace, err: Console) -> VerifyRecord:
+    """What the flags ask for, tried where ``launcher`` runs."""
+    values = values_of(parsed, {**DEFAULTS, "workers": launcher.slots or DEFAULTS["workers"]})
+    names, engine = values.pop("strategy", None), values.get("engine")
+    base = specs.from_mapping(values, flags=True)
+    wanted = _variants(base, [names] if isinstance(names, str) else names, None if engine is None else base.engine, parsed)
+    check_all(launcher, base)
+    with Observer(err, base.steps or 0) as observer:
+        launcher.warm()
+        return study.verify(launcher, base, wanted, parsed.float32, lambda cell: _tell(err, cell), observer)
 
 
 def _variants(base: Spec, names: list[str] | None, engine: str | None, parsed: argparse.Namespace) -> list[Variant]:

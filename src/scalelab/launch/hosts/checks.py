@@ -113,7 +113,7 @@ ADVICE = {
     "no python": "name its interpreter with python= in the hostfile: the path is taken from the launching host otherwise",
     "key": "compare the key with its owner's, then `ssh-keygen -R HOST` and connect once by hand; it may be another machine",
     "login": "make `ssh HOST true` work without a password: a key in its authorized_keys, an agent, or ~/.ssh/config",
-    "name": "mend the name, or give it a HostName in ~/.ssh/config; a hostfile would be read if there were a file of this name",
+    "name": "mend the name, or give it a HostName in ~/.ssh/config; it is no hostfile here either",
     "network": "is it on, does its sshd listen there (port=), does a firewall stand between? `ssh HOST true` tells",
     "": "`ssh HOST true` shows what ssh says; scalelab and its interpreter (python=) must be there",
 }

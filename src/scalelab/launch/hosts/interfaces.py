@@ -87,6 +87,12 @@ def subnet_of(text: str) -> Network | None:
         ) from None
 
 
+def beside(address: str, there: Listing, version: int) -> str:
+    """The first address of this ``version`` on the interface that has ``address``; that itself where there is none."""
+    own = next((addresses for addresses in there.values() if ipaddress.ip_address(address) in addresses), ())
+    return next((str(other) for other in own if other.version == version), address)
+
+
 def version_of(address: str) -> int:
     """4 or 6."""
     return ipaddress.ip_address(address).version

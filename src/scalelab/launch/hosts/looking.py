@@ -50,14 +50,19 @@ def route(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def own(question: dict[str, Any]) -> dict[str, Any]:
-    """{"address"}: that of this host which {"name"}, a name or an address, means; or {"error"}."""
+    """{"address"}: that of this host which {"name"}, a name or an address, means; or {"error"}.
+
+    "prefer": where its interface has an address of this version of the protocol too (4 or 6), that one.
+    """
     there, name = interfaces.listing(), question["name"]
     try:
         found = [row[4][0] for row in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)]
     except OSError as error:
         return {"error": f"{name}: {error.strerror}"}
     mine = next((address for address in found if address in interfaces.reachable_as(there)), None)
-    return {"error": f"{name} is not its address; it has {interfaces.described(there)}"} if mine is None else {"address": mine}
+    if mine is None:
+        return {"error": f"{name} is not its address; it has {interfaces.described(there)}"}
+    return {"address": interfaces.beside(mine, there, question["prefer"]) if question.get("prefer") else mine}
 
 
 def connect(question: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def address(wanted: Wanted, agents: Sequence[Agent]) -> str:
     """Where rank 0 listens: an address of the first host, by which the others reach it. Raises ScalelabError.
 
     As it was said; else that of the interface that was said; else the one by which the launching host reached the first host; else,
-    where that is the loopback, the one from which it reaches the second.
+    where that is the loopback, the one from which it reaches the second. IPv4 where the interface has both: so does gloo choose.
     """
     first = agents[0]
     if wanted.address is not None:
@@ -44,7 +44,7 @@ def address(wanted: Wanted, agents: Sequence[Agent]) -> str:
         return LOOPBACK
     reached = reached_by(first)
     if reached is not None and not ipaddress.ip_address(reached).is_loopback:
-        return reached
+        return str(_answer(first, {"do": "own", "name": reached, "prefer": 4})["address"])
     other = next(
         (found for agent in agents[1:] if (found := reached_by(agent)) and not ipaddress.ip_address(found).is_loopback), None
     )
