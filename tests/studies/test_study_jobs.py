@@ -1,0 +1,192 @@
+"""Studies as jobs of Slurm: what is decided and written before anything is submitted, and what is made of Slurm's words afterwards."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from scalelab.launch.slurm.jobs import State
+from scalelab.record.study import StudyRecord
+from scalelab.studies.slurm import kept
+from scalelab.studies.slurm.arrays import Shape, grouped, shape
+from scalelab.studies.slurm.concluding import reason
+from scalelab.studies.slurm.kept import Job, Jobs
+from tests.conftest import Command
+
+SMALL = [
+    "--data",
+    "synthetic",
+    "--image-size",
+    8,
+    "--classes",
+    4,
+    "--train-limit",
+    640,
+    "--test-limit",
+    30,
+    "--model-arg",
+    "width=4",
+]
+SCALING = [*SMALL, "--quick", "--steps", 8, "--probe-steps", 0]
+
+
+@pytest.mark.parametrize(
+    ("workers", "per_node", "expected"),
+    [
+        (1, 8, Shape(1, 1)),
+        (8, 8, Shape(1, 8)),
+        (64, 8, Shape(8, 8)),
+        (6, 4, Shape(2, 3)),
+        (12, 8, Shape(2, 6)),
+        (7, 4, Shape(7, 1)),
+    ],
+)
+def test_all_nodes_of_a_job_have_equally_many_workers(workers: int, per_node: int, expected: Shape) -> None:
+    assert shape(workers, per_node) == expected
+    assert shape(workers, per_node).workers == workers
+
+
+def test_a_job_has_the_trainings_of_one_size_and_the_serial_ones_are_a_job_of_their_own() -> None:
+    found = grouped([((0, 0), 1), ((1, 0), 4), ((2, 0), 2), ((0, 1), 1), ((1, 1), 4)], 2)
+    assert [(one.name, one.shape, one.trainings, one.indices) for one in found] == [
+        ("1-worker", Shape(1, 1), ((0, 0), (0, 1)), "0-1"),
+        ("2-workers", Shape(1, 2), ((2, 0),), "0-0"),
+        ("4-workers", Shape(2, 2), ((1, 0), (1, 1)), "0-1"),
+    ]
+
+
+def directives(script: Path) -> dict[str, str]:
+    """What a script asks sbatch for."""
+    return dict(re.findall(r"^#SBATCH (--[\w-]+)=(.*)$", script.read_text(), re.M))
+
+
+def test_a_dry_run_writes_a_script_for_each_size_and_submits_nothing(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "a study; echo 'x'"
+    flags = [
+        "--workers",
+        "4,8,16,32,64",
+        "--workers-per-node",
+        8,
+        "--cpus-per-task",
+        3,
+        "--partition",
+        "long",
+        "--time",
+        "1:00:00",
+    ]
+    ended = command(
+        "study",
+        "weak-scaling",
+        "--slurm-dry-run",
+        *SCALING,
+        *flags,
+        "--batch-per-worker",
+        4,
+        "--slurm-arg=--exclusive",
+        "--out",
+        folder,
+    )
+    assert ended.status == 0, ended.err
+    assert "written, not submitted" in ended.err
+    scripts = {path.stem: directives(path) for path in (folder / "slurm").glob("*.sh")}
+    sizes = {name: (asked["--nodes"], asked["--ntasks-per-node"], asked.get("--array")) for name, asked in scripts.items()}
+    assert sizes == {
+        "1-worker": ("1", "1", "0-1"), "4-workers": ("1", "4", "0-0"), "8-workers": ("1", "8", "0-0"), "16-workers": ("2", "8", "0-0"),
+        "32-workers": ("4", "8", "0-0"), "64-workers": ("8", "8", "0-0"), "report": ("1", "1", None),
+    }  # fmt: skip
+    for name, asked in scripts.items():
+        assert asked["--cpus-per-task"] == ("1" if name == "report" else "3")
+        assert (asked["--partition"], asked["--time"]) == ("long", "1:00:00")
+    assert "#SBATCH --exclusive" in (folder / "slurm" / "64-workers.sh").read_text()
+    assert kept.read(folder).ids == []
+    record = msgspec.json.decode((folder / "study.json").read_bytes(), type=StudyRecord)
+    assert record.asked["spec"]["threads_per_worker"] == 3
+    assert not any("all 3 cores" in one.label for one in record.trainings)
+
+
+def test_the_serial_base_of_a_strong_scaling_with_horovod_is_torchs(command: Command, tmp_path: Path) -> None:
+    pytest.importorskip("horovod")
+    flags = ["--engine", "horovod", "--workers", "4,64", "--workers-per-node", 8, "--batch", 256]
+    ended = command("study", "strong-scaling", "--slurm-dry-run", *SCALING, *flags, "--out", tmp_path / "study")
+    assert ended.status == 0, ended.err
+    rows = msgspec.json.decode((tmp_path / "study" / "plan.json").read_bytes())["rows"]
+    found = {(row["spec"]["strategy"], row["spec"]["engine"], row["spec"]["workers"], row["derived"]["threads"]) for row in rows}
+    assert found == {("single", "torch", 1, 1), *(("ddp", "horovod", workers, 1) for workers in (1, 4, 64))}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--cpus-per-task", "many"], "--cpus-per-task many: expected a whole number, at least 1"),
+        (["--cpus-per-task", "2", "--threads-per-worker", "3"], "a worker has --cpus-per-task 2 threads"),
+        (["--slurm-arg", "exclusive"], "an option of sbatch begins with -"),
+        (["--time", "1:00\n#SBATCH --wrap"], "can't hold a line break"),
+    ],
+)
+def test_flags_that_no_job_can_have_are_refused(flags: list[str], said: str, command: Command, tmp_path: Path) -> None:
+    ended = command("study", "weak-scaling", "--slurm-dry-run", *SCALING, *flags, "--out", tmp_path / "study")
+    assert ended.status == 2
+    assert said in ended.error
+    assert not (tmp_path / "study").exists()
+
+
+def job(**values: Any) -> Job:
+    return Job(**{"name": "2-workers", "workers": 2, "nodes": 1, "trainings": [(0, 0), (0, 1)], "id": "12", **values})
+
+
+@pytest.mark.parametrize(
+    ("job", "state", "said"),
+    [
+        (None, None, "not submitted"),
+        (job(id=None), None, "not submitted"),
+        (job(id=None, refused="sbatch: Node count specification invalid"), None, "could not run it: sbatch: Node count"),
+        (job(), State("12_1", "PENDING", "ReqNodeNotAvail"), "waits in Slurm's queue: ReqNodeNotAvail"),
+        (job(), State("12_1", "RUNNING"), "is running as Slurm's job 12_1"),
+        (job(), State("12_1", "TIMEOUT", "TimeLimit"), "TIMEOUT, its time was over (--time), TimeLimit"),
+        (job(), State("12_1", "NODE_FAIL"), "NODE_FAIL, a node of it failed"),
+        (job(), None, "Slurm knows job 12_1 no more"),
+    ],
+)
+def test_a_training_without_a_record_has_slurms_reason(job: Job | None, state: State | None, said: str) -> None:
+    assert said in reason(job, (0, 1), state)
+
+
+def test_the_latest_job_of_a_training_is_the_one_that_counts() -> None:
+    jobs = Jobs(jobs=[job(id="12"), job(id="15", trainings=[(0, 1)])], report="16")
+    assert [(found := jobs.of(one)) and found.task(one) for one in ((0, 0), (0, 1), (3, 0))] == ["12_0", "15_0", None]
+    states = {"12_0": State("12_0", "COMPLETED"), "15_0": State("15_0", "RUNNING"), "16": State("16", "PENDING", "Dependency")}
+    assert jobs.alive(states) == ["15", "16"]
+
+
+def test_conclude_makes_the_report_again_from_what_was_trained(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    made = command(
+        "study", "weak-scaling", *SCALING, "--batch-per-worker", 12, "--threads-per-worker", 1, "--out", folder, "--json"
+    )
+    assert made.status == 0, made.err
+    (folder / "report.html").unlink()
+    again = command("study", "--conclude", folder, "--json", "--csv", tmp_path / "rows.csv")
+    assert again.status == 0, again.err
+    before, after = (msgspec.json.decode(one.out, type=StudyRecord) for one in (made, again))
+    assert (after.answer, after.rows, after.status, after.runs) == (before.answer, before.rows, "completed", before.runs)
+    assert (folder / "report.html").exists()
+    assert (tmp_path / "rows.csv").read_text().startswith("table,label")
+
+
+def test_a_training_that_is_missing_is_named_in_the_table(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    flags = ["--workers", "2,64", "--workers-per-node", 8, "--batch-per-worker", 4]
+    assert command("study", "weak-scaling", "--slurm-dry-run", *SCALING, *flags, "--out", folder).status == 0
+    ended = command("study", "--conclude", folder, "--json")
+    assert ended.status == 1
+    record = msgspec.json.decode(ended.out, type=StudyRecord)
+    assert record.answer == "No training was completed, so nothing can be answered."
+    assert {one.reason for one in record.trainings} == {"not submitted"}
+
+
+def test_conclude_of_no_study_is_refused(command: Command, tmp_path: Path) -> None:
+    assert "holds no study.json" in command("study", "--conclude", tmp_path).error
