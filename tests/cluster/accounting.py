@@ -38,3 +38,10 @@ def start(host: Host) -> None:
     until(lambda: host.path(SOCKET).exists(), 20, "MariaDB")
     host.serve("slurmdbd", ["/usr/sbin/slurmdbd", "-D"])
     until(lambda: host.listens(PORT), 20, "slurmdbd")
+
+
+def limit(host: Host, jobs: int) -> None:
+    """The site's limit of what the user may have queued and running at once. For a slurmctld that is up and enforces limits."""
+    asked = ["sacctmgr", "--parsable2", "--noheader", "show", "cluster", "format=Cluster"]
+    until(lambda: "test" in host.run(asked).stdout, 20, "the cluster in the accounts")
+    host.run(["sacctmgr", "--immediate", "modify", "user", "where", "name=root", "set", f"MaxSubmitJobs={jobs}"], check=True)

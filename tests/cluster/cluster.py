@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from types import TracebackType
 from tests.cluster import accounting, network, slurm, ssh
 from tests.cluster.host import Host
 from tests.cluster.namespaces import Space, create, until
-from tests.cluster.places import HOME, SHARED, TMP
+from tests.cluster.places import HOME, OWN, SHARED, TMP
 from tests.cluster.slurm import Settings
 
 HOSTS = ("h1", "h2", "h3", "h4")
@@ -53,12 +54,14 @@ class Cluster:
         uplink: str = "250mbit",
         *,
         vpn: bool = False,
-        disk: str = "2g",
+        disk: str = "1g",
         hosts: Sequence[str] = HOSTS,
         folder: Path | None = None,
         settings: Settings | None = None,
     ) -> None:
         self.slurm, self.accounting, self.settings = slurm or accounting, accounting, settings or Settings()
+        if self.settings.max_submit is not None and not accounting:
+            raise ValueError("max_submit needs accounting")
         self.racks, self.rate, self.uplink, self.vpn, self.disk = racks, rate, uplink, vpn, disk
         self.hosts: dict[str, Host] = {}
         self._names = ("h0", *hosts)
@@ -84,6 +87,11 @@ class Cluster:
         return self._outer
 
     def __enter__(self) -> Cluster:
+        for path in (Path(sys.prefix), Path.cwd(), *([self._folder] if self._folder else [])):
+            if any(path.resolve().is_relative_to(place) for place in OWN):
+                raise RuntimeError(
+                    f"{path} is in a place that each host has for itself ({', '.join(OWN)}): it would be out of sight"
+                )
         try:
             self._outer = create(self._script(), tied=True)
             network.build(self.outer, self.racks, self.uplink)
@@ -96,6 +104,8 @@ class Cluster:
                 host.power_on()
             if self.slurm:
                 until(lambda: slurm.idle(self.h0, list(self.hosts)), 20, "all nodes idle")
+            if self.settings.max_submit is not None:
+                accounting.limit(self.h0, self.settings.max_submit)
         except BaseException:
             self._end()
             raise

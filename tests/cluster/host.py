@@ -51,6 +51,7 @@ class Host:
         self.address = network.address(name)
         self.address6 = network.address6(name)
         self.private = Path(DISK)
+        self.cores: tuple[int, ...] = ()
         self.address_vpn = network.address_vpn(name) if vpn else None
         self.rate = rate
         self.daemons: dict[str, subprocess.Popen[str]] = {}
@@ -110,7 +111,7 @@ class Host:
         Its ``pid`` is the program's own as seen here, so that signals reach it; it lives on when the test has forgotten it.
         """
         words = [str(word) for word in line]
-        place = ["env", f"--chdir={cwd or HOME}", "--", *words]
+        place = [*self._pinned(), "env", f"--chdir={cwd or HOME}", "--", *words]
         started = start(self.space, place, env=self.environment(env), **options)
         self._started.append(started)
         return started
@@ -130,7 +131,7 @@ class Host:
         """
         pipe = subprocess.PIPE
         feed = pipe if input is not None else subprocess.DEVNULL
-        with self.start(line, env, cwd, stdin=feed, stdout=pipe, stderr=pipe) as child:
+        with self.start(line, env, cwd, stdin=feed, stdout=pipe, stderr=pipe, errors="replace") as child:
             try:
                 out, err = child.communicate(input, timeout=timeout)
             except BaseException:
@@ -150,7 +151,8 @@ class Host:
         """Start one of the host's own daemons, in the foreground; its output goes to /run/log/NAME.log there."""
         with self.space.path(f"/run/log/{name}.log").open("a") as log:
             environment = {**self.environment(env), "PATH": PATH}
-            self.daemons[name] = start(self.space, line, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            words = [*self._pinned(), *line]
+            self.daemons[name] = start(self.space, words, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         return self.daemons[name]
 
     def stop(self, name: str, how: int = signal.SIGKILL) -> None:
@@ -191,6 +193,15 @@ class Host:
             if any(row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port for row in rows):
                 return True
         return False
+
+    def pin(self, *cores: int) -> None:
+        """Give it these processors of the machine only, from now on: a login and Slurm's jobs start on them too. None: all."""
+        self.cores = cores
+        for daemon in self.daemons.values():
+            os.sched_setaffinity(daemon.pid, cores or os.sched_getaffinity(0))
+
+    def _pinned(self) -> list[str]:
+        return ["taskset", "--cpu-list", ",".join(map(str, self.cores))] if self.cores else []
 
     # Its cable
 

@@ -42,6 +42,8 @@ class Settings:
     """MessageTimeout: how long commands try to reach a controller, and the controller a node"""
     kill_wait: int = 3
     """from SIGTERM to SIGKILL when a job's time is over or it is cancelled"""
+    max_submit: int | None = None
+    """MaxSubmitJobs of the user: how many jobs and tasks may be queued or run at once; with accounting only"""
     extra: tuple[str, ...] = ()
     """more lines of slurm.conf, which win over those that stand here"""
 
@@ -84,6 +86,8 @@ def conf(nodes: Sequence[str], racks: bool, accounting: bool, settings: Settings
         "AccountingStorageType": "accounting_storage/slurmdbd" if accounting else "accounting_storage/none",
         "AccountingStorageHost": "h0",
     }
+    if settings.max_submit is not None:
+        lines["AccountingStorageEnforce"] = "limits"
     lines |= dict(line.split("=", 1) for line in settings.extra)
     every = ",".join(nodes)
     shared = f"Nodes={every} State=UP MaxTime=INFINITE DefaultTime=30 GraceTime={settings.grace}"

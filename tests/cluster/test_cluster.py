@@ -142,6 +142,14 @@ def test_processes_are_what_runs_besides_the_hosts_own_daemons(cluster: Cluster)
     h1.idle(5)
 
 
+def test_a_host_may_have_fewer_cores(fresh: Fresh) -> None:
+    cluster = fresh(hosts=("h1",))
+    cluster.hosts["h1"].pin(0)
+    counting = "import os; print(len(os.sched_getaffinity(0)))"
+    assert cluster.hosts["h1"].run([sys.executable, "-Ic", counting], check=True).stdout == "1\n"
+    assert cluster.h0.run(["ssh", "h1", sys.executable, "-Ic", f"'{counting}'"], check=True).stdout == "1\n"
+
+
 def test_a_signal_reaches_the_program_itself(cluster: Cluster) -> None:
     program = (
         "import signal, sys\nsignal.signal(signal.SIGINT, lambda *_: sys.exit(7))\nprint('ready', flush=True)\nsignal.pause()"

@@ -11,6 +11,9 @@ from tests import support
 from tests.cluster import jobs, needs
 from tests.cluster.cluster import Cluster
 from tests.cluster.namespaces import until
+from tests.cluster.slurm import Settings
+
+SITE = Settings(max_submit=5)
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +21,7 @@ def accounting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     lacking = needs.lacking(*needs.SLURM, *needs.ACCOUNTING)
     if lacking:
         support.missing(lacking)
-    with Cluster(accounting=True, hosts=("h1", "h2"), folder=tmp_path_factory.mktemp("accounting")) as cluster:
+    with Cluster(accounting=True, hosts=("h1", "h2"), folder=tmp_path_factory.mktemp("accounting"), settings=SITE) as cluster:
         yield cluster
 
 
@@ -32,3 +35,9 @@ def test_sacct_remembers_how_jobs_ended(accounting: Cluster, tmp_path: Path) -> 
         return set(accounting.h0.run(asked, check=True).stdout.split())
 
     until(lambda: seen() >= wanted, 20, f"sacct shows {wanted}")
+
+
+def test_the_site_limits_how_many_jobs_are_submitted(accounting: Cluster, tmp_path: Path) -> None:
+    jobs.reach(accounting.h0, jobs.submit(accounting.h0, "true", "--array=0-4", cwd=tmp_path), "COMPLETED")
+    with pytest.raises(AssertionError, match="AssocMaxSubmitJobLimit"):
+        jobs.submit(accounting.h0, "true", "--array=0-5", cwd=tmp_path)
