@@ -91,7 +91,7 @@ def join(spec: Spec, derived: Derived) -> World:
     device = _device(spec, local)
     timeout = timedelta(seconds=spec.timeout)
     store = _store(rank, size, timeout)
-    kinds, devices = agree(store, rank, size, device)
+    kinds, devices = agree(store, rank, size, device.type, torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu")
     if len(kinds) > 1:
         _check_mixed(spec)
     backend = "nccl" if kinds == {"cuda"} else "gloo"
@@ -108,15 +108,14 @@ def join(spec: Spec, derived: Derived) -> World:
     )  # fmt: skip
 
 
-def agree(store: dist.Store, rank: int, size: int, device: torch.device) -> tuple[set[str], tuple[str, ...]]:
-    """The kinds of devices that the ranks compute on; and, to the first rank, each one's by name.
+def agree(store: dist.Store, rank: int, size: int, kind: str, name: str) -> tuple[set[str], tuple[str, ...]]:
+    """The kinds of devices that the ranks compute on; and, to the first rank, each one's ``name``.
 
     Each rank decides by the GPUs of its own host, so a backend that suits all must be agreed on before there is a process group.
     """
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     if size == 1:
-        return {device.type}, (name,)
-    store.set(f"{DEVICE}/{rank}", f"{device.type} {name}")
+        return {kind}, (name,)
+    store.set(f"{DEVICE}/{rank}", f"{kind} {name}")
     if rank:
         return set(store.get(f"{DEVICE}/all").decode().split()), ()
     told = [store.get(f"{DEVICE}/{other}").decode().split(" ", 1) for other in range(size)]

@@ -13,8 +13,8 @@ import msgspec
 from scalelab.launch.launcher import Process
 from scalelab.record.schema import Failure
 
-NOISE = "ActivityProfilerHandler.cpp"
-"""in torch.profiler's own lines, which it writes whatever its log level"""
+NOISE = ("ActivityProfilerHandler.cpp", "The hostname of the client socket cannot be retrieved")
+"""in lines of torch's own: the profiler's, written whatever its log level; of each connection from an address that no name service knows"""
 ECHOES = (
     "connection closed", "connection reset", "connection was likely closed", "broken pipe", "nccl error", "remote process exited",
     "horovod has been shut down",
@@ -80,6 +80,11 @@ def disk_error(folder: Path) -> str | None:
     return None
 
 
+def is_noise(line: str) -> bool:
+    """Whether a line of a rank's log says nothing to anybody."""
+    return any(part in line for part in NOISE)
+
+
 def describe(status: int) -> str:
     """An exit status in words."""
     if status >= 0:
@@ -92,7 +97,7 @@ def describe(status: int) -> str:
 def tail(log: Path, lines: int = 40) -> str:
     """The last lines of a log."""
     try:
-        said = [line for line in log.read_text(errors="replace").splitlines() if NOISE not in line]
+        said = [line for line in log.read_text(errors="replace").splitlines() if not is_noise(line)]
         return "\n".join(said[-lines:])
     except OSError:
         return ""

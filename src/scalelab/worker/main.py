@@ -27,7 +27,7 @@ from scalelab.limits import local_workers
 from scalelab.measure.environment import usable_cores
 from scalelab.record import folder as records
 from scalelab.record import samples
-from scalelab.record.schema import Failure
+from scalelab.record.schema import Failure, Host
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
 from scalelab.worker import job, plan, profiling, stopping, summary
@@ -105,13 +105,26 @@ def open_journal(journal: Journal, mine: job.Job, world: World, start: Progress)
     record.attempts[-1] = msgspec.structs.replace(
         record.attempts[-1], first_step=start.step, start_seconds=time.time() - started, notes=notes
     )
-    devices = [torch.cuda.get_device_name(world.device)] if world.device.type == "cuda" else []
-    hosts = [msgspec.structs.replace(host, devices=devices) for host in record.environment.hosts]
-    record.environment = msgspec.structs.replace(record.environment, hosts=hosts, backend=world.backend, device=world.device.type)
+    device = "cuda + cpu" if world.mixed else world.device.type
+    hosts = with_devices(record.environment.hosts, world.devices)
+    record.environment = msgspec.structs.replace(record.environment, hosts=hosts, backend=world.backend, device=device)
+    if world.mixed:
+        notes.append("some workers have a GPU and others none: all communication goes through gloo and the hosts' memory")
     record.derived = mine.derived  # --shares measured are known only now
     for note in (*notes, *plan.notes(mine.plan)):
         journal.note(note)
     journal.open(start.step)
+
+
+def with_devices(hosts: list[Host], devices: tuple[str, ...]) -> list[Host]:
+    """The hosts with the GPUs that their ranks compute on, each kind once; ``devices`` by rank, the first host's ranks first."""
+    found, at = [], 0
+    for host in hosts:
+        count = host.workers or len(devices)
+        names = {name for name in devices[at : at + count] if name != "cpu"}
+        found.append(msgspec.structs.replace(host, devices=sorted(names)))
+        at += count
+    return found
 
 
 def break_off(journal: Journal, mine: job.Job, step: int, seconds: float) -> None:

@@ -23,6 +23,7 @@ from scalelab.spec import Spec
 
 PATIENCE = 5.0
 """seconds that a connection to the first host may take"""
+PLACE_FLAGS = "--interface, --master-addr, --master-port"
 
 
 def check(
@@ -80,23 +81,35 @@ def asked(hub: Hub, one: Told, held: Wanted) -> Told:
 def connections(told: Sequence[Told], hub: Hub, wanted: meeting.Wanted, spec: Spec, threads: ThreadPoolExecutor) -> list[Fault]:
     """Whether each host has the interface that is wanted, and can connect by it to where the ranks will meet."""
     agents = [hub.agents[one.place.host] for one in told]
+    lacking = [fault for found in threads.map(lambda agent: _lacks(agent, wanted), agents) for fault in found]
+    without = {fault.host for fault in lacking}
+    if agents[0].place.host in without:
+        return lacking
+    first, *others = [agent for agent in agents if agent.place.host not in without]
     try:
         address = meeting.address(wanted, agents)
-        port = pushing.answer(agents[0], {"do": "listen", "address": address, "port": spec.master_port})["port"]
+        if spec.engine == "horovod" and ":" in address:
+            raise ScalelabError(f"{address}, and Horovod meets over IPv4 alone; choose an IPv4 subnet with --interface")
+        bound = pushing.answer(first, {"do": "listen", "address": address, "port": spec.master_port})["port"]
     except ScalelabError as error:
-        return [
-            Fault(
-                told[0].place.host, "meeting place", str(error), "choose another with --interface, --master-addr, --master-port"
-            )
-        ]
+        found, _, todo = str(error).partition("; ")
+        return [*lacking, Fault(first.place.host, "meeting place", found, todo or f"choose another with {PLACE_FLAGS}")]
     try:
-        return [
-            fault
-            for found in threads.map(lambda agent: _connects(agent, agents[0], wanted, address, port), agents)
-            for fault in found
-        ]
+        back = threads.map(lambda agent: _connects(agent, first, wanted, address, bound), others)
+        return lacking + [fault for found in back for fault in found]
     finally:
-        agents[0].tell({"do": "release", "port": port})
+        first.tell({"do": "release", "port": bound})
+
+
+def _lacks(agent: Agent, wanted: meeting.Wanted) -> list[Fault]:
+    """Where the host has not the interface that it is to use."""
+    if wanted.of(agent) is None:
+        return []
+    try:
+        meeting.link(wanted, agent, None)
+    except ScalelabError as error:
+        return [Fault(agent.place.host, "interface", str(error), "say which with interface= in the hostfile, or --interface")]
+    return []
 
 
 def _connects(agent: Agent, first: Agent, wanted: meeting.Wanted, address: str, port: int) -> list[Fault]:
@@ -110,12 +123,12 @@ def _connects(agent: Agent, first: Agent, wanted: meeting.Wanted, address: str, 
             "source": link.address,
             "seconds": PATIENCE,
         }
-        error = None if agent is first else pushing.answer(agent, question)["answer"].get("error")
-    except ScalelabError as error:
-        return [Fault(host, "interface", str(error), "say which with interface= in the hostfile, or --interface NAME|SUBNET")]
+        error = pushing.answer(agent, question)["answer"].get("error")
+    except ScalelabError as raised:
+        return [Fault(host, "interface", str(raised), "say which with interface= in the hostfile, or --interface")]
     if error is None:
         return []
-    todo = "open the way in the firewall, or choose another with --interface, --master-addr, --master-port"
+    todo = f"open the way in the firewall, or choose another with {PLACE_FLAGS}"
     return [Fault(host, "connection", f"to {first.place.host} at {address} port {port}, by {link.name}: {error}", todo)]
 
 

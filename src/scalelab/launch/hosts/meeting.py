@@ -53,8 +53,8 @@ def address(wanted: Wanted, agents: Sequence[Agent]) -> str:
     return str(_answer(first, {"do": "route", "interface": None, "towards": other})["address"])
 
 
-def link(wanted: Wanted, agent: Agent, towards: str) -> Interface:
-    """The interface over which a host's ranks speak. Raises ScalelabError."""
+def link(wanted: Wanted, agent: Agent, towards: str | None) -> Interface:
+    """The interface over which a host's ranks speak to the address ``towards``; None: where it is said. Raises ScalelabError."""
     found = _answer(agent, {"do": "route", "interface": wanted.of(agent), "towards": towards})
     return Interface(found["name"], found["address"])
 

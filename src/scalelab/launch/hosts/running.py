@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scalelab.errors import RunError
-from scalelab.launch.failure import NOISE
+from scalelab.launch.failure import is_noise
 from scalelab.launch.hosts.channel import Message
 from scalelab.launch.hosts.connection import Agent
 from scalelab.launch.hosts.copying import Copy
@@ -106,7 +106,7 @@ class Running:
         self._lines[log[1]] = rest
         for line in whole:
             text = line.decode(errors="replace").rstrip("\r")
-            if text.strip() and NOISE not in text:
+            if text.strip() and not is_noise(text):
                 self.say(f"{part.agent.place.host}/{log[1]} | {text}")
 
 
