@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train this model with this strategy, on these workers",
     "verify": "does this strategy compute the same thing as one process would, for this model?",
     "explain": "what does this strategy hold and send, by which formula?",
+    "doctor": "what is fit for training here, on these hosts, on Slurm, and what is not?",
     "study": "a question of the field, answered with trainings, figures and a report",
     "sweep": "any program over many values of its arguments: here, over hosts, as a Slurm array",
     "check-table": "can the numbers of a published table be right?",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import platform
@@ -134,6 +135,13 @@ def digests(agent: Agent, message: Message, body: bytes) -> dict[str, Any]:
     return {"digests": environment.digests(message["names"])}
 
 
+def call(agent: Agent, message: Message, body: bytes) -> dict[str, Any]:
+    """What scalelab's own "module" answers to the "question", in this process. Raises ScalelabError for a module of somebody else."""
+    if not message["module"].startswith("scalelab."):
+        raise ScalelabError(f"{message['module']} is not a module of scalelab")
+    return {"answer": importlib.import_module(message["module"]).answer(message["question"])}
+
+
 def warm(agent: Agent, message: Message, body: bytes) -> dict[str, Any]:
     """Begin to import what ranks need."""
     agent.pool.warm()
@@ -148,6 +156,6 @@ def asked_of(answer: looking.Answer) -> Request:
 Request = Callable[["Agent", Message, bytes], dict[str, Any]]
 REQUESTS: dict[str, Request] = {
     "hello": hello, "ask": ask, "begin": begin, "put": put, "start": start, "end": end, "stacks": stacks, "listen": listen,
-    "release": release, "forget": forget, "digests": digests, "warm": warm,
+    "release": release, "forget": forget, "digests": digests, "call": call, "warm": warm,
     **{name: asked_of(answer) for name, answer in looking.ANSWERS.items()},
 }  # fmt: skip

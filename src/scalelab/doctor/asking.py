@@ -1,0 +1,168 @@
+"""Asking hosts, all at once, and pair by pair where two hosts are to talk to each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from scalelab.doctor.findings import Link
+from scalelab.doctor.told import Told
+from scalelab.measure.statistics import absent, figure
+
+BANDWIDTH = 0.8
+"""seconds of sending, a pair"""
+REACH = 2.0
+"""seconds for a connection"""
+
+Ask = Callable[[str, dict[str, Any]], Any]
+"""(an answer's name, its question) → what the host tells. Raises ScalelabError when it is lost."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A host that can be asked; ``ask`` None where it could not be reached, and ``why``."""
+
+    name: str
+    ask: Ask | None
+    why: str | None = None
+    clock: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is to be found out besides the machines' own facts."""
+
+    out: str | None = None
+    token: str | None = None
+    """path of a file in ``out`` that was just written"""
+    master: str | None = None
+    """what MASTER_ADDR says"""
+    port: int | None = None
+    """one more port that has to be open: --master-port"""
+
+
+def gather(places: Sequence[Place], questions: Questions) -> tuple[list[Told], list[Link]]:
+    """What all hosts tell, and how fast they reach each other."""
+    with ThreadPoolExecutor(len(places)) as threads:
+        machines = list(threads.map(lambda place: _about(place, questions), places))
+    there = [place for place in places if place.ask is not None]
+    closed, links = between(there, questions, {told.name: told for told in machines}) if len(there) > 1 else ({}, [])
+    logins = _logins(there)
+    whole = [
+        Told(
+            told.name, told.unreachable, told.machine, told.programs, told.clock, told.sees, told.master,
+            logins.get(told.name, {}), closed.get(told.name, {}),
+        )
+        for told in machines
+    ]  # fmt: skip
+    return whole, links
+
+
+def _about(place: Place, questions: Questions) -> Told:
+    ask = place.ask
+    if ask is None:
+        return Told(place.name, unreachable=place.why or "it can't be reached")
+    machine = ask("machine", {"out": questions.out})
+    return Told(
+        place.name, machine=machine, programs=ask("programs", {}), clock=place.clock,
+        sees=ask("sees", {"path": questions.token}) if questions.token else None,
+        master=ask("resolves", {"host": questions.master}) if questions.master else None,
+    )  # fmt: skip
+
+
+def _logins(places: Sequence[Place]) -> dict[str, dict[str, str | None]]:
+    """Whether the first host may log in to the others."""
+    if len(places) < 2:
+        return {}
+    first, ask = places[0], places[0].ask
+    assert ask is not None
+    return {first.name: {other.name: ask("ssh", {"host": other.name}).get("error") for other in places[1:]}}
+
+
+def between(places: Sequence[Place], questions: Questions, told: dict[str, Told]) -> tuple[dict[str, dict[str, str]], list[Link]]:
+    """By host, which others it can't reach and why; and the speed of each pair. Pairs that share no host are measured at once."""
+    with ThreadPoolExecutor(len(places)) as threads:
+
+        def serve(place: Place) -> Any:
+            return _ask(place, "serve", {"range": told[place.name].machine["ports"], "port": questions.port})
+
+        served = dict(zip((place.name for place in places), threads.map(serve, places), strict=True))
+        closed: dict[str, dict[str, str]] = {place.name: {} for place in places}
+        links: list[Link] = []
+        for meetings in rounds(len(places)):
+            pairs = [(places[a], places[b]) for a, b in meetings]
+            for (a, b), (fault, link) in zip(
+                pairs, threads.map(lambda pair: _meet(pair[0], pair[1], served, told), pairs), strict=True
+            ):
+                closed[a.name] |= {b.name: fault} if fault else {}
+                links += [link] if link else []
+        for meetings in rounds(len(places)):  # the other way: only whether it goes
+            back = [(places[b], places[a]) for a, b in meetings]
+            for (a, b), found in zip(back, threads.map(lambda pair: _reach(pair[0], pair[1], served, told), back), strict=True):
+                closed[a.name] |= {b.name: fault} if (fault := _fault(found)) else {}
+        list(threads.map(lambda place: _ask(place, "stop", {}), places))
+    return closed, links
+
+
+def _meet(a: Place, b: Place, served: dict[str, Any], told: dict[str, Told]) -> tuple[str | None, Link | None]:
+    found = _reach(a, b, served, told)
+    open_ports = [port for port in served[b.name]["ports"] if str(port) not in found.get("closed", {})]
+    if "error" in found or not open_ports:
+        return _fault(found), None
+    measured = _ask(a, "measure", {"address": found["address"], "port": open_ports[0], "seconds": BANDWIDTH})
+    return _fault(found), link(a.name, b.name, measured)
+
+
+def _reach(a: Place, b: Place, served: dict[str, Any], told: dict[str, Told]) -> dict[str, Any]:
+    addresses = [address for name, found in told[b.name].machine["interfaces"].items() if name != "lo" for address in found]
+    found: dict[str, Any] = _ask(a, "connect", {"addresses": addresses, "ports": served[b.name]["ports"], "seconds": REACH})
+    return found
+
+
+def _fault(found: dict[str, Any]) -> str | None:
+    if "error" in found:
+        return str(found["error"])
+    return "; ".join(f"port {port}: {why}" for port, why in found["closed"].items()) or None
+
+
+def link(source: str, target: str, measured: dict[str, Any]) -> Link:
+    """What was measured, as figures."""
+    if "error" in measured:
+        rate, trip = absent("bytes/s", measured["error"]), absent("s", measured["error"])
+    elif not measured["rates"]:
+        rate, trip = absent("bytes/s", "no window was whole"), figure(measured["round_trips"], "s")
+    else:
+        rate, trip = figure(measured["rates"], "bytes/s"), figure(measured["round_trips"], "s")
+    return Link(source=source, target=target, bytes_per_second=rate, round_trip_seconds=trip)
+
+
+def _ask(place: Place, name: str, question: dict[str, Any]) -> Any:
+    assert place.ask is not None
+    return place.ask(name, question)
+
+
+def rounds(count: int) -> list[list[tuple[int, int]]]:
+    """All pairs of ``count`` hosts, in rounds in which none meets two others: the circle method of tournaments."""
+    circle: list[int | None] = [*range(count), *([None] if count % 2 else [])]
+    found = []
+    for _ in range(len(circle) - 1):
+        half = len(circle) // 2
+        met = zip(circle[:half], reversed(circle[half:]), strict=True)
+        found.append([(min(a, b), max(a, b)) for a, b in met if a is not None and b is not None])
+        circle = [circle[0], circle[-1], *circle[1:-1]]
+    return found
+
+
+def clock(now: Callable[[], float], times: int = 8) -> tuple[float, float]:
+    """(seconds by which a clock that is asked by ``now`` is ahead, the error at most): the middle of the shortest way there and back."""
+    found = []
+    for _ in range(times):
+        began = time.time()
+        there = now()
+        ended = time.time()
+        found.append(((ended - began) / 2, there - (began + ended) / 2))
+    error, ahead = min(found)
+    return ahead, error

@@ -1,0 +1,185 @@
+"""The checks of how hosts stand to each other, and of variables that contradict them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from scalelab.doctor.checks import CLOCK, MACHINE, Check, Said
+from scalelab.doctor.findings import Finding
+from scalelab.doctor.told import Asked, Told
+from scalelab.record.text import prefixed, seconds
+
+NAMED = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+"""variables that name interfaces"""
+
+
+def clock(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
+    """It agrees with the clock of the host that launches."""
+    if one.clock is None:
+        return
+    ahead, error = one.clock
+    said = f"{'+' if ahead >= 0 else '−'}{seconds(abs(ahead))} ± {seconds(error)}"
+    off = abs(ahead) - error > CLOCK
+    yield Said("fail", said, "let both keep time: `timedatectl set-ntp true`") if off else Said("ok", said)
+
+
+def interfaces(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
+    """An interface by which other hosts can be reached."""
+    there, speeds = one.machine["interfaces"], one.machine["speeds"]
+    others = {name: found for name, found in there.items() if name != "lo"}
+    said = ", ".join(
+        f"{name} {found[0]}" + (f" ({prefixed(8 * speeds[name], 'bit/s')})" if name in speeds else "")
+        for name, found in others.items()
+    )
+    if len(every) > 1 and not others:
+        yield Said("fail", "only the loopback", "bring an interface up: `ip link`, `ip address`")
+    else:
+        yield Said("ok", said or "only the loopback: trainings on this machine need no other")
+
+
+def interface_variables(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
+    """Interfaces that variables name are there."""
+    for variable in NAMED:
+        text = asked.environment.get(variable)
+        if not text:
+            continue
+        exact, hidden = text.startswith("="), text.startswith("^")
+        wanted = [name.partition(":")[0] for name in text.lstrip("^=").split(",")]
+        whole = exact or variable.startswith("GLOO")  # NCCL takes the beginning of a name
+        lacking = [
+            name for name in wanted if not any(there == name if whole else there.startswith(name) for there in one.machine["all"])
+        ]
+        if lacking and not hidden and (variable.startswith("GLOO") or len(lacking) == len(wanted)):
+            have = ", ".join(name for name in one.machine["all"] if name != "lo") or "lo"
+            yield Said("fail", f"{variable}={text}: this host has no {', '.join(lacking)}", f"unset it, or name one of: {have}")
+        elif not hidden and len(every) > 1 and "lo" in wanted:
+            yield Said("fail", f"{variable}={text}: other hosts can't be reached by the loopback", "unset it")
+        else:
+            yield Said("ok", f"{variable}={text}")
+
+
+def nccl_variables(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
+    """NCCL is not kept from what is there."""
+    for variable, what in (("NCCL_IB_DISABLE", "InfiniBand"), ("NCCL_P2P_DISABLE", "direct copies between GPUs")):
+        if asked.environment.get(variable, "0") not in ("", "0"):
+            yield Said(
+                "warn",
+                f"{variable}={asked.environment[variable]}: NCCL does without {what}",
+                f"unset {variable}, unless you know why",
+            )
+
+
+def thread_variables(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
+    """OMP_NUM_THREADS fits the cores."""
+    text = asked.environment.get("OMP_NUM_THREADS")
+    if text is None:
+        return
+    usable = one.machine["usable"]
+    if not text.isdigit() or int(text) > usable:
+        yield Said("warn", f"OMP_NUM_THREADS={text}, on {usable} usable cores", "unset it: scalelab sets it for each worker")
+    else:
+        yield Said("ok", f"OMP_NUM_THREADS={text}")
+
+
+def device_variables(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
+    """CUDA_VISIBLE_DEVICES hides no GPU that workers would need."""
+    text, told = asked.environment.get("CUDA_VISIBLE_DEVICES"), one.programs.get("gpus")
+    if text is None or told is None or "rows" not in told:
+        return
+    visible = [name for name in text.split(",") if name.strip() not in ("", "-1")]
+    beyond = [name for name in visible if name.strip().isdigit() and int(name) >= len(told["rows"])]
+    if beyond:
+        yield Said(
+            "fail", f"CUDA_VISIBLE_DEVICES={text}: there are {len(told['rows'])} GPUs", "unset it, or name those that are there"
+        )
+    elif len(visible) < len(told["rows"]):
+        yield Said(
+            "warn",
+            f"CUDA_VISIBLE_DEVICES={text} hides {len(told['rows']) - len(visible)} of {len(told['rows'])} GPUs",
+            "unset it to use them",
+        )
+
+
+def master(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
+    """MASTER_ADDR means something there."""
+    if one.master is None:
+        return
+    name = asked.environment.get("MASTER_ADDR", "")
+    if "error" in one.master:
+        yield Said("fail", f"MASTER_ADDR={name}: {one.master['error']}", "unset it, or give a name that all hosts can resolve")
+    elif len(every) > 1 and all(address.startswith("127.") or address == "::1" for address in one.master["addresses"]):
+        yield Said(
+            "fail", f"MASTER_ADDR={name} is {', '.join(one.master['addresses'])}: each host's own", "unset it, or give an address"
+        )
+    else:
+        yield Said("ok", f"MASTER_ADDR={name} is {', '.join(one.master['addresses'])}")
+
+
+def shared(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
+    """Whether --out is the launching host's own folder there too."""
+    if one.sees is None:
+        return
+    fix = f"put --out on a file system that all nodes mount: {asked.out} is not"
+    if one.sees.get("inode") == asked.inode and asked.inode is not None:
+        yield Said("ok", f"{asked.out} is the same folder (inode {asked.inode})")
+    elif asked.shared:
+        yield Said(
+            "fail", f"{asked.out} is not the same folder there ({one.sees.get('error', 'another file is in its place')})", fix
+        )
+    else:
+        yield Said("ok", f"{asked.out} is not shared, and need not be: over ssh the launching host keeps the records")
+
+
+def ports(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
+    """Ranks there can reach those of the other hosts."""
+    others = [other.name for other in every if other.name != one.name and not other.unreachable]
+    for name, why in one.closed.items():
+        yield Said(
+            "fail", f"{name} can't be reached: {why}", "open the ports of ip_local_port_range between the hosts in the firewall"
+        )
+    if others and not one.closed:
+        yield Said("ok", f"{', '.join(others)} can be reached at the ports that ranks use")
+
+
+def logins(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
+    """ssh from there to the others, which only an mpirun that is started there needs."""
+    for name, why in one.logins.items():
+        if why is None:
+            yield Said("ok", f"to {name} without a password")
+        else:
+            yield Said("absent", f"to {name}: {why}; scalelab needs none, only an mpirun that is started on {one.name} does")
+
+
+NETWORK: dict[str, Check] = {
+    "clock": clock, "shared folder": shared, "interfaces": interfaces, "variables": interface_variables, "nccl": nccl_variables,
+    "threads": thread_variables, "visible GPUs": device_variables, "master": master, "ports": ports, "ssh": logins,
+}  # fmt: skip
+"""in the order in which they are told"""
+HINTS = {
+    "Host key verification failed": "compare the key with its owner's, then `ssh-keygen -R HOST` and connect once by hand",
+    "REMOTE HOST IDENTIFICATION": "compare the key with its owner's, then `ssh-keygen -R HOST` and connect once by hand",
+    "Permission denied": "make `ssh HOST true` work without a password: a key in its authorized_keys, an agent, or ~/.ssh/config",
+    "resolve": "mend the name, or give it a HostName in ~/.ssh/config",
+    "No module named": "install the same scalelab for that interpreter, or name another with python= in the hostfile",
+    "not found": "name its interpreter with python= in the hostfile",
+}
+"""what ssh or the interpreter says, and what to do"""
+
+
+def findings(every: Sequence[Told], asked: Asked) -> list[Finding]:
+    """All that there is to say, host by host."""
+    reached, found = [one for one in every if not one.unreachable], []
+    for one in every:
+        if one.unreachable is not None:
+            fix = next(
+                (fix for words, fix in HINTS.items() if words in one.unreachable),
+                "is it on, does its sshd listen? `ssh HOST true` tells",
+            )
+            found.append(
+                Finding(check="reachable", host=one.name, status="fail", found=one.unreachable, fix=fix.replace("HOST", one.name))
+            )
+            continue
+        for name, check in {**MACHINE, **NETWORK}.items():
+            for said in check(one, reached, asked):
+                found.append(Finding(check=name, host=one.name, status=said.status, found=said.found, fix=said.fix))
+    return found

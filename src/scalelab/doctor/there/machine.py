@@ -1,0 +1,88 @@
+"""A host's own facts, as the kernel tells them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from scalelab.launch.hosts import interfaces
+from scalelab.limits import available_bytes, memory_bytes
+from scalelab.measure import environment, hardware
+
+CPU_MAX, QUOTA, PERIOD = "cpu.max", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
+"""a control group's share of cores: cgroups(7), version 2 and 1"""
+
+
+def tell(question: dict[str, Any]) -> dict[str, Any]:
+    """{"out": the folder for runs, or None} → what this host has. Bytes and seconds."""
+    scratch = tempfile.gettempdir()
+    return {
+        "host": socket.gethostname(), "python": platform.python_version(), "executable": sys.executable,
+        "packages": packages(), "code": environment.code(), "cores": os.cpu_count() or 1, "usable": environment.usable_cores(),
+        "quota": quota(), "memory": memory_bytes(), "free": available_bytes(), "scratch": scratch,
+        "scratch_free": shutil.disk_usage(scratch).free, "out_free": _room(question.get("out")),
+        "interfaces": interfaces.plain(interfaces.listing()), "speeds": hardware.links(), "all": _all_interfaces(),
+        "ports": _port_range(),
+    }  # fmt: skip
+
+
+def packages() -> dict[str, str]:
+    """Versions of what trainings are made with, of what is installed."""
+    found = {}
+    for name in (*environment.PACKAGES, "mpi4py", "nvidia-ml-py"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Cores that this process's control group may use at once; None where nothing limits it."""
+    try:
+        own = next(
+            (line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0:")), "/"
+        )
+    except OSError:
+        own = "/"
+    folder = root / own.lstrip("/")
+    shares = [share for level in (folder, *folder.parents) if level.is_relative_to(root) and (share := _share(level)) is not None]
+    return min(shares, default=None)
+
+
+def _share(folder: Path) -> float | None:
+    try:
+        if (folder / CPU_MAX).exists():
+            most, period = (folder / CPU_MAX).read_text().split()
+        else:
+            most, period = (folder / QUOTA).read_text().strip(), (folder / PERIOD).read_text().strip()
+        return None if most in ("max", "-1") else int(most) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def _room(out: str | None) -> int | None:
+    """Bytes free where a folder is, or would be made; None where nothing is asked."""
+    if out is None:
+        return None
+    place = next(folder for folder in (Path(out).resolve(), *Path(out).resolve().parents) if folder.exists())
+    return shutil.disk_usage(place).free
+
+
+def _all_interfaces() -> list[str]:
+    return [name for _, name in socket.if_nameindex()]
+
+
+def _port_range() -> list[int]:
+    """First and last port that the kernel gives to who asks for any: gloo and NCCL listen there."""
+    try:
+        return [int(word) for word in Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()]
+    except (OSError, ValueError):
+        return [32768, 60999]
