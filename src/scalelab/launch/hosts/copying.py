@@ -74,7 +74,8 @@ class Copy:
             failure = json.loads(body)
             time = datetime.fromisoformat(failure["time"]) - timedelta(seconds=self.ahead)
             said = time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            return json.dumps({**failure, "time": said, "host": self.host}).encode()
+            error = failure["error"].replace("choose another --out", "another TMPDIR there (--env TMPDIR=…)")
+            return json.dumps({**failure, "time": said, "host": self.host, "error": error}).encode()
         return body
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import sys
@@ -31,6 +32,8 @@ class Hub:
         self.ssh_args, self.say = tuple(ssh_args), say or _print
         self.run_id = secrets.token_hex(6)
         self.agents: dict[str, Agent] = {}
+        self.numbers = itertools.count(1)
+        """of the trainings"""
         self._running: Running | None = None
         self._lock = threading.Lock()
         """held while a message is acted upon: after a training was let go nothing is written into its folder"""

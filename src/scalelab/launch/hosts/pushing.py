@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,11 @@ ROOM = 1 << 24
 
 def answer(agent: Agent, message: Message, body: bytes = b"") -> dict[str, Any]:
     """An agent's answer, however long it takes. Raises what it tells; Lost when it is gone."""
-    future = agent.post(message, body)
+    return until(agent, agent.post(message, body))
+
+
+def until(agent: Agent, future: Future[dict[str, Any]]) -> dict[str, Any]:
+    """Wait for an answer, as long as the agent lives."""
     while True:
         try:
             return future.result(1.0)

@@ -62,10 +62,10 @@ class Ranks:
             except RunError as error:  # the server is gone, and with it all that it forked
                 self._tell({"do": "fault", "error": str(error)})
         for rank, process in self.processes.items():
-            if process.status is not None and rank not in self._told:
+            if process.status and rank not in self._told:
                 self._told.add(rank)
                 self._end(rank, process)
-        if len(self._told) == len(self.processes):
+        if all(process.status is not None for process in self.processes.values()):
             self._rest = self.mirror.rest()
 
     def _end(self, rank: int, process: Process) -> None:
@@ -73,7 +73,6 @@ class Ranks:
         parts = [*self.mirror.grown(), *self.mirror.failures()]
         for part in parts:
             self._tell(*part)
-        assert process.status is not None
         if process.status and f"failures/rank-{rank}.json" not in self.mirror.sent:
             self._tell(*self._silent(rank, process))
         self._tell({"do": "ended", "rank": rank, "status": process.status, "ended": process.ended})
@@ -104,10 +103,20 @@ class Ranks:
         while self.writer.waiting < ROOM:
             part = next(self._rest, None)
             if part is None:
-                self._tell({"do": "drained"})
+                self._done()
                 return False
             self._tell(*part)
+        if time.monotonic() - self._beat >= BEAT:  # it works, though no rank computes
+            self._beat = time.monotonic()
+            self._tell({"do": "beat"})
         return True
+
+    def _done(self) -> None:
+        """All is sent: the ends of the ranks that went well are told only now, so that who hears of them finds all that they wrote."""
+        for rank, process in self.processes.items():
+            if rank not in self._told:
+                self._tell({"do": "ended", "rank": rank, "status": process.status, "ended": process.ended})
+        self._tell({"do": "drained"})
 
     def _tell(self, message: dict[str, Any], body: bytes = b"") -> None:
         self.writer.send({**message, "training": self.training}, body)

@@ -50,7 +50,6 @@ class Remote(Launcher):
     ) -> None:
         self._places, self._wanted = tuple(places), meeting.Wanted(master_address, interface)
         self._owns, self.hub = hub is None, hub or Hub(ssh_args, say)
-        self._numbers = itertools.count(1)
         self._running: Running | None = None
         self._links: list[str] = []
         """of each host that is used, the interface that its ranks speak over"""
@@ -133,14 +132,16 @@ class Remote(Launcher):
         finally:
             used[0].tell({"do": "release", "port": port})
 
-    def variables(self, spec: Spec, derived: Derived, meeting: Meeting, rank: int, node: int, ranks: range) -> dict[str, str]:
+    def variables(self, spec: Spec, meeting: Meeting, rank: int, node: int, ranks: range) -> dict[str, str]:
         """torchrun's variables of a rank, and the interface, which is the user's where these name it by a variable of their own."""
+        cores = int(self.hub.agents[self._places[node].host].hello["host"]["cores"])  # each host's own, as each rank sees them
         own = {
             "RANK": rank, "LOCAL_RANK": rank - ranks.start, "WORLD_SIZE": spec.workers, "LOCAL_WORLD_SIZE": len(ranks),
             "NODE_RANK": node, "GROUP_RANK": node, "MASTER_ADDR": meeting.address, "MASTER_PORT": meeting.port or "FREE",
-            "OMP_NUM_THREADS": derived.threads,
+            "OMP_NUM_THREADS": spec.threads_per_worker or max(1, cores // len(ranks)),
         }  # fmt: skip
-        links = {} if self._wanted.interface else {n: v for n, v in self._places[node].env.items() if n in LINKS}
+        place = self._places[node]
+        links = {} if self._wanted.interface or place.interface else {n: v for n, v in place.env.items() if n in LINKS}
         return {**{name: str(value) for name, value in own.items()}, **dict.fromkeys(LINKS, self._links[node]), **links}
 
     def commands(self, spec: Spec, derived: Derived) -> list[Command]:
@@ -154,7 +155,7 @@ class Remote(Launcher):
             Command(
                 agent.place.host,
                 (agent.place.python or sys.executable, "-m", "scalelab.worker", "RUN/spec.yaml"),
-                {**agent.place.env, **self.variables(spec, derived, place, rank, node, ranks)},
+                {**agent.place.env, **self.variables(spec, place, rank, node, ranks)},
             )
             for node, (agent, ranks) in enumerate(used)
             for rank in ranks
@@ -167,23 +168,26 @@ class Remote(Launcher):
         for part in parts:
             part.processes = {rank: Process(rank, host=part.agent.place.host) for rank in part.ranks}
             processes += part.processes.values()
-        self._running = running = Running(next(self._numbers), folder, parts, self.hub.say)
+        self._running = running = Running(next(self.hub.numbers), folder, parts, self.hub.say)
         self.hub.run(running)
         preload = list(strategies.ENGINES[spec.engine].preload)
         try:
             given = [pushing.push(part.agent, part.copy, folder, spec, first=node == 0) for node, part in enumerate(parts)]
-            begun = time.time()
+            begun, started = time.time(), []
             for node, part in enumerate(parts):
-                envs = {rank: self.variables(spec, derived, meeting, rank, node, part.ranks) for rank in part.ranks}
+                envs = {rank: self.variables(spec, meeting, rank, node, part.ranks) for rank in part.ranks}
                 for env in envs.values():
                     env["SCALELAB_STARTED"] = str(begun + part.copy.ahead)
                 port = meeting.port if node == 0 else None
                 message = {"do": "start", "run": folder.name, "training": running.number, "ranks": envs, "given": given[node]}
+                started.append((part, part.agent.post({**message, "preload": preload, "port": port})))
+            for part, _ in started:
                 part.drained = False
-                part.agent.post({**message, "preload": preload, "port": port}).result(SILENT * 4)
+            if faults := [fault for part, future in started if (fault := part.refused(future)) is not None]:
+                raise RunError(faults[0])
         except RunError:
             raise
-        except (ScalelabError, TimeoutError) as error:
+        except ScalelabError as error:
             raise RunError(f"{error}") from None
 
     def poll(self, timeout: float) -> None:

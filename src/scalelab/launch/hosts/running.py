@@ -7,14 +7,17 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from scalelab.errors import RunError
+from scalelab.errors import RunError, ScalelabError
 from scalelab.launch.failure import is_noise
 from scalelab.launch.hosts.channel import Message
 from scalelab.launch.hosts.connection import Agent
 from scalelab.launch.hosts.copying import Copy
+from scalelab.launch.hosts.pushing import until
 from scalelab.launch.launcher import Process
 
 LOG = re.compile(r"^logs/rank-(\d+)\.txt$")
@@ -38,6 +41,15 @@ class Part:
         """Whether a rank of it has not ended."""
         return any(process.status is None for process in self.processes.values())
 
+    def refused(self, started: Future[dict[str, Any]]) -> str | None:
+        """Wait until its ranks have started; why they could not."""
+        try:
+            until(self.agent, started)
+        except ScalelabError as error:
+            self.drained = True
+            return f"{self.agent.place.host}: {error}"
+        return None
+
 
 class Running:
     """One training. ``heard`` is called by the threads that read, all else by the main one."""
@@ -47,7 +59,7 @@ class Running:
         self.beats = 0
         """how often an agent has told that its ranks compute"""
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._lines: dict[str, bytes] = {}
+        self._lines: dict[str, Lines] = {}
 
     def heard(self, agent: Agent, message: Message, body: bytes) -> None:
         """Take in what an agent tells. Files are written at once, so that they are there when a rank's end is known."""
@@ -102,12 +114,31 @@ class Running:
         log = LOG.match(message["path"])
         if log is None or message["do"] != "grown":
             return
-        *whole, rest = (self._lines.get(log[1], b"") + body).split(b"\n")
-        self._lines[log[1]] = rest
-        for line in whole:
-            text = line.decode(errors="replace").rstrip("\r")
-            if text.strip() and not is_noise(text):
-                self.say(f"{part.agent.place.host}/{log[1]} | {text}")
+        for line in self._lines.setdefault(log[1], Lines()).shown(body):
+            self.say(f"{part.agent.place.host}/{log[1]} | {line}")
+
+
+class Lines:
+    """A rank's log as it comes, cut into the lines that are shown: noise is not, nor is a traceback but for its last line.
+
+    The traceback of the rank that failed first is told at the end; those of the others are in their logs.
+    """
+
+    def __init__(self) -> None:
+        self._rest, self._traceback = b"", False
+
+    def shown(self, body: bytes) -> list[str]:
+        """The lines that are whole now."""
+        *whole, self._rest = (self._rest + body).split(b"\n")
+        texts = (line.decode(errors="replace").rstrip("\r") for line in whole)
+        return [text for text in texts if text.strip() and not is_noise(text) and not self._inside(text)]
+
+    def _inside(self, text: str) -> bool:
+        if text.startswith("Traceback (most recent call last)"):
+            self._traceback = True
+            return True
+        self._traceback = self._traceback and text.startswith(" ")
+        return self._traceback
 
 
 def _raise(error: RunError) -> None:
