@@ -103,6 +103,17 @@ def _accounted(jobs: list[str]) -> dict[str, State]:
     return found
 
 
+def last_states(job: str) -> list[str]:
+    """The states in which the attempts of a job ended, by sacct, the first attempt's first; none where that does not work."""
+    try:
+        said = call(
+            ["sacct", "--parsable2", "--noheader", "--allocations", "--duplicates", f"--jobs={job}", "--format=State"], False
+        )
+    except SlurmError:
+        return []
+    return [line.split()[0] for line in said.splitlines() if line.strip()]
+
+
 def _known(text: str) -> str:
     return "" if text in ("None", "(null)", "N/A", "Unknown", "None assigned", "INVALID") else text
 

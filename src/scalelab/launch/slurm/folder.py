@@ -1,0 +1,66 @@
+"""What the folder of a run on Slurm holds besides the run: its script, what the job printed, the job's id."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from scalelab.errors import ScalelabError
+from scalelab.record import folder as records
+from scalelab.record.schema import TrainRecord
+
+PART = "slurm"
+
+
+def script(folder: Path) -> Path:
+    """The batch script: ``sbatch RUN/slurm/job.sh`` submits it again."""
+    return folder / PART / "job.sh"
+
+
+def output(folder: Path) -> Path:
+    """What the job prints, all its attempts one after the other."""
+    return folder / PART / "output.txt"
+
+
+def note_submission(folder: Path, job: str) -> None:
+    """Keep the id of the job that a run waits in; its record is the job's own from here on."""
+    records.write_atomic(folder / PART / "job.json", json.dumps({"job": job, "submitted": records.now()}))
+
+
+def job_of(folder: Path, record: TrainRecord) -> str | None:
+    """The job that a run is in, or was in last; None where Slurm had nothing to do with it."""
+    for attempt in reversed(record.attempts):
+        if attempt.job is not None:
+            return attempt.job
+        if attempt.status == "queued":
+            break
+    try:
+        return str(json.loads((folder / PART / "job.json").read_text())["job"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def note_plan(folder: Path, plan: dict[str, int]) -> None:
+    """Keep how many steps there will be, for who waits."""
+    records.write_atomic(folder / PART / "plan.json", json.dumps(plan))
+
+
+def total_steps(folder: Path) -> int | None:
+    """How many steps there will be; None where it is not known yet."""
+    try:
+        return int(json.loads((folder / PART / "plan.json").read_text())["total_steps"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def find(name: str, out: Path) -> tuple[Path, TrainRecord, str]:
+    """The run of a name, or of a job's id, its record, and its job. Raises ScalelabError where there is none of ours."""
+    runs = [(folder, records.load(folder)) for folder in records.find([name] if not name.isdigit() else [], out)]
+    jobs = [(folder, record, job) for folder, record in runs if (job := job_of(folder, record)) is not None]
+    if name.isdigit():
+        jobs = [found for found in jobs if found[2] == name]
+        if not jobs:
+            raise ScalelabError(f"job {name}: none of the runs in {out} is in it; --out says where they are")
+    if not jobs:
+        raise ScalelabError(f"{runs[0][0]}: Slurm has nothing to do with this run")
+    return jobs[-1]

@@ -1,0 +1,154 @@
+"""The program of a job's script, ``python -m scalelab.launch.slurm.job RUN``: one attempt of a run, from its roll call to its record.
+
+A run goes on where its last checkpoint is. At the time limit (SIGUSR1, by ``--signal`` of the script) it saves a checkpoint and requeues
+itself; on SIGTERM (preempted, cancelled, requeued by hand) it saves one too, and Slurm decides what follows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from scalelab import spec as specs
+from scalelab import strategies
+from scalelab.batch import decoding, derive
+from scalelab.errors import RunError, ScalelabError
+from scalelab.launch import training
+from scalelab.launch.ending import close
+from scalelab.launch.launcher import Prepared
+from scalelab.launch.slurm import folder as places
+from scalelab.launch.slurm import srun
+from scalelab.launch.slurm.allocation import Allocation
+from scalelab.launch.slurm.jobs import last_states
+from scalelab.launch.slurm.programs import SlurmError
+from scalelab.launch.slurm.requeue import kill_wait, requeue, say_why, standing, wait_again
+from scalelab.record import folder as records
+from scalelab.record.schema import Failure, TrainRecord
+
+ATTEMPTS = 20
+"""after so many a run that reaches its time limit is not requeued any more"""
+MARGIN = 2.0
+"""seconds before Slurm's SIGKILL in which the record is closed"""
+ENDS = {"PREEMPTED": "preempted", "NODE_FAIL": "a node was lost", "TIMEOUT": "time limit", "REQUEUED": "requeued"}
+"""what sacct calls the end of an earlier attempt"""
+
+
+def main(words: Sequence[str]) -> int:
+    """The program; its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m scalelab.launch.slurm.job", description=__doc__)
+    parser.add_argument("run", type=Path, help="the run's folder")
+    parser.add_argument("--attempts", type=int, default=ATTEMPTS, help="of the run in all, before it is not requeued any more")
+    parsed = parser.parse_args(words)
+    folder: Path = parsed.run
+    try:
+        with Allocation() as launcher:
+            return Job(folder, launcher.on(folder), parsed.attempts).run()
+    except ScalelabError as error:
+        print(f"scalelab: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+class Job:
+    """One attempt of the run in ``folder``."""
+
+    def __init__(self, folder: Path, launcher: Allocation, attempts: int) -> None:
+        self.folder, self.launcher, self.attempts = folder, launcher, attempts
+        self.got: list[int] = []
+        """the signals that came"""
+        self.grace = kill_wait()
+
+    def run(self) -> int:
+        """From the signals' handlers to the record's end; the job's exit status. Raises ScalelabError where nothing was begun."""
+        record = records.load(self.folder)
+        if record.status == "completed":
+            raise ScalelabError(f"{self.folder}: is completed; `scalelab train --resume` goes on with more --epochs")
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            signal.signal(number, self.hear)
+        if record.attempts[-1].status == "running":
+            self.close_lost(record)
+        try:
+            prepared = self.prepared(record)
+            ended = training.train(self.launcher, prepared, record.environment.command, lambda folder: None, self.folder)
+        except KeyboardInterrupt:  # the ranks took longer than Slurm gives
+            ended = records.load(self.folder)
+        except RunError:
+            raise
+        except ScalelabError as error:
+            close(self.folder, "failed", Failure(error=str(error), host=os.uname().nodename, expected=True))
+            raise
+        return self.conclude(ended)
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """A signal: all ranks are to save a checkpoint and end, after SIGTERM before Slurm kills them."""
+        self.got.append(number)
+        self.launcher.stop()
+        if number == signal.SIGTERM and self.launcher.deadline is None:
+            self.launcher.deadline = time.monotonic() + max(1.0, self.grace - MARGIN)
+
+    def close_lost(self, record: TrainRecord) -> None:
+        """The attempt before had no time for a last word."""
+        job = record.attempts[-1].job
+        states = last_states(job) if job else []
+        close(self.folder, "lost", None)
+        say_why(self.folder, next((ENDS[state] for state in reversed(states) if state in ENDS), "ended by Slurm, unheard"))
+
+    def prepared(self, record: TrainRecord) -> Prepared:
+        """The spec, checked: by who submitted it, or here. It goes on where a checkpoint is."""
+        launcher = self.launcher
+        spec = msgspec.structs.replace(specs.load(self.folder / "spec.yaml"), resume=None)
+        known = spec == msgspec.structs.replace(specs.from_mapping(record.spec), resume=None)
+        if (self.folder / "checkpoints" / "last.json").exists():
+            spec = msgspec.structs.replace(spec, resume=str(self.folder))
+        if not known or record.model is None or record.data is None:
+            found = training.prepare(launcher, spec)
+            places.note_plan(self.folder, found.plan)
+            return found
+        local = launcher.workers_of(spec)[0]
+        derived = derive(spec, strategies.degrees(spec), launcher.cores, local)
+        derived = decoding(spec, derived, launcher.cores, record.data.streamed, local)
+        return Prepared(spec, derived, record.model, record.data, {}, 0, launcher.cores, local)
+
+    def conclude(self, record: TrainRecord) -> int:
+        """Into the queue again, or the end; the job's exit status."""
+        print(f"scalelab: attempt {len(record.attempts)}: {record.status} after step {record.steps}", flush=True)
+        if record.status == "completed":
+            return 0
+        if record.failure is not None:
+            print(f"scalelab: {record.failure.error}", file=sys.stderr)
+            return 1
+        told, job = srun.reason(self.launcher.said), self.launcher.job or ""
+        now = standing(job)
+        if now is not None and now.restarts > self.launcher.restarts:
+            wait_again(self.folder, told or "requeued by Slurm", job)
+        elif signal.SIGUSR1 in self.got:
+            return self.again(record, job)
+        else:
+            say_why(self.folder, told or "cancelled")
+        return 0
+
+    def again(self, record: TrainRecord, job: str) -> int:
+        """The time is nearly over: requeue the job, unless that would lead to nothing."""
+        attempt = record.attempts[-1]
+        if attempt.stopped is None or attempt.stopped == attempt.first_step:
+            say_why(self.folder, "time limit; not requeued, since this attempt came to no further step: ask for a longer --time")
+        elif len(record.attempts) >= self.attempts:
+            say_why(self.folder, f"time limit; not requeued, since this was attempt {len(record.attempts)} of {self.attempts}")
+        else:
+            try:
+                requeue(self.folder, "time limit", job)
+                return 0
+            except SlurmError as error:
+                say_why(self.folder, f"time limit; not requeued: {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

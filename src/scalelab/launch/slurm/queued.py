@@ -1,0 +1,109 @@
+"""A training on Slurm, before it runs: its folder, its record, its script, its place in the queue."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from scalelab import spec as specs
+from scalelab import strategies
+from scalelab.batch import Derived, decoding, derive
+from scalelab.errors import RunError, ScalelabError
+from scalelab.launch import training
+from scalelab.launch.launcher import Prepared
+from scalelab.launch.slurm import folder as places
+from scalelab.launch.slurm.request import Request
+from scalelab.launch.slurm.script import Script
+from scalelab.launch.slurm.submit import submit
+from scalelab.measure.environment import environment
+from scalelab.record import folder as records
+from scalelab.record.schema import Attempt
+from scalelab.spec import Spec
+
+ABOUT = (
+    "A training of scalelab. Its record is in the folder above this one, and says what becomes of it.",
+    "By hand: sbatch {script}",
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A training and what it asks Slurm for. ``prepared``: where it was checked here already, else the job does it."""
+
+    spec: Spec
+    request: Request
+    attempts: int
+    prepared: Prepared | None = None
+
+    @property
+    def derived(self) -> Derived:
+        """The numbers that follow, on hosts that have the cores that are asked for. Raises ScalelabError."""
+        return derived(self.spec, self.request, self.prepared)
+
+    def script(self, folder: Path) -> Script:
+        """The job's, for a run in ``folder``, an absolute path. Raises ScalelabError for one that Slurm can't hold."""
+        job = [sys.executable, "-m", "scalelab.launch.slurm.job", str(folder), f"--attempts={self.attempts}"]
+        about = [line.format(script=str(places.script(folder)).encode("unicode_escape").decode()) for line in ABOUT]
+        return Script(self.request, Path.cwd(), places.output(folder), [job], about, more=("--open-mode=append", "--requeue"))
+
+
+def derived(spec: Spec, request: Request, prepared: Prepared | None = None) -> Derived:
+    """The numbers that follow from a spec on the hosts of ``request``. Raises ScalelabError."""
+    cores, local = request.workers_per_node * request.cpus_per_task, request.workers_per_node
+    found = derive(spec, strategies.degrees(spec), cores, local)
+    return decoding(spec, found, cores, prepared.data.streamed if prepared else False, local)
+
+
+def enqueue(asked: Asked, command: list[str]) -> tuple[Path, str]:
+    """Make the run's folder, record and script, and submit it; the folder and the job's id.
+
+    Raises ScalelabError; a folder that was made for it is taken away again, one of a run that goes on is as it was.
+    """
+    spec = asked.spec
+    folder = Path(spec.resume) if spec.resume else training.create(spec)
+    folder = folder.absolute()
+    kept = {path: path.read_bytes() for name in ("record.json", "spec.yaml") if (path := folder / name).exists()}
+    try:
+        with records.held(folder):
+            _write(folder, asked, command)
+        job = submit(places.script(folder))
+        places.note_submission(folder, job)
+    except (ScalelabError, OSError) as error:
+        if spec.resume is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        for path, body in kept.items():
+            records.write_atomic(path, body)
+        if isinstance(error, ScalelabError) and not isinstance(error, RunError):
+            raise
+        raise ScalelabError(str(error)) from None
+    return folder, job
+
+
+def _write(folder: Path, asked: Asked, command: list[str]) -> None:
+    spec, prepared, now = asked.spec, asked.prepared, records.now()
+    (folder / places.PART).mkdir(exist_ok=True)
+    (folder / places.PART / "job.json").unlink(missing_ok=True)
+    attempt = Attempt(started=now, queued=now, status="queued")
+    here = environment(command, asked.derived.threads, spec)
+    facts = {
+        "strategy": spec.strategy, "engine": spec.engine, "workers": spec.workers, "derived": asked.derived,
+        "spec": msgspec.to_builtins(spec), "environment": msgspec.structs.replace(here, hosts=[]),
+    } | ({"model": prepared.model, "data": prepared.data} if prepared else {})  # fmt: skip
+    if spec.resume:
+        record = records.load(folder)
+        record.attempts.append(attempt)
+        for name, value in facts.items():
+            setattr(record, name, value)
+    else:
+        record = training.new_record(folder, spec, attempt, facts)
+    record.status, record.failure = "queued", None
+    if prepared:
+        places.note_plan(folder, prepared.plan)
+    records.write_atomic(folder / "spec.yaml", specs.dump(spec))
+    records.write_atomic(places.script(folder), asked.script(folder).text())
+    places.script(folder).chmod(0o755)
+    records.save(folder, record)

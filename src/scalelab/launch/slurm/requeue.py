@@ -1,0 +1,65 @@
+"""Into the queue again: by Slurm itself (preemption, a lost node), or by the job at its time limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from scalelab.launch.slurm.programs import SlurmError, call
+from scalelab.record import folder as records
+from scalelab.record.schema import Attempt
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How Slurm sees a job that is being asked about from inside."""
+
+    state: str
+    restarts: int
+
+
+def standing(job: str) -> Standing | None:
+    """What Slurm says of the job now; None where it does not answer."""
+    try:
+        said = call(["squeue", f"--jobs={job}", "--noheader", "--Format=State:30,RestartCnt:20"], outside=False).split()
+        return Standing(said[0], int(said[1]))
+    except (SlurmError, IndexError, ValueError):
+        return None
+
+
+def kill_wait() -> float:
+    """Seconds from Slurm's SIGTERM to its SIGKILL; its default of 30 where it does not tell."""
+    try:
+        config = call(["scontrol", "show", "config"], outside=False).splitlines()
+        return float(next(line.split("=")[1].split()[0] for line in config if line.startswith("KillWait ")))
+    except (SlurmError, StopIteration, ValueError):
+        return 30.0
+
+
+def say_why(folder: Path, why: str) -> None:
+    """Note in the record why the last attempt ended."""
+    record = records.load(folder)
+    record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], why=why)
+    records.save(folder, record)
+
+
+def wait_again(folder: Path, why: str, job: str) -> None:
+    """The last attempt ended for ``why``, and the run waits in the queue for the next one."""
+    record, now = records.load(folder), records.now()
+    record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], why=why)
+    record.attempts.append(Attempt(started=now, queued=now, status="queued", job=job))
+    record.status, record.failure = "queued", None
+    records.save(folder, record)
+
+
+def requeue(folder: Path, why: str, job: str) -> None:
+    """Put this job into the queue again; Slurm ends it for that. Raises SlurmError where it refuses: the record is as it was."""
+    before = (folder / "record.json").read_bytes()
+    wait_again(folder, why, job)
+    try:
+        call(["scontrol", "requeue", job], outside=False)
+    except SlurmError:
+        records.write_atomic(folder / "record.json", before)
+        raise
