@@ -66,7 +66,7 @@ def tasks_of(numbers: Sequence[int], most: int = 5) -> str:
 
 def counted(found: SweepStatus) -> str:
     """``200 tasks: 196 completed, 3 failed, 1 lost``."""
-    parts = [f"{count} {state}" for state in STATES if (count := getattr(found, state))]
+    parts = [f"{count} {'not begun' if state == 'missing' else state}" for state in STATES if (count := getattr(found, state))]
     return f"{text.counted(found.tasks, 'task')}: {', '.join(parts)}"
 
 

@@ -59,6 +59,8 @@ class Runner:
         self.running: dict[int, Running] = {}
         """by their tasks' numbers"""
         self.ending: str | None = None
+        self.asked: Callable[[int], str | None] = lambda status: None
+        """why this process itself was told to end, asked when a program has ended: Slurm signals both, in any order"""
 
     def start(self, job: Job) -> None:
         """Begin a task; there is a free slot. What prevents that is in its record."""
@@ -121,6 +123,9 @@ class Runner:
         assert one.program is not None, "it was waited for"
         self.selector.unregister(one.program.pidfd)
         outcome = one.program.reap()
+        why = self.asked(outcome.status)
+        if why is not None and one.program.ending is None:
+            self.ending = one.program.ending = why
         found = self._judged(one, outcome)
         if found["status"] == "failed" and len(one.attempts) < one.job.retries and self.ending is None:
             one.attempts.append({"started": one.began, **{name: found[name] for name in ("seconds", "exit_status", "reason")}})

@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import time
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -24,6 +25,8 @@ from scalelab.sweep import serve, slots
 from scalelab.sweep.runner import TICK, Runner
 
 ENDED_BY = {signal.SIGTERM: "ended from outside (SIGTERM): cancelled, preempted, or out of time", signal.SIGINT: "interrupted"}
+TOGETHER = 0.3
+"""seconds within which a job's processes all have had the signal that ends it"""
 
 
 def main(words: list[str]) -> int:
@@ -56,12 +59,18 @@ def run(folder: Path, task: int) -> int:
     def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
 
+    def asked(status: int) -> str | None:
+        if not came and status == -signal.SIGTERM:
+            time.sleep(TOGETHER)
+        return ENDED_BY[signal.Signals(came[0])] if came else None
+
     for number in ENDED_BY:
         signal.signal(number, note)
+    runner.asked = asked
     runner.start(jobs.of(sweep, line, env=_known(sweep["env"])))
     while runner.running:
         if came and runner.ending is None:
-            runner.end(ENDED_BY[signal.Signals(came[0])])
+            runner.end(asked(0) or "")
         runner.wait(TICK)
     if ended[-1]["status"] != "completed":
         print(f"scalelab: task {task}: {ended[-1]['reason']}", file=sys.stderr)
