@@ -9,6 +9,7 @@ import msgspec
 
 from scalelab.cli.flags import Parser, add_common
 from scalelab.cli.summary import readable
+from scalelab.cli.sweep_actions import results
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError, unknown
 from scalelab.record.folder import write_atomic
@@ -16,6 +17,7 @@ from scalelab.record.study import StudyRecord
 from scalelab.report import FORMATS, study, write
 from scalelab.studies.running.keeping import FILE as STUDY
 from scalelab.studies.running.keeping import RUNS, read
+from scalelab.sweep.keeping import SWEEP
 
 EXAMPLE = """  scalelab report
   scalelab report runs/20260101T120000Z-basic_cnn-ddp-1a2b3c zero3-4d5e6f -o compare.html
@@ -30,7 +32,7 @@ def run(words: list[str], debug: bool) -> int:
         "names",
         metavar="RUN",
         nargs="*",
-        help="a run's folder, a unique part of its name, or latest; all runs when left out; or the folder of a study",
+        help="a run's folder, a unique part of its name, or latest; all runs when left out; or the folder of a study, or of a sweep",
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="the file to write (default report.html, or report.FORMAT)")
     parser.add_argument("--format", metavar="|".join(FORMATS), help="default: what the file's name ends in, else html")
@@ -46,6 +48,8 @@ def run(words: list[str], debug: bool) -> int:
             if value is not None:
                 raise ScalelabError(f"{flag} {value!r}: a study's page has its own; leave it away")
         return of_study(Path(parsed.names[0]), parsed.output, kind, parsed.json)
+    if len(parsed.names) == 1 and (Path(parsed.names[0]) / SWEEP).is_file():
+        return results([parsed.names[0], "-o", parsed.output or f"report.{kind}", *(["--json"] if parsed.json else [])])
     folders = list(readable(parsed.names, Path(parsed.out)))
     if not folders:
         raise ScalelabError(f"no runs in {parsed.out}; `scalelab train` or `scalelab demo` makes one")

@@ -32,7 +32,7 @@ def run(words: list[str], debug: bool) -> int:
     err = console(to_stderr=True)
     for note in notes:
         err.print(f"note: {note}", markup=False, style="yellow")
-    folder = Path(parsed.out) if parsed.out else keeping.default_folder(argv[0])
+    folder = Path(parsed.out) if parsed.out else keeping.default_folder(sweep.name)
     if parsed.dry_run:
         return show_plan(console(), folder, sweep, tasks, parsed.json)
     new = not folder.exists()

@@ -141,7 +141,7 @@ def _write(parsed: Namespace, folder: Path, sweep: SweepRecord, found: list[Task
     if not path.parent.is_dir():
         raise ScalelabError(f"-o {parsed.output}: the folder {str(path.parent)!r} does not exist; make it, or choose another -o")
     if kind == "html":
-        from scalelab.report import sweep as page
+        import scalelab.report.sweep as page  # jinja2 and numpy, for this alone
 
         page.write(folder, sweep, found, path)
     else:

@@ -124,7 +124,7 @@ def asked(
     env = hidden(environment(parsed.env, place))
     return (
         SweepRecord(
-            name=Path(argv[0]).name or "program",
+            name=planning.called(argv),
             command=[*forwarding.recordable(command), "--", *argv],
             argv=argv,
             cwd=os.getcwd(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from scalelab.sweep.metric import Metric
 from scalelab.sweep.space import Point
 from scalelab.sweep.template import fill, names
 
+INTERPRETERS = re.compile(r"(?:python|pypy)[\d.]*|(?:ba|da|z)?sh|perl|ruby|node|julia|Rscript|env|scalelab")
+"""what a program is not called by, when something follows that it is"""
 OWN = tuple(placeholders({}, 0, 0, 0))
 """placeholders that every sweep has"""
 
@@ -80,6 +83,14 @@ def findable(argv: Sequence[str]) -> None:
         what = "is not executable: chmod +x" if path.is_file() else "is a folder" if path.is_dir() else "is not found"
         hint = f"; did you mean ./{program}?" if os.sep not in program and os.access(program, os.X_OK) else ""
         raise ScalelabError(f"{program}: {what}{hint}")
+
+
+def called(argv: Sequence[str]) -> str:
+    """What people call the program: ``train.py`` of ``python -u train.py``."""
+    first = Path(argv[0]).name
+    script = next((word for word in argv[1:] if not word.startswith("-") and not names(word)), "")
+    named = Path(script).name if INTERPRETERS.fullmatch(first) and re.fullmatch(r"[\w./-]{1,60}", script) else ""
+    return named or first or "program"
 
 
 def _names(word: str, place: int) -> list[str]:

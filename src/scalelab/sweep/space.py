@@ -155,10 +155,16 @@ def points(axes: Sequence[Axis | Range], random_of: int | None, seed: int) -> li
         if random_of > total:
             raise ScalelabError(f"--random {random_of}: there are {total} combinations; leave it away to have all")
         return [_point(finite, _at(finite, place)) for place in source.sample(range(total), random_of)]
-    return [
+    drawn = [
         _point(finite, _at(finite, source.randrange(total))) | {one.name: one.draw(source) for one in ranges}
         for _ in range(random_of)
     ]
+    order = [name for axis in axes for name in _names(axis)]
+    return [{name: point[name] for name in order} for point in drawn]
+
+
+def _names(axis: Axis | Range) -> tuple[str, ...]:
+    return (axis.name,) if isinstance(axis, Range) else axis.names
 
 
 def _at(axes: Sequence[Axis], place: int) -> list[tuple[str, ...]]:
@@ -180,7 +186,7 @@ def _few(count: int) -> None:
 
 
 def _once(axes: Sequence[Axis | Range]) -> None:
-    names = [name for axis in axes for name in ((axis.name,) if isinstance(axis, Range) else axis.names)]
+    names = [name for axis in axes for name in _names(axis)]
     for name in names:
         if names.count(name) > 1:
             raise ScalelabError(f"parameter {name!r} is given more than once; put all its values into one flag")

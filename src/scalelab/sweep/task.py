@@ -52,8 +52,8 @@ def run(folder: Path, task: int) -> int:
     sweep = json.loads((folder / "sweep.json").read_bytes())
     line = json.loads(_line(folder / "tasks.jsonl", task))
     ended: list[dict[str, Any]] = []
-    asked = os.environ.get("SLURM_CPUS_PER_TASK")  # Slurm itself binds a task to its cores
-    runner = Runner(folder, [slots.Slot(threads=int(asked) if asked else None)], ended.append)
+    cores = os.environ.get("SLURM_CPUS_PER_TASK")  # Slurm itself binds a task to them
+    runner = Runner(folder, [slots.Slot(threads=int(cores) if cores else None)], ended.append)
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
