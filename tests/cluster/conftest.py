@@ -12,6 +12,7 @@ import pytest
 from tests import support
 from tests.cluster import jobs, needs
 from tests.cluster.cluster import Cluster
+from tests.cluster.namespaces import until
 
 
 def _possible(*programs: str) -> None:
@@ -59,8 +60,10 @@ def _left_as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
 def _tidy(cluster: Cluster) -> None:
     left = []
     if cluster.slurm:
-        left += cluster.h0.run(["squeue", "--noheader", "--format=job %i (%T)"], check=True).stdout.splitlines()
-        if left:
+        try:
+            until(lambda: not jobs.queued(cluster.h0), 5, "an empty queue")  # what has ended may still be completing
+        except TimeoutError:
+            left += [f"job {job}" for job in jobs.queued(cluster.h0)]
             jobs.cancel_all(cluster.h0, list(cluster.hosts.values()))
     for host in (cluster.h0, *cluster.hosts.values()):
         if not host.on:

@@ -33,6 +33,11 @@ def states(host: Host, job: int | str) -> list[str]:
     return re.findall(r"JobState=(\w+)", shown)
 
 
+def queued(host: Host) -> list[str]:
+    """Each job and task that Slurm still has to do with: ``7_3 RUNNING``."""
+    return host.run(["squeue", "--noheader", "--array", "--format=%i %T"], check=True).stdout.splitlines()
+
+
 def reach(host: Host, job: int | str, *wanted: str, seconds: float = 20) -> None:
     """Wait until a job and all its tasks are in one of these states; AssertionError that says in which they are."""
     end = time.monotonic() + seconds

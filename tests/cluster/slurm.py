@@ -156,5 +156,6 @@ def idle(controller: Host, nodes: Sequence[str]) -> bool:
     return sorted(filter(None, seen)) == sorted(f"{name} idle" for name in nodes)
 
 
-QUICK = Settings(node_timeout=3, message_timeout=2)
-"""for tests that wait for a dead node (12 s) or for a controller that is down, while nothing else keeps the machine busy"""
+QUICK = Settings(node_timeout=2, message_timeout=2, extra=("TCPTimeout=1",))
+"""for tests that wait for a dead node (6 s; its job starts again 6 s later) or for commands that find no controller; a busy machine's
+nodes would be missed too"""

@@ -96,11 +96,11 @@ def test_a_job_survives_that_slurmctld_and_slurmd_are_down(quick: Cluster, tmp_p
     script = "echo ready\nwhile [ ! -e go ]; do sleep 0.1; done\necho done"
     job = jobs.submit(quick.h0, script, "--nodelist=h2", "--output=out", cwd=tmp_path)
     jobs.text(tmp_path / "out")
-    quick.hosts["h2"].stop_slurmd()
     quick.stop_slurmctld()
+    quick.hosts["h2"].stop_slurmd()
     assert "Unable to contact slurm controller" in quick.h0.run(["squeue"]).stderr
-    quick.start_slurmctld()
     quick.hosts["h2"].start_slurmd()
+    quick.start_slurmctld()
     assert jobs.states(quick.h0, job) == ["RUNNING"]
     (tmp_path / "go").touch()
     jobs.reach(quick.h0, job, "COMPLETED")
