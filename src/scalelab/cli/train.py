@@ -11,6 +11,7 @@ from rich.console import Console
 
 from scalelab import spec as specs
 from scalelab.batch import Derived
+from scalelab.cli import on_slurm
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
 from scalelab.cli.inside import run_other
 from scalelab.cli.placing import add_placing, launcher_of, show_commands
@@ -37,11 +38,16 @@ def run(words: list[str], debug: bool) -> int:
     parser = Parser("train", "Train a model with a strategy on this machine's workers, and keep a record.", EXAMPLE)
     add_spec(parser)
     add_placing(parser)
+    on_slurm.add_slurm(parser)
     add_common(parser)
     other = run_other(parser, words)
     if other is not None:
         return other
     parsed = parser.parse(words)
+    if on_slurm.wanted(parsed):
+        values = on_slurm.as_before(parsed, values_of(parsed))
+        request = on_slurm.request_of(parsed, values)
+        return on_slurm.train(parsed, spec_of({"workers": request.workers, **values}), request, debug)
     err = console(to_stderr=True)
     with launcher_of(parsed, one=True) as launcher:
         values = values_of(parsed)
@@ -76,6 +82,8 @@ def spec_of(values: dict[str, Any]) -> Spec:
     record = records.load(folder)
     if record.status == "running":
         raise ScalelabError(f"{folder}: its record says it is running; wait for it, or end it")
+    if record.status == "queued":
+        raise ScalelabError(f"{folder}: its job waits in the queue; wait for it, or end it with `scalelab cancel`")
     kept = msgspec.to_builtins(specs.load(folder / "spec.yaml"))
     if record.status == "completed":  # what ended the run once must not end it at once again
         kept.update(dict.fromkeys(("stop_after_epoch", "target_accuracy", "steps", "early_stop")))

@@ -1,0 +1,81 @@
+"""Following a run whose processes are elsewhere: by its folder, and by what Slurm says of its job."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from scalelab.cli.terminal import Watcher
+from scalelab.launch.slurm import folder as places
+from scalelab.launch.slurm.jobs import State, states
+from scalelab.launch.slurm.programs import SlurmError
+from scalelab.launch.slurm.settling import settle
+from scalelab.record import folder as records
+from scalelab.record.schema import TrainRecord
+
+LOOK, ASK = 0.5, 5.0
+"""seconds between two looks at the run's folder, and between two questions to Slurm"""
+LAST = ("completed", "failed")
+"""words of a record after which no other comes: an interrupted run may go into the queue again"""
+
+
+def follow(err: Console, folder: Path, job: str) -> TrainRecord:
+    """Until the run has ended; its record. KeyboardInterrupt leaves the job running, and says so."""
+    queue = Queue(err, job)
+    record = records.load(folder)
+    try:
+        with Watcher(err, record.strategy, places.total_steps(folder) or 0) as watcher:
+            while True:
+                watcher.total = watcher.total or places.total_steps(folder) or 0
+                watcher.watch(folder)
+                record = records.load(folder)
+                if record.status in LAST or (
+                    queue.over() and (record := settle(folder, record, job, queue.state)).status != "queued"
+                ):
+                    return record
+                time.sleep(LOOK)
+    except KeyboardInterrupt:
+        err.print(f"job {job} goes on; scalelab cancel {job} ends it, scalelab jobs shows it", markup=False)
+        raise
+
+
+class Queue:
+    """What Slurm says of a job, asked once in a while; each change is told once."""
+
+    def __init__(self, err: Console, job: str) -> None:
+        self.err, self.job = err, job
+        self.state: State | None = None
+        self.known = True
+        self.told, self.asked = "", 0.0
+
+    def over(self) -> bool:
+        """Whether the job is over. Where Slurm does not answer, it is not known to be."""
+        now = time.monotonic()
+        if self.asked and now - self.asked < ASK:
+            return False
+        self.asked = now
+        try:
+            self.state = states([self.job]).of(self.job)
+        except SlurmError as error:
+            self._tell(f"{error}; the job may go on, so this waits on")
+            return False
+        self._tell(f"job {self.job} {said(self.state)}")
+        return self.state is None or self.state.over
+
+    def _tell(self, text: str) -> None:
+        if text != self.told:
+            self.told = text
+            self.err.print(text, markup=False, soft_wrap=True)
+
+
+def said(state: State | None) -> str:
+    """A state in words: ``waits: Priority``, ``runs on h[1-2]``."""
+    if state is None:
+        return "is not known to Slurm any more"
+    if state.waiting:
+        return f"waits{f': {state.reason}' if state.reason else ''}"
+    if state.running:
+        return f"runs on {state.nodes}" if state.state == "RUNNING" else f"is {state.state.lower()}"
+    return f"ended as {state.state}{f' ({state.reason})' if state.reason else ''}"
