@@ -18,7 +18,7 @@ ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db")
 @functools.cache
 def lacking(*programs: str) -> str | None:
     """What is missing for a cluster that also needs these programs, such as ``needs root``; None when it can be made."""
-    for program in (*HOSTS, *programs):
+    for program in (*programs, *HOSTS):
         if shutil.which(program, path=PATH) is None:
             return f"needs {program}; tools/install-system-packages brings it"
     if os.geteuid() or subprocess.run([UNSHARE, *FRESH, "mount", "-t", "tmpfs", "none", "/run"], capture_output=True).returncode:
