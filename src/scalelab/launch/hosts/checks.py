@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -175,7 +176,12 @@ def user_files(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Faul
     for name, expected in wanted.files.items():
         found = one.seen.get("files", {}).get(name)
         if one.seen and found is None:
-            yield Fault(one.place.host, "file", f"{name} is not there", f"copy it: `scp {name} {one.place.host}:{name}`")
+            yield Fault(
+                one.place.host,
+                "file",
+                f"{name} is not there",
+                f"copy it: `{shlex.join(['scp', name, f'{one.place.host}:{name}'])}`",
+            )
         elif one.seen and found != expected:
             yield Fault(one.place.host, "file", f"{name} differs from the launching host's", f"copy it to {one.place.host} again")
 
