@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,10 @@ ECHOES = (
 """how gloo, NCCL, Horovod and the store say, in lower case, that another rank went away"""
 
 
+WAITED = re.compile(r"timed?[- ]?out", re.IGNORECASE)
+"""how gloo, NCCL and the store say that another rank did not come"""
+
+
 @dataclass(frozen=True)
 class End:
     """How one rank ended, and when: seconds since the epoch."""
@@ -35,14 +40,33 @@ def first_failure(folder: Path, processes: list[Process]) -> Failure:
     """The failure that came first, of those that are not the echo of another rank's end.
 
     A rank's written error has the time it was raised; the end of a rank that wrote nothing (killed, crashed, out of disk) has the
-    time it was heard of. All are of one clock. ``processes[rank]`` is a rank's process; one of them must have failed.
+    time it was heard of. All are of one clock. ``processes[rank]`` is a rank's process; one of them must have failed. Where the
+    others only gave up waiting for one that still runs, that one is told.
     """
     ends = written(folder)
     for rank, process in enumerate(processes):
         if process.status and rank not in ends:
             ends[rank] = End(process.ended or 0.0, unsaid(folder, rank, process), False)
     causes = [end for end in ends.values() if not end.echo]
-    return min(causes or ends.values(), key=lambda end: end.time).failure
+    first = min(causes or ends.values(), key=lambda end: end.time).failure
+    return _hung(processes, first) or first
+
+
+def _hung(processes: list[Process], first: Failure) -> Failure | None:
+    """The failure of the rank that the others gave up waiting for, while it still ran: it is the cause of theirs."""
+    waiting = [rank for rank, process in enumerate(processes) if process.status is None]
+    if not waiting or not WAITED.search(first.error):
+        return None
+    also = f" (as for rank{'s' * (len(waiting) > 2)} {', '.join(map(str, waiting[1:]))})" if len(waiting) > 1 else ""
+    said = f"it hung: rank {first.rank} waited for it{also} until --timeout; where it stood is in its log, if it could still tell"
+    return Failure(error=said, host=processes[waiting[0]].host, rank=waiting[0], expected=True)
+
+
+def with_log(folder: Path, failure: Failure) -> Failure:
+    """The failure with the end of its rank's log, where it has no traceback of its own."""
+    if failure.traceback or failure.rank is None:
+        return failure
+    return msgspec.structs.replace(failure, traceback=tail(folder / "logs" / f"rank-{failure.rank}.txt"))
 
 
 def written(folder: Path) -> dict[int, End]:

@@ -18,7 +18,7 @@ from scalelab import strategies
 from scalelab.batch import Derived, decoding, derive
 from scalelab.errors import RunError, ScalelabError
 from scalelab.launch.ending import close
-from scalelab.launch.failure import first_failure
+from scalelab.launch.failure import first_failure, with_log
 from scalelab.launch.hosts.forwarding import recordable
 from scalelab.launch.launcher import Launcher, Meeting, Prepared, Process
 from scalelab.launch.signals import uninterrupted
@@ -115,6 +115,7 @@ def _attempt(
                 if failure is not None:  # those that still run may be the ones that the others waited for
                     launcher.stacks(processes)
                 launcher.end(processes)
+                failure = failure and with_log(folder, failure)
             finally:
                 record = close(folder, status, failure)
     return record
@@ -193,7 +194,7 @@ def follow(
         watch(folder)
         if silence.fell():
             said = f"silent for {timeout:g} seconds (--timeout): no worker wrote or computed anything, so they were ended"
-            return Failure(error=said, host=socket.gethostname(), expected=True)
+            return Failure(error=f"{said}; where each one stood is in its log", host=socket.gethostname(), expected=True)
         if any(p.status for p in processes):
             settled = time.monotonic() + SETTLE
             while any(p.status is None for p in processes) and time.monotonic() < settled:

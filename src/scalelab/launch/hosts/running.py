@@ -21,6 +21,8 @@ from scalelab.launch.hosts.pushing import until
 from scalelab.launch.launcher import Process
 
 LOG = re.compile(r"^logs/rank-(\d+)\.txt$")
+STACK = re.compile(r"^Traceback \(most recent call last\)|\(most recent call first\):$")
+"""how a traceback, or what faulthandler writes of a thread, begins"""
 FILES = ("grown", "whole", "forget", "gone")
 
 
@@ -134,7 +136,7 @@ class Lines:
         return [text for text in texts if text.strip() and not is_noise(text) and not self._inside(text)]
 
     def _inside(self, text: str) -> bool:
-        if text.startswith("Traceback (most recent call last)"):
+        if STACK.search(text):
             self._traceback = True
             return True
         self._traceback = self._traceback and text.startswith(" ")
