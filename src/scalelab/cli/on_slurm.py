@@ -97,7 +97,7 @@ def as_before(parsed: Namespace, values: dict[str, Any]) -> dict[str, Any]:
 def request_of(parsed: Namespace, values: dict[str, Any]) -> Request:
     """What the flags ask for. ``values`` are the spec's; with no ``workers`` there, the job's tasks say them. Raises ScalelabError."""
     numbers = {name: _number(parsed, name, least) for name, least in NUMBERS.items()}
-    workers = _whole("--workers", values["workers"], 1) if values.get("workers") is not None else None
+    workers = whole("--workers", values["workers"], 1) if values.get("workers") is not None else None
     nodes, each = numbers["nodes"], numbers["workers_per_node"]
     if workers is not None and nodes and not each:
         each = -(-workers // nodes)
@@ -116,15 +116,15 @@ def request_of(parsed: Namespace, values: dict[str, Any]) -> Request:
 
 
 def _threads(values: dict[str, Any]) -> int:
-    return _whole("--threads-per-worker", values.get("threads_per_worker") or 1, 1)
+    return whole("--threads-per-worker", values.get("threads_per_worker") or 1, 1)
 
 
 def _number(parsed: Namespace, name: str, least: int) -> int | None:
     given = getattr(parsed, name)
-    return None if given is None else _whole(f"--{name.replace('_', '-')}", given, least)
+    return None if given is None else whole(f"--{name.replace('_', '-')}", given, least)
 
 
-def _whole(flag: str, given: object, least: int) -> int:
+def whole(flag: str, given: object, least: int) -> int:
     if not str(given).isdecimal() or int(str(given)) < least:
         raise ScalelabError(f"{flag} {given}: expected a whole number, at least {least}")
     return int(str(given))

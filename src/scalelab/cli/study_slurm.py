@@ -12,6 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table as Grid
 
+from scalelab.cli.on_slurm import FLAGS, whole
 from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
 from scalelab.launch.slurm.request import Request
@@ -21,11 +22,13 @@ from scalelab.record.study import StudyRecord
 from scalelab.studies.running import keeping, planning, running
 from scalelab.studies.running.planning import Planned
 from scalelab.studies.slurm import kept
-from scalelab.studies.slurm.concluding import again, conclude_now, look, planned_of
+from scalelab.studies.slurm.concluding import GOING, WAITS, Stand, again, conclude_now, look, planned_of
 from scalelab.studies.slurm.login import Login
 from scalelab.studies.slurm.submitting import Wishes, Written, submit_all, without_hope, write
 from scalelab.studies.study import Asked, Study
 
+OWN = ("workers_per_node", "cpus_per_task", "gpus_per_node", "partition", "time", "account")
+"""of the flags of ``train --slurm`` those that a study has too: its nodes follow from its workers"""
 LOOK = 2.0
 """seconds between two looks at the queue"""
 Finish = Callable[[Path, StudyRecord], int]
@@ -41,26 +44,33 @@ def add_slurm(parser: ArgumentParser) -> None:
     group.add_argument(
         "--one-by-one", action="store_true", help="no two trainings at once: where jobs share nodes they disturb each other"
     )
-    group.add_argument("--workers-per-node", metavar="N", default="1", help="workers of a node at most (default 1)")
-    group.add_argument("--cpus-per-task", metavar="N", default="1", help="CPUs, and threads, of each worker (default 1)")
-    group.add_argument("--gpus-per-node", metavar="N", default="0", help="GPUs of each node (default none)")
-    for name in ("partition", "time", "account"):
-        group.add_argument(f"--{name}", metavar=name.upper(), help=f"sbatch's --{name}")
+    for name, (metavar, text) in FLAGS.items():
+        if name in OWN:
+            group.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=text)
     group.add_argument(
-        "--slurm-arg", metavar="OPTION", action="append", default=[], help="any option of sbatch: --slurm-arg=--exclusive"
+        "--slurm-arg", metavar="OPTION", action="append", help="any option of sbatch (repeatable): --slurm-arg=--exclusive"
     )
 
 
 def wanted(parsed: Namespace) -> bool:
-    """Whether the study is to be jobs."""
-    return bool(parsed.slurm or parsed.slurm_dry_run)
+    """Whether the study is to be jobs. Raises ScalelabError for flags that mean something only then."""
+    if parsed.slurm or parsed.slurm_dry_run:
+        for other in ("on", "hosts", "dry_run"):
+            if getattr(parsed, other, None):
+                more = "--slurm-dry-run writes all and submits nothing" if other == "dry_run" else "Slurm chooses the hosts"
+                raise ScalelabError(f"--{other.replace('_', '-')}: not with --slurm: {more}")
+        return True
+    given = next((name for name in (*OWN, "slurm_arg", "wait", "one_by_one") if getattr(parsed, name)), None)
+    if given:
+        raise ScalelabError(f"--{given.replace('_', '-')}: means something with --slurm only")
+    return False
 
 
 def wishes_of(parsed: Namespace) -> Wishes:
     """The flags. Raises ScalelabError."""
     request = Request(
         cpus_per_task=_count(parsed, "cpus_per_task", 1), gpus_per_node=_count(parsed, "gpus_per_node", 0), partition=parsed.partition,
-        time=parsed.time, account=parsed.account, args=tuple(parsed.slurm_arg),
+        time=parsed.time, account=parsed.account, args=tuple(parsed.slurm_arg or ()),
     )  # fmt: skip
     files = [("--csv", parsed.csv), ("-o", parsed.report)]
     copies = tuple(word for flag, path in files if path for word in (flag, str(Path(path).resolve())))
@@ -68,10 +78,8 @@ def wishes_of(parsed: Namespace) -> Wishes:
 
 
 def _count(parsed: Namespace, name: str, least: int) -> int:
-    text = getattr(parsed, name)
-    if not str(text).isdigit() or int(text) < least:
-        raise ScalelabError(f"--{name.replace('_', '-')} {text}: expected a whole number, at least {least}")
-    return int(text)
+    given = getattr(parsed, name)
+    return least if given is None else whole(f"--{name.replace('_', '-')}", given, least)
 
 
 def asked_there(asked: Asked, wishes: Wishes) -> Asked:
@@ -136,7 +144,10 @@ def tell_refused(err: Console, planned: Planned) -> None:
 
 def under_way(folder: Path) -> list[str]:
     """The jobs of the study in ``folder`` that are not over."""
-    return look(planned_of(folder)).alive if kept.read(folder).ids and keeping.read(folder) is not None else []
+    if not kept.read(folder).ids or keeping.read(folder) is None:
+        return []
+    stand = look(planned_of(folder))
+    return [*stand.alive, *stand.report]
 
 
 def begin(planned: Planned, wishes: Wishes) -> list[Written]:
@@ -169,13 +180,22 @@ def show(err: Console, written: Sequence[Written], what: str) -> None:
     err.print(what, markup=False, soft_wrap=True)
 
 
+def progress(stand: Stand, total: int) -> str:
+    """``3 of 6 trainings have ended, 1 runs, 2 wait (Resources)``; what can't run has been told."""
+    waiting = [why.removeprefix(WAITS) for why in stand.absent.values() if why.startswith(WAITS)]
+    running = sum(why.startswith(GOING) for why in stand.absent.values())
+    parts = [f"{len(stand.runs)} of {total} trainings have ended"]
+    parts += [f"{running} run{'s' * (running == 1)}"] if running else []
+    parts += [f"{len(waiting)} wait{'s' * (len(waiting) == 1)} ({', '.join(sorted(set(waiting)))})"] if waiting else []
+    return ", ".join(parts)
+
+
 def follow(folder: Path, err: Console, finish: Finish) -> int:
     """Until no job of the study is left; then its findings. Ctrl-C leaves the jobs as they are."""
     planned, said = planned_of(folder), ""
     try:
-        while (stand := look(planned)).alive:
-            waiting = sorted(set(stand.absent.values()))
-            now = f"{len(stand.runs)} of {len(planned.order)} trainings are over" + (f"; {waiting[0]}" if waiting else "")
+        while (stand := look(planned)).alive or stand.report:
+            now = progress(stand, len(planned.order))
             if now != said:
                 err.print(now, markup=False)
                 said = now

@@ -30,15 +30,22 @@ ENDED = {
     "DEADLINE": "its deadline was over", "BOOT_FAIL": "its nodes did not start",
 }  # fmt: skip
 """what Slurm's words for the end of a job mean: squeue(1), "JOB STATE CODES" """
+WAITS, GOING = "waits in Slurm's queue: ", "is running as Slurm's job "
+REFUSED, NOT_SUBMITTED = "Slurm could not run it: ", "not submitted"
+"""how the reasons of trainings without a record begin"""
 
 
 @dataclass(frozen=True)
 class Stand:
-    """What became of the trainings of a plan: those with records, and why others have none; ``alive``: jobs of Slurm that are not over."""
+    """What became of the trainings of a plan: those with records, and why others have none.
+
+    ``alive``: arrays of Slurm that are not over; ``report``: the job that makes the report, while it is not.
+    """
 
     runs: Runs
     absent: Mapping[tuple[int, int], str]
     alive: list[str]
+    report: list[str]
 
 
 def planned_of(folder: Path) -> Planned:
@@ -69,7 +76,8 @@ def look(planned: Planned) -> Stand:
             runs[one] = run if done else _ended(Run(one[1], run.folder, run.record), state)
         else:
             absent[one] = reason(job, one, state, unknown)
-    return Stand(runs, absent, jobs.alive(states))
+    alive = jobs.alive(states)
+    return Stand(runs, absent, [job for job in alive if job != jobs.report], [job for job in alive if job == jobs.report])
 
 
 def _states(jobs: Jobs) -> tuple[dict[str, State], str]:
@@ -105,18 +113,18 @@ def _ended(run: Run, state: State | None) -> Run:
 def reason(job: Job | None, training: tuple[int, int], state: State | None, unknown: str = "") -> str:
     """Why a training has no record."""
     if job is None:
-        return "not submitted"
+        return NOT_SUBMITTED
     if job.refused is not None:
-        return f"Slurm could not run it: {job.refused}"
+        return f"{REFUSED}{job.refused}"
     if job.id is None:
-        return "not submitted"
+        return NOT_SUBMITTED
     if state is None:
         why = f" ({unknown})" if unknown else ""
         return f"no record, and Slurm knows job {job.task(training)} no more{why}"
     if state.waiting:
-        return f"waits in Slurm's queue: {state.reason or state.state}"
+        return f"{WAITS}{state.reason or state.state}"
     if state.running:
-        return f"is running as Slurm's job {job.task(training)}"
+        return f"{GOING}{job.task(training)}"
     return f"Slurm: {_over(state)}; what it printed is in {kept.FOLDER}/{job.name}-{job.task(training)}.txt"
 
 
@@ -138,7 +146,7 @@ def conclude_now(folder: Path) -> StudyRecord:
             if one in stand.runs:
                 record.trainings[at] = as_trained(record.trainings[at], stand.runs[one])
             else:
-                record.trainings[at] = msgspec.structs.replace(record.trainings[at], reason=stand.absent[one])
+                record.trainings[at] = msgspec.structs.replace(record.trainings[at], **_absent(stand.absent[one]))
         record = conclude(planned, record, stand.runs, stand.absent)
         if stand.alive:
             record.status = "submitted"
@@ -147,6 +155,14 @@ def conclude_now(folder: Path) -> StudyRecord:
             )
             keeping.save(folder, record)
     return record
+
+
+def _absent(why: str) -> dict[str, str]:
+    """What the list of trainings says of one without a record."""
+    status = (
+        "planned" if why.startswith((WAITS, GOING)) or why == NOT_SUBMITTED else "refused" if why.startswith(REFUSED) else "lost"
+    )
+    return {"status": status, "reason": why}
 
 
 def again(alive: list[str]) -> str:

@@ -22,10 +22,10 @@ from scalelab.studies.slurm.kept import FOLDER, Job, Jobs
 REPORT = "report"
 TASK = "scalelab.studies.slurm.task"
 HOPELESS = frozenset({
-    "PartitionNodeLimit", "PartitionTimeLimit", "PartitionInactive", "BadConstraints", "AccountNotAllowed", "QOSNotAllowed",
-    "InvalidAccount", "InvalidQOS", "AssocMaxNodePerJobLimit", "AssocMaxCpuPerJobLimit", "AssocMaxWallDurationPerJobLimit",
-    "QOSMaxNodePerJobLimit", "QOSMaxCpuPerJobLimit", "QOSMaxWallDurationPerJobLimit", "MaxNodePerAccount", "JobHeldAdmin",
-    "DependencyNeverSatisfied",
+    "PartitionNodeLimit", "PartitionTimeLimit", "PartitionConfig", "PartitionInactive", "BadConstraints", "AccountNotAllowed",
+    "QOSNotAllowed", "InvalidAccount", "InvalidQOS", "AssocMaxNodePerJobLimit", "AssocMaxCpuPerJobLimit", "JobHeldAdmin",
+    "AssocMaxWallDurationPerJobLimit", "QOSMaxNodePerJobLimit", "QOSMaxCpuPerJobLimit", "QOSMaxWallDurationPerJobLimit",
+    "MaxNodePerAccount", "DependencyNeverSatisfied",
 })  # fmt: skip
 """reasons for which a job waits for ever, if nobody changes a limit: squeue(1), "JOB REASON CODES" """
 LOOK, SETTLED = 0.5, 6.0

@@ -7,21 +7,40 @@ requeued it begins anew: of a training that was cut in two no time would be righ
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 from scalelab import strategies
-from scalelab.batch import decoding, derive
+from scalelab.batch import Derived, decoding, derive
 from scalelab.errors import ScalelabError
 from scalelab.launch import training
-from scalelab.launch.launcher import Launcher, Prepared
+from scalelab.launch.launcher import Launcher, Meeting, Prepared, Process
+from scalelab.launch.signals import ENDING
 from scalelab.launch.slurm.allocation import Allocation
 from scalelab.measure.environment import usable_cores
 from scalelab.record import text
+from scalelab.spec import Spec
+from scalelab.studies.running import keeping
 from scalelab.studies.running.running import command
 from scalelab.studies.slurm import kept
 from scalelab.studies.slurm.concluding import planned_of
+
+
+class Job(Allocation):
+    """The job's hosts, for a training whose folder is made in it."""
+
+    def on(self, folder: Path) -> Job:
+        """Where all hosts must see what is in ``folder``: the study's until the training has one."""
+        self._seen = folder / keeping.FILE
+        return self
+
+    def start_ranks(self, folder: Path, spec: Spec, derived: Derived, meeting: Meeting, processes: list[Process]) -> None:
+        """All ranks, whose signs of life are in the training's folder."""
+        super().on(folder)
+        super().start_ranks(folder, spec, derived, meeting, processes)
 
 
 def main(folder: Path, name: str) -> int:
@@ -36,7 +55,9 @@ def main(folder: Path, name: str) -> int:
     if planned.done(place, repeat) is not None:
         print(f"{row.spec.name}: is finished already")
         return 0
-    with Allocation() as launcher:
+    for number in ENDING:
+        signal.signal(number, _interrupt)
+    with Job().on(folder) as launcher:
         record = training.train(launcher, there(launcher, row), command(), lambda run: None)
     rate = record.images_per_second.median
     said = record.failure.error if record.failure else "" if rate is None else f"{text.rate(rate)} images/s"
@@ -52,9 +73,19 @@ def there(launcher: Launcher, row: Prepared) -> Prepared:
     return replace(row, derived=derived, cores=cores, local=local)
 
 
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """Slurm ends the job: the record is closed as interrupted."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
     except ScalelabError as error:
         print(f"scalelab: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print("scalelab: interrupted", file=sys.stderr)
+        sys.exit(130)
