@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -32,3 +36,18 @@ def browser() -> str:
         if found:
             return found
     missing(f"a browser ({', '.join(BROWSERS)}); tools/install-system-packages brings Chromium")
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str = "512k") -> Iterator[Path]:
+    """A file system of ``size`` at ``folder``; the test ends where none can be made."""
+    folder.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        missing("root and mount, to make a small disk")
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, text=True)
+    if made.returncode != 0:
+        pytest.skip(f"missing: the right to mount a small disk ({made.stderr.strip()})")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -25,15 +22,8 @@ from tests.trainings import FLAGS, completed, only_run
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 512 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        support.missing("root and mount, to make a small disk")
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)], capture_output=True, text=True)
-    if made.returncode != 0:
-        pytest.skip(f"missing: the right to mount a small disk ({made.stderr.strip()})")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with support.small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
 def test_a_full_disk_ends_the_run_in_one_line(command: Command, small_disk: Path) -> None:

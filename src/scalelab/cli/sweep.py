@@ -17,6 +17,7 @@ from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError, nearest
 from scalelab.record.sweep import PlannedTask, SweepRecord
 from scalelab.sweep import keeping, slurm
+from scalelab.sweep.metric import OUTPUT
 
 
 def run(words: list[str], debug: bool) -> int:
@@ -37,7 +38,6 @@ def run(words: list[str], debug: bool) -> int:
         return show_plan(console(), folder, sweep, tasks, parsed.json)
     new = not folder.exists()
     keeping.create(folder, sweep, tasks)
-    err.print(f"{folder}: {len(tasks)} task{'s' * (len(tasks) != 1)}", markup=False)
     try:
         if sweep.place == "slurm":
             return sweep_run.on_slurm(folder, sweep, [task.task for task in tasks], parsed.wait, parsed.json, err)
@@ -51,7 +51,11 @@ def run(words: list[str], debug: bool) -> int:
 def parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Our own words, and the program's, which come after the first ``--``."""
     place = list(words).index("--") if "--" in words else len(words)
-    return list(words[:place]), list(words[place + 1 :])
+    own = list(words[:place])
+    for at in range(len(own) - 1, 0, -1):
+        if own[at - 1] == "--metric-json" and own[at].startswith(f"{OUTPUT}:"):  # which argparse would take for a flag
+            own[at - 1 : at + 1] = [f"{own[at - 1]}={own[at]}"]
+    return own, list(words[place + 1 :])
 
 
 def show_plan(out: Console, folder: Path, sweep: SweepRecord, tasks: Sequence[PlannedTask], as_json: bool) -> int:

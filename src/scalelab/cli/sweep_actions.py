@@ -62,7 +62,6 @@ def resume(words: list[str]) -> int:
     if not again and not (parsed.wait and "queued" in states):
         err.print("nothing is left to be run", markup=False)
         return status([parsed.folder, *(["--json"] if parsed.json else [])])
-    err.print(f"{folder}: {len(again)} of {sweep.tasks} tasks are to be run", markup=False)
     if sweep.place == "slurm":
         return sweep_run.on_slurm(folder, sweep, again, parsed.wait, parsed.json, err)
     tasks = keeping.plan(folder)
@@ -161,7 +160,7 @@ def _end_launcher(folder: Path) -> None:
     if by.alive is None:
         raise ScalelabError(f"{folder}: it runs on {by.host}: `scalelab sweep cancel` there ends it")
     os.kill(by.pid, signal.SIGTERM)
-    if not _until(lambda: by.alive is False):
+    if not _until(lambda: keeping.launcher(folder) != by or by.alive is False):
         raise RunError(f"{folder}: process {by.pid} has not ended after {PATIENCE:g} s")
 
 

@@ -14,6 +14,7 @@ from scalelab.cli.sweep_shown import finish, show_status
 from scalelab.cli.sweep_watch import SweepWatch
 from scalelab.errors import RunError, ScalelabError
 from scalelab.launch.slurm.programs import SlurmError
+from scalelab.record import text
 from scalelab.record.folder import held
 from scalelab.record.sweep import PlannedTask, SweepRecord, SweepStatus, TaskRecord
 from scalelab.sweep import job, keeping, placing, slurm, standing
@@ -33,7 +34,9 @@ def here(
     err: Console,
 ) -> int:
     """Run tasks of a sweep from this process, here or over hosts; the exit status. ``records``: those of tasks that ended before."""
-    with SweepWatch(err, sweep, records, len(tasks)) as watch:
+    more = f"{len(tasks)} of " if len(tasks) < sweep.tasks else ""
+    first = f"{folder}: {more}{text.counted(sweep.tasks, 'task')}" + (" are to be run" if more else "")
+    with SweepWatch(err, sweep, records, len(tasks), first) as watch:
         try:
             placing.run(folder, sweep, jobs(sweep, tasks, env), watch)
         except (KeyboardInterrupt, RunError):
@@ -90,7 +93,7 @@ def on_slurm(folder: Path, sweep: SweepRecord, tasks: Sequence[int], wait: bool,
 def tell_sent(sent: slurm.Sent, err: Console) -> None:
     """The arrays' numbers, and where their output is."""
     for one in sent.arrays:
-        err.print(f"Slurm array {one.job}: {one.tasks} task{'s' * (one.tasks != 1)}", markup=False)
+        err.print(f"Slurm array {one.job}: {text.counted(one.tasks, 'task')}", markup=False)
 
 
 def follow(folder: Path, sweep: SweepRecord, left: Sequence[int], err: Console) -> None:

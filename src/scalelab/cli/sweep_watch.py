@@ -24,9 +24,14 @@ RESULT_FIELDS = set(TaskRecord.__struct_fields__)
 
 
 class SweepWatch:
-    """Tells on ``console`` how a sweep goes. ``records`` are those of tasks that ended before. A context manager."""
+    """Tells on ``console`` how a sweep goes. ``records`` are those of tasks that ended before; ``first`` is said when it
 
-    def __init__(self, console: Console, sweep: SweepRecord, records: Mapping[int, TaskRecord], to_run: int) -> None:
+    begins. A context manager."""
+
+    def __init__(
+        self, console: Console, sweep: SweepRecord, records: Mapping[int, TaskRecord], to_run: int, first: str = ""
+    ) -> None:
+        self.first = first
         self.console, self.sweep, self.records = console, sweep, dict(records)
         self.left, self.of = to_run, sweep.tasks
         self.running: set[int] = set()
@@ -47,6 +52,11 @@ class SweepWatch:
         if self.bars:
             self.tick(now=True)
             self.bars.stop()
+
+    def ready(self) -> None:
+        """All that was to be checked is well."""
+        if self.first:
+            self.console.print(self.first, markup=False)
 
     def began(self, record: dict[str, Any]) -> None:
         """A task has begun."""

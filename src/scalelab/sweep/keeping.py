@@ -44,7 +44,10 @@ class Launcher(msgspec.Struct, frozen=True, kw_only=True):
         if self.host != socket.gethostname():
             return None
         try:
-            began = psutil.Process(self.pid).create_time()
+            process = psutil.Process(self.pid)
+            began = process.create_time()
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
         except psutil.NoSuchProcess:
             return False
         return began <= datetime.fromisoformat(self.started).timestamp() + 1
@@ -150,6 +153,11 @@ def mark_launcher(folder: Path) -> None:
     """Say that this process runs the sweep. Raises RunError."""
     mine = Launcher(host=socket.gethostname(), pid=os.getpid(), started=now())
     write_atomic(folder / LAUNCHER, msgspec.json.encode(mine))
+
+
+def unmark_launcher(folder: Path) -> None:
+    """Nobody runs the sweep any more."""
+    (folder / LAUNCHER).unlink(missing_ok=True)
 
 
 def launcher(folder: Path) -> Launcher | None:

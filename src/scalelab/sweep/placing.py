@@ -45,7 +45,9 @@ def run(folder: Path, sweep: SweepRecord, jobs: list[Job], watch: Watching) -> N
         try:
             running.greet(made)
             keeping.mark_launcher(folder)
+            watch.ready()
             running.carry_out(made, jobs, watch)
         finally:
             for one in made:
                 one.close()
+            keeping.unmark_launcher(folder)

@@ -26,6 +26,9 @@ TIMES_LOST = 2
 class Watching(Protocol):
     """Who is told how a sweep goes."""
 
+    def ready(self) -> None:
+        """All that was to be checked is well; tasks begin."""
+
     def began(self, record: dict[str, Any]) -> None:
         """A task has begun."""
 

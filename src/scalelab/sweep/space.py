@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scalelab.errors import ScalelabError, unknown
 from scalelab.sweep.template import NAME
@@ -102,6 +103,26 @@ def listed(path: Path) -> Axis:
 Rows = tuple[list[str], list[tuple[str, ...]]]
 
 
+class _Float(float):
+    """A number of a JSON text that is remembered as it was written: 0.10 stays 0.10."""
+
+    def __new__(cls, text: str) -> _Float:
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
+    text: str
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, parse_float=_Float)
+
+
+def _text(value: Any) -> str:
+    """A JSON value as an argument."""
+    return value if isinstance(value, str) else value.text if isinstance(value, _Float) else json.dumps(value)
+
+
 def _csv(where: str, body: str) -> Rows:
     lines = csv.reader(io.StringIO(body, newline=""))
     names = next(lines, [])
@@ -120,7 +141,7 @@ def _jsonl(where: str, body: str) -> Rows:
         if not line.strip():
             continue
         try:
-            value = json.loads(line, parse_float=str, parse_int=str)  # 0.10 stays 0.10
+            value = _json(line)
         except ValueError as error:
             raise ScalelabError(f"{where}: line {number} is no JSON: {error}") from None
         if not isinstance(value, dict):
@@ -128,7 +149,7 @@ def _jsonl(where: str, body: str) -> Rows:
         names = names or list(value)
         if set(value) != set(names):
             raise ScalelabError(f"{where}: line {number} has {', '.join(value)}; the first has {', '.join(names)}")
-        rows.append(tuple(one if isinstance(one, str) else json.dumps(one) for one in (value[name] for name in names)))
+        rows.append(tuple(_text(value[name]) for name in names))
     return names, rows
 
 
@@ -202,13 +223,13 @@ def _named(flag: str, text: str) -> tuple[str, str]:
 def _values(flag: str, text: str, values: str) -> list[str]:
     if values.startswith("["):
         try:
-            found = json.loads(values, parse_float=str, parse_int=str)
+            found = _json(values)
         except ValueError:
             found = None  # such as [0.1-0.2],[0.3-0.4]: values that begin so
         if isinstance(found, list):
             if not found:
                 raise ScalelabError(f"{flag} {text!r}: has no values")
-            return [one if isinstance(one, str) else json.dumps(one) for one in found]
+            return [_text(one) for one in found]
     rows = list(csv.reader(io.StringIO(values, newline="")))
     if len(rows) > 1:
         raise ScalelabError(f'{flag} {text!r}: a value with a line break or a comma stands in quotes: "a,b",c')
