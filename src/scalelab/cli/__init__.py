@@ -23,6 +23,8 @@ COMMANDS = {
     "sweep": "any program over many values of its arguments: here, over hosts, as a Slurm array",
     "check-table": "can the numbers of a published table be right?",
     "report": "show recorded runs as one self-contained page",
+    "jobs": "how do runs, studies and sweeps stand that are jobs of Slurm?",
+    "cancel": "end them, in the queue or on its nodes",
     "runs": "list, show, compare, export recorded runs",
 }
 

@@ -41,6 +41,8 @@ PORTS = range(20000, 32000)
 TRIES = 64
 STOP_ON = "SIGUSR1,SIGTERM"
 """what asks ranks for a checkpoint and their end: the time limit by way of the script, and Slurm's own SIGTERM"""
+UNPREPARED = (-signal.SIGTERM, -signal.SIGUSR1)
+"""the end of a rank that was asked to stop before it listened: it was still starting"""
 LAST = 1.0
 """seconds that srun's last words are waited for"""
 
@@ -148,6 +150,11 @@ class Allocation(Launcher):
             "SCALELAB_STOP_ON": STOP_ON,
         }  # fmt: skip
 
+    @property
+    def started(self) -> bool:
+        """Whether ranks were started."""
+        return self._srun is not None
+
     def stop(self) -> None:
         """Ask all ranks for a checkpoint and their end: srun passes the signal on."""
         self._asked = True
@@ -155,9 +162,15 @@ class Allocation(Launcher):
             self._srun.send_signal(signal.SIGUSR1)
 
     def poll(self, timeout: float) -> None:
-        """Take in what srun says, and its end. Raises KeyboardInterrupt where ranks that were asked to end take too long."""
+        """Take in what srun says, and its end.
+
+        Raises KeyboardInterrupt where ranks that were asked to end take too long, or were not ready to save anything yet.
+        """
         assert self._srun is not None
-        if self._heard(timeout) or self._srun.poll() is None:
+        heard = self._heard(timeout)
+        if self._asked and any(process.status in UNPREPARED for process in self._processes):
+            raise KeyboardInterrupt
+        if heard or self._srun.poll() is None:
             if self.deadline is not None and time.monotonic() > self.deadline:
                 self._give_up()
             return

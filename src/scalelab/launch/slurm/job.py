@@ -30,6 +30,7 @@ from scalelab.launch.slurm.allocation import Allocation
 from scalelab.launch.slurm.jobs import last_states
 from scalelab.launch.slurm.programs import SlurmError
 from scalelab.launch.slurm.requeue import kill_wait, requeue, say_why, standing, wait_again
+from scalelab.launch.slurm.settling import OPEN
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure, TrainRecord
 
@@ -37,6 +38,8 @@ ATTEMPTS = 20
 """after so many a run that reaches its time limit is not requeued any more"""
 MARGIN = 2.0
 """seconds before Slurm's SIGKILL in which the record is closed"""
+LIMIT = "time limit (SIGUSR1)"
+"""why an attempt ended that was asked to by the signal which Slurm sends before the limit, or someone in its place"""
 ENDS = {"PREEMPTED": "preempted", "NODE_FAIL": "a node was lost", "TIMEOUT": "time limit", "REQUEUED": "requeued"}
 """what sacct calls the end of an earlier attempt"""
 
@@ -64,6 +67,9 @@ class Job:
         self.got: list[int] = []
         """the signals that came"""
         self.grace = kill_wait()
+        self.printed = Path(os.readlink("/proc/self/fd/1"))
+        """where this job's output goes: Slurm's last word to the job comes there too"""
+        self.before = self.printed.stat().st_size if self.printed.is_file() else 0
 
     def run(self) -> int:
         """From the signals' handlers to the record's end; the job's exit status. Raises ScalelabError where nothing was begun."""
@@ -77,8 +83,10 @@ class Job:
         try:
             prepared = self.prepared(record)
             ended = training.train(self.launcher, prepared, record.environment.command, lambda folder: None, self.folder)
-        except KeyboardInterrupt:  # the ranks took longer than Slurm gives
+        except KeyboardInterrupt:  # before the ranks were there, or they took longer than Slurm gives
             ended = records.load(self.folder)
+            if ended.status in OPEN:
+                ended = close(self.folder, "interrupted", None)
         except RunError:
             raise
         except ScalelabError as error:
@@ -89,6 +97,8 @@ class Job:
     def hear(self, number: int, frame: FrameType | None) -> None:
         """A signal: all ranks are to save a checkpoint and end, after SIGTERM before Slurm kills them."""
         self.got.append(number)
+        if not self.launcher.started:
+            raise KeyboardInterrupt
         self.launcher.stop()
         if number == signal.SIGTERM and self.launcher.deadline is None:
             self.launcher.deadline = time.monotonic() + max(1.0, self.grace - MARGIN)
@@ -98,7 +108,7 @@ class Job:
         job = record.attempts[-1].job
         states = last_states(job) if job else []
         close(self.folder, "lost", None)
-        say_why(self.folder, next((ENDS[state] for state in reversed(states) if state in ENDS), "ended by Slurm, unheard"))
+        say_why(self.folder, next((ENDS[state] for state in reversed(states) if state in ENDS), "ended by Slurm, unheard"), job)
 
     def prepared(self, record: TrainRecord) -> Prepared:
         """The spec, checked: by who submitted it, or here. It goes on where a checkpoint is."""
@@ -124,29 +134,39 @@ class Job:
         if record.failure is not None:
             print(f"scalelab: {record.failure.error}", file=sys.stderr)
             return 1
-        told, job = srun.reason(self.launcher.said), self.launcher.job or ""
+        told, job = srun.reason([*self.launcher.said, *self.heard()]), self.launcher.job or ""
         now = standing(job)
         if now is not None and now.restarts > self.launcher.restarts:
             wait_again(self.folder, told or "requeued by Slurm", job)
         elif signal.SIGUSR1 in self.got:
             return self.again(record, job)
         else:
-            say_why(self.folder, told or "cancelled")
+            say_why(self.folder, told or "cancelled", job)
         return 0
+
+    def heard(self) -> list[str]:
+        """What was printed since this attempt began."""
+        if not self.printed.is_file():
+            return []
+        with self.printed.open("rb") as file:
+            file.seek(self.before)
+            return file.read().decode(errors="replace").splitlines()
 
     def again(self, record: TrainRecord, job: str) -> int:
         """The time is nearly over: requeue the job, unless that would lead to nothing."""
         attempt = record.attempts[-1]
         if attempt.stopped is None or attempt.stopped == attempt.first_step:
-            say_why(self.folder, "time limit; not requeued, since this attempt came to no further step: ask for a longer --time")
+            say_why(
+                self.folder, f"{LIMIT}; not requeued, since this attempt came to no further step: ask for a longer --time", job
+            )
         elif len(record.attempts) >= self.attempts:
-            say_why(self.folder, f"time limit; not requeued, since this was attempt {len(record.attempts)} of {self.attempts}")
+            say_why(self.folder, f"{LIMIT}; not requeued, since this was attempt {len(record.attempts)} of {self.attempts}", job)
         else:
             try:
-                requeue(self.folder, "time limit", job)
+                requeue(self.folder, LIMIT, job)
                 return 0
             except SlurmError as error:
-                say_why(self.folder, f"time limit; not requeued: {error}")
+                say_why(self.folder, f"{LIMIT}; not requeued: {error}", job)
         return 1
 
 

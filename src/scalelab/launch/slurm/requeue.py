@@ -38,17 +38,21 @@ def kill_wait() -> float:
         return 30.0
 
 
-def say_why(folder: Path, why: str) -> None:
-    """Note in the record why the last attempt ended."""
+def say_why(folder: Path, why: str, job: str | None) -> None:
+    """Note in the record why the last attempt, which was in ``job``, ended."""
     record = records.load(folder)
-    record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], why=why)
+    record.attempts[-1] = _ended(record.attempts[-1], why, job)
     records.save(folder, record)
+
+
+def _ended(attempt: Attempt, why: str, job: str | None) -> Attempt:
+    return msgspec.structs.replace(attempt, why=why, job=attempt.job or job)
 
 
 def wait_again(folder: Path, why: str, job: str) -> None:
     """The last attempt ended for ``why``, and the run waits in the queue for the next one."""
     record, now = records.load(folder), records.now()
-    record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], why=why)
+    record.attempts[-1] = _ended(record.attempts[-1], why, job)
     record.attempts.append(Attempt(started=now, queued=now, status="queued", job=job))
     record.status, record.failure = "queued", None
     records.save(folder, record)

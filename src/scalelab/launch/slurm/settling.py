@@ -36,7 +36,7 @@ def settle(folder: Path, record: TrainRecord, job: str, state: State | None) -> 
 def _settled(folder: Path, job: str, state: State | None) -> TrainRecord:
     ended, why, failure = verdict(job, state)
     close(folder, ended, failure)
-    say_why(folder, why)
+    say_why(folder, why, job)
     return records.load(folder)
 
 

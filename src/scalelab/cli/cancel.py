@@ -1,0 +1,84 @@
+"""``scalelab cancel``: end runs, studies and sweeps that are jobs of Slurm, in its queue or on its nodes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+
+from scalelab.cli.flags import Parser, add_common
+from scalelab.cli.slurm_kept import Entry, find
+from scalelab.cli.terminal import console
+from scalelab.errors import ScalelabError
+from scalelab.launch.slurm import jobs
+from scalelab.launch.slurm.jobs import State
+from scalelab.launch.slurm.settling import OPEN, settle
+from scalelab.record import folder as records
+
+EXAMPLE = """  scalelab cancel nightly
+  scalelab cancel 4711
+  scalelab cancel runs/20260101T120000Z-basic_cnn-ddp-1a2b3c"""
+PATIENCE, LOOK = 60.0, 0.5
+"""seconds that the jobs are waited for (a training saves a checkpoint first), and between two looks"""
+
+
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``cancel --json`` prints of each: ``status`` is the record's, of a run."""
+
+    folder: str
+    jobs: list[str]
+    status: str
+
+
+def run(words: list[str], debug: bool) -> int:
+    """The command; its exit status."""
+    parser = Parser("cancel", "End runs, studies or sweeps that are jobs of Slurm; a training saves a checkpoint first.", EXAMPLE)
+    parser.add_argument(
+        "names", metavar="RUN|JOB", nargs="+", help="a folder, a unique part of its name, or a job's id; only ours"
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="folder that holds them (default runs, studies and sweeps)")
+    add_common(parser)
+    parsed = parser.parse(words)
+    found = {entry.folder: entry for entry in (find(name, Path(parsed.out) if parsed.out else None) for name in parsed.names)}
+    wanted = [job for entry in found.values() for job in entry.jobs]
+    known = jobs.states(wanted)
+    alive = [job for job in wanted if any(not state.over for state in _states_of(job, known))]
+    over = [entry for entry in found.values() if not set(entry.jobs) & set(alive) and not _open(entry)]
+    if over:
+        raise ScalelabError(f"{over[0].folder}: its job is over already; `scalelab jobs --all` shows how it ended")
+    if alive:
+        jobs.cancel(alive)
+    told = [_wait(entry) for entry in found.values()]
+    if parsed.json:
+        print(msgspec.json.encode(told).decode())
+    else:
+        for one in told:
+            console().print(f"{one.folder}: {one.status}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _states_of(job: str, known: jobs.Known) -> list[State]:
+    """Of a job, or of all tasks of an array."""
+    return [state for state in known.states.values() if job in (state.job, state.job.partition("_")[0])]
+
+
+def _open(entry: Entry) -> bool:
+    return entry.record is not None and entry.record.status in OPEN
+
+
+def _wait(entry: Entry) -> Cancelled:
+    """Until its jobs are over, and its record says so."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        known = jobs.states(entry.jobs)
+        over = all(state.over for job in entry.jobs for state in _states_of(job, known))
+        status = "cancelled"
+        if entry.record is not None:
+            job = entry.jobs[-1]
+            status = settle(entry.folder, records.load(entry.folder), job, known.of(job)).status
+        if over and status not in OPEN:
+            return Cancelled(folder=str(entry.folder), jobs=list(entry.jobs), status=status)
+        if time.monotonic() > end:
+            return Cancelled(folder=str(entry.folder), jobs=list(entry.jobs), status="is being cancelled; scalelab jobs shows it")
+        time.sleep(LOOK)

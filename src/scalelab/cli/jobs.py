@@ -1,0 +1,144 @@
+"""``scalelab jobs``: how all runs, studies and sweeps stand that Slurm has, or had, in its hands."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+from rich.markup import escape
+from rich.table import Table
+
+from scalelab.cli.flags import Parser, add_common
+from scalelab.cli.slurm_kept import Entry, entries
+from scalelab.cli.terminal import console
+from scalelab.launch.slurm.jobs import State, states
+from scalelab.launch.slurm.settling import settle
+
+EXAMPLE = """  scalelab jobs
+  scalelab jobs --out /shared/runs --all
+  scalelab jobs --json"""
+COLUMNS = ("run", "job", "status", "Slurm", "reason", "used", "left", "attempts", "nodes")
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of ``scalelab jobs``. ``state``, ``reason``, ``elapsed``, ``left`` and ``nodes`` are Slurm's own words."""
+
+    kind: str
+    folder: str
+    job: str
+    status: str
+    """the record's: queued, running, completed, failed, interrupted, lost; submitted, of studies and sweeps"""
+    state: str = ""
+    """of several jobs or tasks: how many are in which"""
+    reason: str = ""
+    """why it waits, or why its last attempt ended"""
+    elapsed: str = ""
+    left: str = ""
+    attempts: int = 0
+    nodes: str = ""
+
+
+def run(words: list[str], debug: bool) -> int:
+    """The command; its exit status."""
+    parser = Parser(
+        "jobs", "How runs, studies and sweeps stand that are jobs of Slurm; records whose job died unheard are closed.", EXAMPLE
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="folder that holds them (default runs, studies and sweeps)")
+    parser.add_argument("--all", action="store_true", help="also those that ended more than a day ago")
+    add_common(parser)
+    parsed = parser.parse(words)
+    out = Path(parsed.out) if parsed.out else None
+    found = entries(out)
+    if not parsed.all:
+        found = [entry for entry in found if _recent(entry)]
+    known = states(job for entry in found for job in entry.jobs)
+    found = [_settled(entry, known.states) for entry in found]
+    rows = [row(entry, known.states) for entry in found]
+    if parsed.json:
+        print(msgspec.json.encode({"jobs": rows, "without": known.without}).decode())
+        return 0
+    if not rows:
+        console().print("no jobs of ours; `scalelab train --slurm` submits one", markup=False)
+        return 0
+    show(rows)
+    if known.without:
+        console(to_stderr=True).print(
+            f"what ended longer ago is known from records only: {known.without}", markup=False, soft_wrap=True
+        )
+    return 0
+
+
+def _recent(entry: Entry, seconds: float = 86400.0) -> bool:
+    """Whether it is not over, as far as its files tell, or was touched in the last day."""
+    if entry.status in ("queued", "running"):
+        return True
+    newest = max((path.stat().st_mtime for path in (entry.folder, *entry.folder.glob("*.json"))), default=0.0)
+    return time.time() - newest < seconds
+
+
+def _settled(entry: Entry, known: Mapping[str, State]) -> Entry:
+    if entry.record is None:
+        return entry
+    state = _of(known, entry.jobs[-1])
+    record = settle(entry.folder, entry.record, entry.jobs[-1], state)
+    return replace(entry, record=record, status=record.status)
+
+
+def _of(known: Mapping[str, State], job: str) -> State | None:
+    return known.get(job) or known.get(job.partition("_")[0])
+
+
+def row(entry: Entry, known: Mapping[str, State]) -> Row:
+    """What is to be said of an entry."""
+    if entry.record is None:
+        return _several(entry, known)
+    state, record = _of(known, entry.jobs[-1]), entry.record
+    last = record.attempts[-1]
+    before = next((one.why for one in reversed(record.attempts[:-1]) if one.why), None) if last.status == "queued" else None
+    reason = last.why or (record.failure.error if record.failure else "") or (f"after: {before}" if before else "")
+    if state is not None and state.waiting:
+        reason = "; ".join(filter(None, (state.reason, reason)))
+    ran = [one for one in record.attempts if one.status != "queued"]
+    return Row(
+        kind=entry.kind, folder=str(entry.folder), job=entry.jobs[-1], status=record.status, state=state.state if state else "",
+        reason=reason, elapsed=state.elapsed if state else "", left=state.left if state and state.running else "",
+        attempts=len(ran), nodes=state.nodes if state else "",
+    )  # fmt: skip
+
+
+def _several(entry: Entry, known: Mapping[str, State]) -> Row:
+    """Of a study or a sweep: its arrays' tasks, counted."""
+    mine = [state for job, state in known.items() if job.partition("_")[0] in entry.jobs]
+    counts = Counter(state.state for state in mine)
+    reasons = Counter(state.reason for state in mine if state.waiting and state.reason)
+    alive = (
+        "running" if any(state.running for state in mine) else "queued" if any(state.waiting for state in mine) else entry.status
+    )
+    return Row(
+        kind=entry.kind, folder=str(entry.folder), job=" ".join(entry.jobs), status=alive,
+        state=", ".join(f"{count} {state}" for state, count in counts.most_common()),
+        reason=", ".join(reason for reason, _ in reasons.most_common(3)),
+    )  # fmt: skip
+
+
+def show(rows: list[Row]) -> None:
+    """A line each; columns in which nothing stands are left out."""
+    lines = [(r.folder, r.job, r.status, r.state, r.reason, r.elapsed, r.left, str(r.attempts or ""), r.nodes) for r in rows]
+    used = [place for place in range(len(COLUMNS)) if any(line[place] for line in lines)]
+    table = Table(box=None, pad_edge=False)
+    for place in used:
+        table.add_column(COLUMNS[place], overflow="fold")
+    for line in lines:
+        table.add_row(*(escape(_short(line[place]) if COLUMNS[place] == "run" else line[place]) for place in used))
+    console().print(table)
+
+
+def _short(folder: str) -> str:
+    """A folder as it is named from here, where that is shorter."""
+    here = os.path.relpath(folder)
+    return here if len(here) < len(folder) else folder

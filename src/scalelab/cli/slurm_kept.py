@@ -1,0 +1,78 @@
+"""What of ours is in Slurm's hands: runs, studies and sweeps, by the files that they keep of their jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from scalelab.errors import ScalelabError
+from scalelab.launch.slurm import folder as places
+from scalelab.record import folder as records
+from scalelab.record.schema import TrainRecord
+from scalelab.studies.slurm import kept
+from scalelab.sweep import keeping
+from scalelab.sweep import slurm as arrays
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run, a study or a sweep, and its jobs' ids, the oldest first. ``record`` is a run's."""
+
+    kind: str
+    folder: Path
+    jobs: tuple[str, ...]
+    status: str
+    record: TrainRecord | None = None
+
+
+def _runs(out: Path) -> Iterator[Entry]:
+    readable, _ = records.load_all(records.find([], out), named=False)
+    for folder, record in readable.items():
+        job = places.job_of(folder, record)
+        if job is not None:
+            yield Entry("run", folder, (job,), record.status, record)
+
+
+def _studies(out: Path) -> Iterator[Entry]:
+    for file in sorted(out.glob(f"*/{kept.FOLDER}/{kept.FILE}")):
+        folder = file.parents[1]
+        jobs = kept.read(folder)
+        if jobs.ids:
+            yield Entry("study", folder, tuple(jobs.ids), "submitted")
+
+
+def _sweeps(out: Path) -> Iterator[Entry]:
+    for file in sorted(out.glob(f"*/{keeping.SWEEP}")):
+        jobs = tuple(one.job for one in arrays.submitted(file.parent))
+        if jobs:
+            yield Entry("sweep", file.parent, jobs, "submitted")
+
+
+KINDS: dict[str, Callable[[Path], Iterator[Entry]]] = {"run": _runs, "study": _studies, "sweep": _sweeps}
+"""what may be in Slurm's hands, each with a function that finds those in a folder"""
+PLACES = {"run": "runs", "study": "studies", "sweep": "sweeps"}
+"""where they are kept when nothing else was said"""
+
+
+def entries(out: Path | None) -> list[Entry]:
+    """All in ``out``, of whatever kind; without it, those that are where each kind is kept."""
+    return [entry for kind, find in KINDS.items() for entry in find(out or Path(PLACES[kind]))]
+
+
+def find(name: str, out: Path | None) -> Entry:
+    """The one of a name (its folder, or a part of that which only one has) or of a job's id. Raises ScalelabError: only ours are known."""
+    path = Path(name)
+    known = entries(out)
+    if path.is_dir():
+        known = [entry for entry in entries(path.absolute().parent) if entry.folder.absolute() == path.absolute()]
+    matches = [entry for entry in known if name in entry.jobs] if name.isdigit() else known
+    if not name.isdigit() and not path.is_dir():
+        matches = [entry for entry in known if name in entry.folder.name]
+    if len(matches) != 1:
+        where = ", ".join([str(out)] if out else sorted(PLACES.values()))
+        what = "none of ours" if not matches else f"{len(matches)} of ours"
+        raise ScalelabError(
+            f"'{name}': {what} in {where} is in a Slurm job of that name or id; `scalelab jobs` shows them, --out where"
+        )
+    return matches[0]
