@@ -66,14 +66,15 @@ class Mirror:
                 yield from self._appended(name)
 
     def whole(self, room: int) -> Iterator[Part]:
-        """The next parts of files that are sent whole, of about ``room`` bytes."""
+        """The next parts of files that are sent whole, of about ``room`` bytes; of the round that has begun, and then of one more."""
+        begun = False
         while room > 0:
             part = next(self.held, None)
+            if part is None and begun:
+                return
             if part is None:
-                self.held = self._round(final=False)
-                part = next(self.held, None)
-                if part is None:
-                    return
+                self.held, begun = self._round(final=False), True
+                continue
             room -= len(part[1])
             yield part
 
