@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,8 @@ KERNELS = ("deepspeed_shm_comm",)
 def start(device: torch.device) -> Any:
     """The module ``deepspeed``, set to the kind of ``device``: a fork server may have imported it for another."""
     os.environ["DS_ACCELERATOR"] = device.type
+    if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) < int(os.environ.get("WORLD_SIZE", 1)):
+        os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(compiled_here()))
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     import deepspeed
     from deepspeed.accelerator import get_accelerator, set_accelerator
@@ -25,6 +29,12 @@ def start(device: torch.device) -> Any:
     for name in KERNELS:
         deepspeed.ops.__compatible_ops__[name] = False
     return deepspeed
+
+
+def compiled_here() -> Path:
+    """Where this host keeps what it compiles, which other hosts that share its home must neither use, with other processors, nor lock."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "torch_extensions" / socket.gethostname() / f"torch{torch.__version__}"
 
 
 def computes_half(device: str) -> bool:
