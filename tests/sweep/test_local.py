@@ -138,7 +138,7 @@ def test_gpus_are_shared_out(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_metric_of_a_json_file_and_of_the_last_line(sweep: Sweep, tmp_path: Path) -> None:
     program = (
-        "import json, sys; json.dump({'a': [0, {'b': float(sys.argv[1])}]}, open(sys.argv[2], 'w')); print(json.dumps({'c': 7}))"
+        "import json, sys; json.dump({{'a': [0, {{'b': float(sys.argv[1])}}]}}, open(sys.argv[2], 'w')); print('{{\"c\": 7}}')"
     )
     words = ["--metric-json", "b=out-{task}.json:a.1.b", "--metric-json", "-:c", "--minimize", "b", "--out", "s", "--json"]
     ended = sweep("--grid", "x=3,2", *words, "--", *PYTHON, program, "{x}", "out-{task}.json")

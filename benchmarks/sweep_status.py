@@ -1,0 +1,96 @@
+#!/usr/bin/env -S sh -c 'exec "$(dirname "$0")/../.venv/bin/python" "$0" "$@"'
+"""How long `scalelab sweep status` takes for a sweep of many tasks on Slurm: `benchmarks/sweep_status.py [--tasks 10000]`.
+
+The folder is as such a sweep leaves it: half of the tasks completed, some failed, some running, the rest in the queue. Slurm is a program
+that answers as squeue does, at once: what is measured is our part. How often it was called is told too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from scalelab.record.sweep import MetricRead, PlannedTask, SweepRecord, TaskRecord
+from scalelab.sweep import keeping, slurm
+
+SQUEUE = """#!/bin/sh
+echo "$0 $*" >> {calls}
+cat {answer}
+"""
+
+
+def main() -> int:
+    """Make the folder, ask five times, tell the median; the exit status is 1 above two seconds."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--tasks", type=int, default=10_000)
+    parser.add_argument("--limit", type=float, default=2.0, help="seconds")
+    parsed = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder, programs = Path(place) / "sweep", Path(place) / "bin"
+        programs.mkdir()
+        make(folder, parsed.tasks)
+        pretend(programs, parsed.tasks)
+        environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+        took, told = [], {}
+        for _ in range(5):
+            began = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-m", "scalelab", "sweep", "status", folder, "--json"], capture_output=True, env=environment
+            )
+            took.append(time.perf_counter() - began)
+            told = json.loads(done.stdout)
+        calls = len((programs / "calls").read_text().splitlines()) / len(took)
+        counts = {name: told[name] for name in ("completed", "failed", "running", "queued")}
+        print(
+            f"{parsed.tasks:,} tasks {counts}: {statistics.median(took):.2f} s (median of {len(took)}), {calls:g} call of Slurm each"
+        )
+        return int(statistics.median(took) > parsed.limit or calls != 1)
+
+
+def make(folder: Path, tasks: int) -> None:
+    """A sweep of which half is completed, one in fifty failed, and 64 run."""
+    planned = [
+        PlannedTask(task=n, values={"lr": f"{n / tasks:.5f}", "seed": str(n)}, seed=n, argv=["./train", str(n)])
+        for n in range(tasks)
+    ]
+    sweep = SweepRecord(
+        name="train", command=["scalelab", "sweep"], argv=["./train", "{lr}", "{seed}"], cwd="/", parameters=["lr", "seed"], tasks=tasks,
+        metrics=[MetricRead(name="accuracy", pattern="accuracy (.*)")], goal="accuracy", place="slurm", created="2026-01-01T00:00:00.000Z",
+    )  # fmt: skip
+    keeping.create(folder, sweep, planned)
+    encoder = msgspec.json.Encoder()
+    for task in planned[: tasks // 2 + 64]:
+        status = "running" if task.task >= tasks // 2 else "failed" if task.task % 50 == 0 else "completed"
+        record = TaskRecord(
+            task=task.task, status=status, values=task.values, seed=task.seed, argv=task.argv, metrics={"accuracy": task.task % 97 / 97},
+            exit_status=0, started="2026-01-01T00:00:00.000Z", seconds=3.2, peak_memory_bytes=1 << 28, host="node17",
+            environment={"OMP_NUM_THREADS": "4"}, slurm={"job": "1", "array": "1", "index": str(task.task)},
+        )  # fmt: skip
+        (folder / "tasks" / f"{task.task}.json").write_bytes(msgspec.json.format(encoder.encode(record), indent=1))
+    array = slurm.Array(job="1", numbers="array-1.tasks", tasks=tasks, submitted="2026-01-01T00:00:00.000Z")
+    (folder / "slurm").mkdir()
+    (folder / "slurm" / "array-1.tasks").write_text("".join(f"{n}\n" for n in range(tasks)))
+    (folder / "slurm" / "submitted.jsonl").write_bytes(encoder.encode(array) + b"\n")
+
+
+def pretend(programs: Path, tasks: int) -> None:
+    """squeue, with a line for each task of the array that is not over."""
+    lines = [f"1_{n}|1|{n}|RUNNING|None|1:00|1:00:00|N/A|node17" for n in range(tasks // 2, tasks // 2 + 64)]
+    lines += [f"1_{n}|1|{n}|PENDING|JobArrayTaskLimit|0:00|1:00:00|N/A|" for n in range(tasks // 2 + 64, tasks)]
+    (programs / "answer").write_text("\n".join(lines) + "\n")
+    for name in ("squeue", "sacct", "scontrol"):
+        (programs / name).write_text(SQUEUE.format(calls=programs / "calls", answer=programs / "answer"))
+        (programs / name).chmod(0o755)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
