@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 from rich.console import Console
@@ -13,8 +15,10 @@ from rich.table import Table
 from scalelab.cli.flags import Parser, add_common
 from scalelab.cli.terminal import console, shown
 from scalelab.doctor import diagnosing
+from scalelab.doctor.diagnosing import Wanted
 from scalelab.doctor.findings import Diagnosis, Finding, Status
 from scalelab.errors import ScalelabError
+from scalelab.launch.hosts.forwarding import forwarded
 from scalelab.launch.hosts.hostfile import hosts_of
 from scalelab.record import text
 
@@ -59,6 +63,10 @@ def _parser() -> Parser:
         "--slurm-arg", metavar="ARG", action="append", default=[], help="with --slurm: passed to srun (repeatable)"
     )
     group.add_argument("--ssh-arg", metavar="ARG", action="append", default=[], help="with --hosts: passed to ssh (repeatable)")
+    group.add_argument(
+        "--env", metavar="KEY[=VALUE]", action="append", default=[], help="with --hosts: as ranks would get it (repeatable)"
+    )
+    parser.add_argument("--interface", metavar="NAME|SUBNET", help="over which hosts are to reach each other")
     parser.add_argument("--out", metavar="FOLDER", default="runs", help="folder for runs: who shares it? (default runs)")
     parser.add_argument("--master-port", metavar="PORT", type=int, help="one more port that has to be open between hosts")
     add_common(parser)
@@ -66,14 +74,18 @@ def _parser() -> Parser:
 
 
 def _diagnosis(parsed: argparse.Namespace) -> Diagnosis:
+    wanted = Wanted(os.environ, parsed.out, parsed.interface, parsed.master_port)
     if parsed.hosts:
-        return diagnosing.hosts(hosts_of(parsed.hosts), os.environ, parsed.out, parsed.master_port, parsed.ssh_arg)
+        given = forwarded(parsed.env, os.environ, (Path.home(), Path()))
+        if "MASTER_ADDR" in os.environ:
+            given.setdefault("MASTER_ADDR", os.environ["MASTER_ADDR"])
+        return diagnosing.hosts(hosts_of(parsed.hosts), replace(wanted, environment=given), parsed.ssh_arg)
     if parsed.slurm:
         if parsed.nodes is not None and parsed.nodes < 1:
             raise ScalelabError(f"--nodes {parsed.nodes}: expected at least 1")
         args = [*([f"--partition={parsed.partition}"] if parsed.partition else []), *parsed.slurm_arg]
-        return diagnosing.nodes(parsed.nodes or 2, args, os.environ, parsed.out, parsed.master_port)
-    return diagnosing.local(os.environ, parsed.out)
+        return diagnosing.nodes(parsed.nodes or 2, args, wanted)
+    return diagnosing.local(wanted)
 
 
 def show(out: Console, found: Diagnosis) -> None:

@@ -14,7 +14,7 @@ from scalelab.launch.inside import world as worlds
 from scalelab.launch.inside.world import World
 from scalelab.launch.launcher import Launcher
 
-ALONE = "{cluster} has started {size} of this command, which runs trainings one after another: use --hosts or --slurm, or start it once"
+ALONE = "{cluster} has started {size} of this command, which starts its workers itself: start it once, with --hosts or --slurm"
 
 
 def world_of(parsed: argparse.Namespace) -> World | None:
@@ -36,6 +36,8 @@ def run_other(parser: Parser, words: Sequence[str]) -> int | None:
         world = world_of(parsed)
     except ScalelabError as error:
         return error.exit_status
+    if getattr(parsed, "hosts", None):  # which the first process refuses
+        return ScalelabError.exit_status
     if world is None:
         sys.stdout = sys.__stdout__
         return None
@@ -63,7 +65,7 @@ def first(parsed: argparse.Namespace) -> Launcher:
 
 def refuse(parsed: argparse.Namespace) -> None:
     """Raises ScalelabError for a command that does not run inside a world; on all but the first process without a word."""
-    world = world_of(parsed)
+    world = worlds.found(os.environ) if getattr(parsed, "hosts", None) else world_of(parsed)
     if world is not None and not world.first:
         raise SystemExit(ScalelabError.exit_status)
     if world is not None:

@@ -39,7 +39,7 @@ def add_placing(parser: argparse.ArgumentParser, commands: bool = True) -> None:
 
 def launcher_of(parsed: argparse.Namespace, one: bool = False) -> Launcher:
     """The launcher that the flags mean; ``one``: for one training, which may be inside what mpirun has started. Raises ScalelabError."""
-    if not one:
+    if not one or parsed.hosts:
         inside.refuse(parsed)
     on = parsed.on or ("hosts" if parsed.hosts else "local" if inside.world_of(parsed) is None else "inside")
     if on not in PLACES:

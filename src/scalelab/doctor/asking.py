@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,8 @@ from typing import Any
 
 from scalelab.doctor.findings import Link
 from scalelab.doctor.told import Told
+from scalelab.errors import ScalelabError
+from scalelab.launch.hosts.interfaces import chosen
 from scalelab.measure.statistics import absent, figure
 
 BANDWIDTH = 0.8
@@ -40,6 +43,8 @@ class Questions:
     """path of a file in ``out`` that was just written"""
     master: str | None = None
     """what MASTER_ADDR says"""
+    interface: str | None = None
+    """over which hosts speak to each other, by its name or a subnet; None: over whichever answers first"""
     port: int | None = None
     """one more port that has to be open: --master-port"""
 
@@ -89,26 +94,40 @@ def between(places: Sequence[Place], questions: Questions, told: dict[str, Told]
         def serve(place: Place) -> Any:
             return _ask(place, "serve", {"range": told[place.name].machine["ports"], "port": questions.port})
 
+        addresses = {place.name: reached_by(told[place.name].machine["interfaces"], questions.interface) for place in places}
         served = dict(zip((place.name for place in places), threads.map(serve, places), strict=True))
         closed: dict[str, dict[str, str]] = {place.name: {} for place in places}
         links: list[Link] = []
         for meetings in rounds(len(places)):
             pairs = [(places[a], places[b]) for a, b in meetings]
             for (a, b), (fault, link) in zip(
-                pairs, threads.map(lambda pair: _meet(pair[0], pair[1], served, told), pairs), strict=True
+                pairs, threads.map(lambda pair: _meet(pair[0], pair[1], served, addresses), pairs), strict=True
             ):
                 closed[a.name] |= {b.name: fault} if fault else {}
                 links += [link] if link else []
         for meetings in rounds(len(places)):  # the other way: only whether it goes
             back = [(places[b], places[a]) for a, b in meetings]
-            for (a, b), found in zip(back, threads.map(lambda pair: _reach(pair[0], pair[1], served, told), back), strict=True):
+            for (a, b), found in zip(
+                back, threads.map(lambda pair: _reach(pair[0], pair[1], served, addresses), back), strict=True
+            ):
                 closed[a.name] |= {b.name: fault} if (fault := _fault(found)) else {}
         list(threads.map(lambda place: _ask(place, "stop", {}), places))
     return closed, links
 
 
-def _meet(a: Place, b: Place, served: dict[str, Any], told: dict[str, Told]) -> tuple[str | None, Link | None]:
-    found = _reach(a, b, served, told)
+def reached_by(interfaces: dict[str, list[str]], wanted: str | None) -> list[str]:
+    """The addresses of a host by which others are to reach it; none where it has no interface that is ``wanted``."""
+    listing = {name: tuple(map(ipaddress.ip_address, found)) for name, found in interfaces.items() if name != "lo"}
+    if wanted is None:
+        return [str(address) for found in listing.values() for address in found]
+    try:
+        return [chosen(wanted, listing).address]
+    except ScalelabError:
+        return []
+
+
+def _meet(a: Place, b: Place, served: dict[str, Any], addresses: dict[str, list[str]]) -> tuple[str | None, Link | None]:
+    found = _reach(a, b, served, addresses)
     open_ports = [port for port in served[b.name]["ports"] if str(port) not in found.get("closed", {})]
     if "error" in found or not open_ports:
         return _fault(found), None
@@ -116,9 +135,10 @@ def _meet(a: Place, b: Place, served: dict[str, Any], told: dict[str, Told]) -> 
     return _fault(found), link(a.name, b.name, measured)
 
 
-def _reach(a: Place, b: Place, served: dict[str, Any], told: dict[str, Told]) -> dict[str, Any]:
-    addresses = [address for name, found in told[b.name].machine["interfaces"].items() if name != "lo" for address in found]
-    found: dict[str, Any] = _ask(a, "connect", {"addresses": addresses, "ports": served[b.name]["ports"], "seconds": REACH})
+def _reach(a: Place, b: Place, served: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, Any]:
+    found: dict[str, Any] = _ask(
+        a, "connect", {"addresses": addresses[b.name], "ports": served[b.name]["ports"], "seconds": REACH}
+    )
     return found
 
 

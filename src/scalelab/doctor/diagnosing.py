@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from scalelab.doctor import slurm
@@ -15,54 +16,49 @@ from scalelab.doctor.findings import Diagnosis
 from scalelab.doctor.network import findings
 from scalelab.doctor.node import Order
 from scalelab.doctor.places import here, over_ssh
+from scalelab.doctor.there.machine import relevant
 from scalelab.doctor.told import Asked
 from scalelab.errors import ScalelabError
 from scalelab.launch.hosts.placement import Place as Target
 from scalelab.measure.environment import code
 
-RANKS = ("NCCL_", "GLOO_", "OMP_", "CUDA_VISIBLE_DEVICES", "MASTER_ADDR")
-"""variables, or their beginnings, that ranks heed"""
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for besides the hosts."""
+
+    environment: Mapping[str, str]
+    """variables that ranks would get"""
+    out: str = "runs"
+    interface: str | None = None
+    port: int | None = None
 
 
-def local(environment: Mapping[str, str], out: str) -> Diagnosis:
+def local(wanted: Wanted) -> Diagnosis:
     """This machine."""
-    return _diagnosed([here()], environment, out, None, None, 1, None)
+    return _diagnosed([here()], wanted, None, None, 1)
 
 
-def hosts(
-    targets: Sequence[Target], environment: Mapping[str, str], out: str, port: int | None = None, ssh_args: Sequence[str] = ()
-) -> Diagnosis:
+def hosts(targets: Sequence[Target], wanted: Wanted, ssh_args: Sequence[str] = ()) -> Diagnosis:
     """Hosts over ssh. Raises ScalelabError where ``out`` can't be written."""
-    with token(out) as (path, inode), over_ssh(targets, ssh_args) as places:
-        return _diagnosed(places, environment, out, path, inode, max(target.slots for target in targets), port)
+    with token(wanted.out) as (path, inode), over_ssh(targets, ssh_args) as places:
+        return _diagnosed(places, wanted, path, inode, max(target.slots for target in targets))
 
 
-def nodes(count: int, args: Sequence[str], environment: Mapping[str, str], out: str, port: int | None = None) -> Diagnosis:
+def nodes(count: int, args: Sequence[str], wanted: Wanted) -> Diagnosis:
     """Slurm and ``count`` of its nodes. Raises ScalelabError where it does not answer, or ``out`` can't be written."""
-    with token(out) as (path, inode):
-        return slurm.diagnosed(Order(code(), out, path, inode, relevant(environment), port), count, args)
+    with token(wanted.out) as (path, inode):
+        order = Order(code(), wanted.out, path, inode, relevant(wanted.environment), wanted.port, wanted.interface)
+        return slurm.diagnosed(order, count, args)
 
 
-def _diagnosed(
-    places: Sequence[Place],
-    environment: Mapping[str, str],
-    out: str,
-    path: str | None,
-    inode: int | None,
-    workers: int,
-    port: int | None,
-) -> Diagnosis:
-    environment = relevant(environment)
-    told, links = gather(places, Questions(out, path, environment.get("MASTER_ADDR"), port))
-    found = findings(told, Asked(environment, code(), inode, out, workers=workers))
+def _diagnosed(places: Sequence[Place], wanted: Wanted, path: str | None, inode: int | None, workers: int) -> Diagnosis:
+    environment = relevant(wanted.environment)
+    told, links = gather(places, Questions(wanted.out, path, environment.get("MASTER_ADDR"), wanted.interface, wanted.port))
+    found = findings(told, Asked(environment, code(), inode, wanted.out, workers=workers))
     return Diagnosis(
         fit=not any(one.status == "fail" for one in found), hosts=[place.name for place in places], findings=found, links=links
     )
-
-
-def relevant(environment: Mapping[str, str]) -> dict[str, str]:
-    """What the checks look at: nothing else is asked of anybody, nor shown."""
-    return {name: value for name, value in environment.items() if name.startswith(RANKS)}
 
 
 @contextmanager

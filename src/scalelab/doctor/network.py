@@ -40,7 +40,7 @@ def interfaces(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]
 def interface_variables(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
     """Interfaces that variables name are there."""
     for variable in NAMED:
-        text = asked.environment.get(variable)
+        text = one.variable(variable, asked)
         if not text:
             continue
         exact, hidden = text.startswith("="), text.startswith("^")
@@ -61,17 +61,17 @@ def interface_variables(one: Told, every: Sequence[Told], asked: Asked) -> Itera
 def nccl_variables(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
     """NCCL is not kept from what is there."""
     for variable, what in (("NCCL_IB_DISABLE", "InfiniBand"), ("NCCL_P2P_DISABLE", "direct copies between GPUs")):
-        if asked.environment.get(variable, "0") not in ("", "0"):
+        if (one.variable(variable, asked) or "0") != "0":
             yield Said(
                 "warn",
-                f"{variable}={asked.environment[variable]}: NCCL does without {what}",
+                f"{variable}={one.variable(variable, asked)}: NCCL does without {what}",
                 f"unset {variable}, unless you know why",
             )
 
 
 def thread_variables(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
     """OMP_NUM_THREADS fits the cores."""
-    text = asked.environment.get("OMP_NUM_THREADS")
+    text = one.variable("OMP_NUM_THREADS", asked)
     if text is None:
         return
     usable = one.machine["usable"]
@@ -83,7 +83,7 @@ def thread_variables(one: Told, every: Sequence[Told], asked: Asked) -> Iterator
 
 def device_variables(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
     """CUDA_VISIBLE_DEVICES hides no GPU that workers would need."""
-    text, told = asked.environment.get("CUDA_VISIBLE_DEVICES"), one.programs.get("gpus")
+    text, told = one.variable("CUDA_VISIBLE_DEVICES", asked), one.programs.get("gpus")
     if text is None or told is None or "rows" not in told:
         return
     visible = [name for name in text.split(",") if name.strip() not in ("", "-1")]

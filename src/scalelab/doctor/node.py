@@ -36,6 +36,7 @@ class Order(msgspec.Struct, frozen=True):
     inode: int
     environment: dict[str, str]
     port: int | None = None
+    interface: str | None = None
 
 
 def main(text: str, environ: Mapping[str, str]) -> int:
@@ -60,7 +61,9 @@ def main(text: str, environ: Mapping[str, str]) -> int:
 
 def show(places: list[Place], order: Order) -> None:
     """Ask all, and print what comes out."""
-    told, links = gather(places, Questions(order.out, order.token, order.environment.get("MASTER_ADDR"), order.port))
+    told, links = gather(
+        places, Questions(order.out, order.token, order.environment.get("MASTER_ADDR"), order.interface, order.port)
+    )
     asked = Asked(order.environment, order.code, order.inode, order.out, shared=True)
     found = findings(sorted(told, key=lambda one: one.name), asked)
     fit = not any(one.status == "fail" for one in found)

@@ -27,13 +27,18 @@ class Told:
     closed: Mapping[str, str] = field(default_factory=dict)
     """by host: why it can't be reached from here at the ports that ranks use, where that is so"""
 
+    def variable(self, name: str, asked: Asked) -> str | None:
+        """What ranks there would find in a variable."""
+        own: str | None = self.machine.get("environment", {}).get(name)
+        return asked.environment.get(name, own)
+
 
 @dataclass(frozen=True)
 class Asked:
     """What the hosts are held to, the same for all."""
 
     environment: Mapping[str, str]
-    """variables that ranks would get"""
+    """variables that ranks would get, besides those that their hosts have anyway"""
     code: str
     """digest of the launching scalelab"""
     inode: int | None = None

@@ -96,7 +96,7 @@ def _count(line: socket.socket) -> list[float]:
 
 def connect(question: dict[str, Any]) -> dict[str, Any]:
     """{"addresses", "ports"} of another host → {"address": one that answers, "closed": {port: why}} of it, or {"error"}."""
-    why = "it has no address"
+    why = "it has no address there"
     for address in question["addresses"]:
         closed = {
             str(port): fault for port in question["ports"] if (fault := _fault(address, port, question["seconds"])) is not None

@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from scalelab.launch.hosts import interfaces
 from scalelab.limits import available_bytes, memory_bytes
 from scalelab.measure import environment, hardware
 
+RANKS = ("NCCL_", "GLOO_", "OMP_", "CUDA_VISIBLE_DEVICES", "MASTER_ADDR")
+"""variables, or their beginnings, that ranks heed: no others are asked of anybody"""
 CPU_MAX, QUOTA, PERIOD = "cpu.max", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
 """a control group's share of cores: cgroups(7), version 2 and 1"""
 
@@ -29,8 +32,13 @@ def tell(question: dict[str, Any]) -> dict[str, Any]:
         "quota": quota(), "memory": memory_bytes(), "free": available_bytes(), "scratch": scratch,
         "scratch_free": shutil.disk_usage(scratch).free, "out_free": _room(question.get("out")),
         "interfaces": interfaces.plain(interfaces.listing()), "speeds": hardware.links(), "all": _all_interfaces(),
-        "ports": _port_range(),
+        "ports": _port_range(), "environment": relevant(os.environ),
     }  # fmt: skip
+
+
+def relevant(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the checks look at."""
+    return {name: value for name, value in environment.items() if name.startswith(RANKS)}
 
 
 def packages() -> dict[str, str]:

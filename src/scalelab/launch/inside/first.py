@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import select
 import signal
 import socket
@@ -21,11 +22,12 @@ from scalelab.batch import Derived
 from scalelab.errors import ScalelabError
 from scalelab.launch import asking
 from scalelab.launch.hosts.channel import Message
+from scalelab.launch.inside.guard import ASKED, Guard
 from scalelab.launch.inside.meeting import LOOPBACK, Spot, meet
 from scalelab.launch.inside.other import hello
 from scalelab.launch.inside.peer import PATIENCE, Peer, greet
 from scalelab.launch.inside.placing import Placed, interface_of, placed
-from scalelab.launch.inside.world import World
+from scalelab.launch.inside.world import MPIS, World
 from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
 from scalelab.launch.local import LISTEN_FD
 from scalelab.launch.pool import Pool
@@ -39,7 +41,9 @@ LATE = 10.0
 """seconds for processes to come that only hear that all is over"""
 ENDING = 4.0
 """seconds more than asked for, for others to end their ranks"""
-AFTERMATH = 0.3
+HURRY = 0.05
+"""the same where mpiexec has asked this process to end: Open MPI kills it a quarter of a second later"""
+AFTERMATH = 0.05
 """seconds in which a rank's end is heard of that made somebody end this process"""
 STARTED = "SCALELAB_STARTED"
 
@@ -54,7 +58,8 @@ class Inside(Launcher):
         self._peers: dict[int, Peer] = {}
         self._processes: dict[int, Process] = {}
         self._beats: set[int] = set()
-        self._interrupted = self._failed = False
+        self._interrupted = self._failed = self._hurry = False
+        self._guard: Guard | None = None
         self._ended = False
         self._spot: Spot | None = None
         try:
@@ -146,7 +151,7 @@ class Inside(Launcher):
                 )
             self._processes[rank] = process
             processes.append(process)
-        self._folder = folder
+        self._folder, self._guard = folder, Guard(folder, os.getpid())
 
     def poll(self, timeout: float) -> None:
         """The first rank's end, and what the others tell."""
@@ -157,11 +162,12 @@ class Inside(Launcher):
 
     def end(self, processes: list[Process], grace: float = 1.0) -> None:
         """All of them, the others by their processes."""
+        grace, ending = (HURRY, HURRY) if self._hurry else (grace, ENDING)
         others = [rank for rank, process in self._processes.items() if rank and process in processes and process.status is None]
         for rank in others:
             self._peers[rank].tell({"do": "end", "grace": grace})
         self._pool.end([process for process in processes if process.id >= 0], grace)
-        deadline = time.monotonic() + grace + ENDING
+        deadline = time.monotonic() + grace + ending
         while any(self._processes[rank].status is None for rank in others) and time.monotonic() < deadline:
             self._hear()
             time.sleep(0.02)
@@ -178,6 +184,9 @@ class Inside(Launcher):
 
     def failed_first(self, processes: list[Process]) -> bool:
         """Whether a rank had failed, or its process was lost, before this one was told to end: mpiexec does so, and srun."""
+        if self._guard is not None:
+            self._guard.tell(ASKED)
+        self._hurry = self.world.cluster in MPIS
         deadline = time.monotonic() + AFTERMATH
         while time.monotonic() < deadline:
             self._hear()
@@ -209,6 +218,8 @@ class Inside(Launcher):
             peer.flush()
         self._listener.close()
         self._pool.close()
+        if self._guard is not None:
+            self._guard.close()
 
     def _placed(self) -> list[Placed]:
         self._gather()
