@@ -87,7 +87,7 @@ def test_a_growing_file_that_is_replaced_or_cut_is_sent_anew(pair: Pair) -> None
     steps = pair.there / "steps.jsonl"
     steps.write_bytes(b"1\n2\n3\n")
     pair.look()
-    records.write_atomic(steps, b"1\n2\n3\n4\n")
+    records.write_atomic(steps, b"1\n2\n9\n4\n")
     append(steps, b"5\n")
     pair.look()
     assert pair.equal()
