@@ -12,7 +12,7 @@ from tests.cluster.host import Host
 
 TINY = (
     "--data", "synthetic", "--image-size", "8", "--model-arg", "width=4", "--train-limit", "64", "--test-limit", "32",
-    "--batch", "16", "--steps", "4", "--threads-per-worker", "1", "--probe-steps", "0", "--warmup-steps", "0", "--strategy", "ddp",
+    "--batch", "16", "--steps", "4", "--probe-steps", "0", "--warmup-steps", "0", "--strategy", "ddp",
 )  # fmt: skip
 """four steps of a small model; what is said after it says it otherwise"""
 
