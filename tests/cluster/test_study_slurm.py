@@ -1,0 +1,127 @@
+"""Studies on Slurm, for real: sizes as jobs, the report as the last of them, what can't run named, what is missing submitted again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import jobs
+from tests.cluster.cluster import Cluster
+
+SMALL = [
+    "--quick", "--data", "synthetic", "--image-size", 8, "--classes", 4, "--train-limit", 640, "--test-limit", 30, "--model-arg", "width=4",
+    "--steps", 8, "--probe-steps", 0,
+]  # fmt: skip
+
+
+def scalelab(cluster: Cluster, *words: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """A command on the login machine; its exit status must be ``status``."""
+    passed = {name: os.environ[name] for name in ("SCALELAB_CACHE", "PYTHONPATH") if name in os.environ}
+    done = cluster.h0.run([sys.executable, "-m", "scalelab", *words], env=passed, timeout=170)
+    assert done.returncode == status, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def study(folder: Path) -> dict[str, Any]:
+    """study.json."""
+    found: dict[str, Any] = json.loads((folder / "study.json").read_text())
+    return found
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_a_size_is_a_job_and_the_last_job_makes_the_report(slurm: Cluster, tmp_path: Path) -> None:
+    folder = tmp_path / "a study"
+    flags = [
+        "--workers",
+        "8,64",
+        "--workers-per-node",
+        4,
+        "--cpus-per-task",
+        1,
+        "--batch-per-worker",
+        4,
+        "--csv",
+        tmp_path / "rows.csv",
+    ]
+    done = scalelab(slurm, "study", "weak-scaling", "--slurm", "--wait", *SMALL, *flags, "--out", folder, "--json", status=1)
+    found = json.loads(done.stdout)
+    rows = {row["label"].partition(",")[0]: row for row in found["rows"]}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "single": "completed", "ddp × 1": "completed", "ddp × 8": "completed", "ddp × 64": "refused",
+    }  # fmt: skip
+    assert rows["ddp × 64"]["reason"] == "Slurm could not run it: it would wait for ever: PartitionConfig"
+    assert rows["ddp × 8"]["figures"]["images_per_second"]["median"] > 0
+    assert "more workers than cores" in rows["ddp × 8"]["marks"][0], "each node has 8 CPUs by its own word, and this machine 2"
+    (eight,) = (record for record in records(folder) if record["workers"] == 8)
+    assert [(host["name"], host["workers"]) for host in eight["environment"]["hosts"]] == [("h1", 4), ("h2", 4)]
+    assert {record["derived"]["threads"] for record in records(folder)} == {1}
+    assert (tmp_path / "rows.csv").read_text().count("\n") == 5, "the report's job wrote it"
+    assert "report:" in next((folder / "slurm").glob("report-*.txt")).read_text()
+    for host in slurm.hosts.values():
+        host.idle()
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """record.json of each training."""
+    return [json.loads(path.read_text()) for path in (folder / "runs").glob("*/record.json")]
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_what_waits_is_named_with_its_reason_and_can_be_cancelled(slurm: Cluster, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    asked = ["study", "batch-size", "--slurm", *SMALL, "--batch", 12, 24, "--out", folder, "--slurm-arg=--begin=now+1hour"]
+    assert "1-worker: job " in scalelab(slurm, *asked).stderr
+    assert study(folder)["status"] == "submitted"
+    refused = scalelab(slurm, *asked, status=2).stderr
+    assert "of Slurm are under way; --wait follows" in refused
+    scalelab(slurm, "study", "--conclude", folder, status=1)
+    assert {one["reason"] for one in study(folder)["trainings"]} == {"waits in Slurm's queue: BeginTime"}
+    assert study(folder)["status"] == "submitted"
+    (told,) = json.loads(scalelab(slurm, "jobs", "--out", tmp_path, "--json").stdout)["jobs"]
+    assert (told["kind"], told["status"], told["state"]) == ("study", "queued", "3 PENDING")
+    scalelab(slurm, "cancel", folder)
+    scalelab(slurm, "study", "--conclude", folder, status=1)
+    reasons = {one["reason"] for one in study(folder)["trainings"]}
+    assert all("CANCELLED, it was cancelled" in reason for reason in reasons), reasons
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_horovod_scales_as_jobs_and_only_what_is_missing_runs_again(slurm: Cluster, tmp_path: Path) -> None:
+    pytest.importorskip("horovod")
+    folder = tmp_path / "study"
+    asked = [
+        "study",
+        "strong-scaling",
+        "--engine",
+        "horovod",
+        "--slurm",
+        "--wait",
+        *SMALL,
+        "--workers",
+        2,
+        "--batch",
+        24,
+        "--out",
+        folder,
+    ]
+    scalelab(slurm, *asked)
+    first = {record["run"]: record for record in records(folder)}
+    assert {(one["strategy"], one["engine"], one["workers"]) for one in first.values()} == {
+        ("single", "torch", 1), ("ddp", "horovod", 1), ("ddp", "horovod", 2),
+    }  # fmt: skip
+    lost = next(name for name, one in first.items() if one["strategy"] == "single")
+    shutil.rmtree(folder / "runs" / lost)
+    scalelab(slurm, *asked)
+    assert study(folder)["status"] == "completed"
+    now = {record["run"] for record in records(folder)}
+    assert now >= first.keys() - {lost}
+    assert lost not in now
+    assert len(now) == len(first)
+    jobs.cancel_all(slurm.h0, list(slurm.hosts.values()))
