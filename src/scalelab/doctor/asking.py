@@ -96,7 +96,9 @@ def between(places: Sequence[Place], questions: Questions, told: dict[str, Told]
 
         addresses = {place.name: reached_by(told[place.name].machine["interfaces"], questions.interface) for place in places}
         served = dict(zip((place.name for place in places), threads.map(serve, places), strict=True))
-        closed: dict[str, dict[str, str]] = {place.name: {} for place in places}
+        closed: dict[str, dict[str, str]] = {
+            name: {name: found["error"]} if "error" in found else {} for name, found in served.items()
+        }
         links: list[Link] = []
         for meetings in rounds(len(places)):
             pairs = [(places[a], places[b]) for a, b in meetings]

@@ -134,6 +134,9 @@ def ports(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
     """Ranks there can reach those of the other hosts."""
     others = [other.name for other in every if other.name != one.name and not other.unreachable]
     for name, why in one.closed.items():
+        if name == one.name:
+            yield Said("fail", why, "end the program that holds it, or choose another with --master-port")
+            continue
         yield Said(
             "fail", f"{name} can't be reached: {why}", "open the ports of ip_local_port_range between the hosts in the firewall"
         )

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -89,7 +90,7 @@ def gpus() -> dict[str, Any] | None:
 
 def links(matrix: str) -> dict[str, str]:
     """{"GPU0-GPU1": "NV4"} of the matrix that ``nvidia-smi topo -m`` prints."""
-    lines = [line.split() for line in matrix.splitlines() if "GPU" in line]
+    lines = [line.split() for line in re.sub(r"\x1b\[[0-9;]*m", "", matrix).splitlines() if "GPU" in line]
     if not lines:
         return {}
     names = [word for word in lines[0] if word.startswith("GPU") and word[3:].isdigit()]
