@@ -207,6 +207,10 @@ class Allocation(Launcher):
                 self._srun.wait(timeout)
         return bool(text)
 
+    def unheard(self) -> list[str]:
+        """The hosts of ranks whose end srun has not told: it does not reach them."""
+        return list(dict.fromkeys(one.host for one in self._processes if one.status is None or one.error is not None))
+
     def end(self, processes: list[Process], grace: float = 1.0) -> None:
         """End the step: srun, asked to end, has Slurm end all of it."""
         if self._srun is None:

@@ -23,13 +23,14 @@ from scalelab.batch import decoding, derive
 from scalelab.errors import RunError, ScalelabError
 from scalelab.launch import training
 from scalelab.launch.ending import close
+from scalelab.launch.failure import written
 from scalelab.launch.launcher import Prepared
 from scalelab.launch.slurm import folder as places
 from scalelab.launch.slurm import srun
 from scalelab.launch.slurm.allocation import Allocation
 from scalelab.launch.slurm.jobs import last_states
 from scalelab.launch.slurm.programs import SlurmError
-from scalelab.launch.slurm.requeue import kill_wait, requeue, say_why, standing, wait_again
+from scalelab.launch.slurm.requeue import requeue, say_why, seconds, standing, wait_again
 from scalelab.launch.slurm.settling import OPEN
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure, TrainRecord
@@ -38,6 +39,8 @@ ATTEMPTS = 20
 """after so many a run that reaches its time limit is not requeued any more"""
 MARGIN = 2.0
 """seconds before Slurm's SIGKILL in which the record is closed"""
+PINGS, LOOK = 3.0, 0.5
+"""times SlurmdTimeout in which Slurm has noticed for sure, and seconds between two looks"""
 LIMIT = "time limit (SIGUSR1)"
 """why an attempt ended that was asked to by the signal which Slurm sends before the limit, or someone in its place"""
 ENDS = {"PREEMPTED": "preempted", "NODE_FAIL": "a node was lost", "TIMEOUT": "time limit", "REQUEUED": "requeued"}
@@ -66,7 +69,7 @@ class Job:
         self.folder, self.launcher, self.attempts = folder, launcher, attempts
         self.got: list[int] = []
         """the signals that came"""
-        self.grace = kill_wait()
+        self.grace, self.missed = seconds("KillWait", "SlurmdTimeout")
         self.printed = Path(os.readlink("/proc/self/fd/1"))
         """where this job's output goes: Slurm's last word to the job comes there too"""
         self.before = self.printed.stat().st_size if self.printed.is_file() else 0
@@ -133,7 +136,8 @@ class Job:
             return 0
         if record.failure is not None:
             print(f"scalelab: {record.failure.error}", file=sys.stderr)
-            return 1
+            if not self.host_lost():
+                return 1
         told, job = srun.reason([*self.launcher.said, *self.heard()]), self.launcher.job or ""
         now = standing(job)
         if now is not None and now.restarts > self.launcher.restarts:
@@ -143,6 +147,22 @@ class Job:
         else:
             say_why(self.folder, told or "cancelled", job)
         return 0
+
+    def host_lost(self) -> bool:
+        """Whether ranks failed because a host went away: they saw their connections break, and from others nothing was heard.
+
+        Slurm notices some time later, and requeues the job itself; that is waited for.
+        """
+        hosts, said = self.launcher.unheard(), written(self.folder).values()
+        if not hosts or not said or not all(end.echo for end in said):
+            return False
+        patience = self.missed * PINGS
+        names = ", ".join(hosts)
+        print(f"scalelab: nothing heard from {names}; waiting at most {patience:g} s for Slurm to notice", file=sys.stderr, flush=True)
+        end = time.monotonic() + patience
+        while signal.SIGTERM not in self.got and time.monotonic() < end:
+            time.sleep(LOOK)
+        return signal.SIGTERM in self.got
 
     def heard(self) -> list[str]:
         """What was printed since this attempt began."""

@@ -11,6 +11,9 @@ from scalelab.launch.slurm.programs import SlurmError, call
 from scalelab.record import folder as records
 from scalelab.record.schema import Attempt
 
+DEFAULTS = {"KillWait": 30.0, "SlurmdTimeout": 300.0}
+"""seconds, slurm.conf(5): from SIGTERM to SIGKILL, and until a host that does not answer counts as down"""
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -29,13 +32,14 @@ def standing(job: str) -> Standing | None:
         return None
 
 
-def kill_wait() -> float:
-    """Seconds from Slurm's SIGTERM to its SIGKILL; its default of 30 where it does not tell."""
+def seconds(*names: str) -> list[float]:
+    """Times of Slurm's own settings, such as KillWait; its defaults where it does not tell."""
     try:
-        config = call(["scontrol", "show", "config"], outside=False).splitlines()
-        return float(next(line.split("=")[1].split()[0] for line in config if line.startswith("KillWait ")))
-    except (SlurmError, StopIteration, ValueError):
-        return 30.0
+        lines = call(["scontrol", "show", "config"], outside=False).splitlines()
+    except SlurmError:
+        lines = []
+    told = {parts[0].strip(): parts[1].split() for line in lines if len(parts := line.split("=", 1)) == 2}
+    return [float(told[name][0]) if told.get(name, [""])[0].isdecimal() else DEFAULTS[name] for name in names]
 
 
 def say_why(folder: Path, why: str, job: str | None) -> None:

@@ -12,9 +12,9 @@ from scalelab.launch.launcher import Process
 ENDED = re.compile(r"srun: error: \S+: tasks? ([\d,-]+): (.+)")
 """``srun: error: h2: tasks 2-3: Killed``"""
 CODE = re.compile(r"Exited with exit code (\d+)")
-CANCELLED = re.compile(r"\*\*\* (?:STEP|JOB) \S+ ON \S+ CANCELLED AT \S+ DUE TO ([A-Z ]+?) \*\*\*")
+CANCELLED = re.compile(r"\*\*\* (?:STEP|JOB) \S+ ON \S+ CANCELLED AT \S+ DUE TO ([A-Z]+(?: [A-Z]+)*)")
 """slurmstepd's last word, which srun passes on"""
-LOST = re.compile(r"Node failure on (\S+)|DUE TO NODE FAILURE|Aborting, node|Connection refused|Unable to confirm allocation")
+LOST = re.compile(r"srun: error: Node failure on (\S+)")
 REASONS = {
     "PREEMPTION": "preempted",
     "TIME LIMIT": "time limit",
@@ -51,6 +51,10 @@ def ranks(text: str) -> list[int]:
 
 def reason(lines: Iterable[str]) -> str | None:
     """Why Slurm ended the job's processes, in our words, where srun was told."""
+    lines = list(lines)
+    nodes = [found[1] for line in lines if (found := LOST.search(line))]
+    if nodes:
+        return f"{REASONS['NODE FAILURE']}: {', '.join(nodes)}"
     told = (found[1] for line in lines if (found := CANCELLED.search(line)))
     return next((REASONS.get(text, text.lower()) for text in told), None)
 
