@@ -82,6 +82,7 @@ def failures(runs: Runs) -> list[dict[str, Any]]:
 
 
 STATUS_TEXT = {
+    "queued": "its job waits in the queue of a cluster: it has not trained yet, or will go on",
     "running": "still training when this report was made: its figures are those so far",
     "interrupted": "ended by its user; its figures are those until then",
     "lost": "its processes are gone and left no last word",

@@ -39,8 +39,8 @@ ATTEMPTS = 20
 """after so many a run that reaches its time limit is not requeued any more"""
 MARGIN = 2.0
 """seconds before Slurm's SIGKILL in which the record is closed"""
-PINGS, LOOK = 3.0, 0.5
-"""times SlurmdTimeout in which Slurm has noticed for sure, and seconds between two looks"""
+PINGS, ANSWER, LOOK = 3.0, 20.0, 0.5
+"""times SlurmdTimeout, and seconds more, in which Slurm has noticed for sure; seconds between two looks"""
 LIMIT = "time limit (SIGUSR1)"
 """why an attempt ended that was asked to by the signal which Slurm sends before the limit, or someone in its place"""
 ENDS = {"PREEMPTED": "preempted", "NODE_FAIL": "a node was lost", "TIMEOUT": "time limit", "REQUEUED": "requeued"}
@@ -156,7 +156,7 @@ class Job:
         hosts, said = self.launcher.unheard(), written(self.folder).values()
         if not hosts or not said or not all(end.echo for end in said):
             return False
-        patience = self.missed * PINGS
+        patience = self.missed * PINGS + ANSWER
         names = ", ".join(hosts)
         print(f"scalelab: nothing heard from {names}; waiting at most {patience:g} s for Slurm to notice", file=sys.stderr, flush=True)
         end = time.monotonic() + patience

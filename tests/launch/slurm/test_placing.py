@@ -1,0 +1,56 @@
+"""Where a rank of a job is, and where the ranks meet."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from scalelab.errors import ScalelabError
+from scalelab.launch.environments import tasks_per_host
+from scalelab.launch.slurm.allocation import PORTS, Allocation, free_port
+from scalelab.launch.slurm.rank import route, variables
+
+STEP = {
+    "SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "1", "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+    "SLURM_STEP_NODELIST": "h[1-2]", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "1", "MASTER_ADDR": "127.0.0.1",
+}  # fmt: skip
+"""of a task that srun started on the second of two hosts"""
+
+
+def test_slurms_variables_become_torchruns() -> None:
+    found = variables(STEP)
+    assert {name: found[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")} == {
+        "RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2",
+    }  # fmt: skip
+    assert found["GLOO_SOCKET_IFNAME"] == "lo"
+
+
+def test_an_interface_that_was_said_stays() -> None:
+    assert "GLOO_SOCKET_IFNAME" not in variables({**STEP, "GLOO_SOCKET_IFNAME": "eth7"})
+
+
+def test_no_route_no_interface() -> None:
+    assert route("no-such-host.invalid") is None
+
+
+def test_tasks_of_each_host() -> None:
+    assert tasks_per_host("2(x3),1") == [2, 2, 2, 1]
+    assert tasks_per_host("8") == [8]
+
+
+def test_a_port_follows_from_the_job_unless_it_is_in_use() -> None:
+    port = free_port(41, None)
+    assert port in PORTS
+    assert free_port(41, None) == port != free_port(42, None)
+    with socket.socket() as taken:
+        taken.bind(("", port))
+        taken.listen()
+        assert free_port(41, None) != port
+        with pytest.raises(ScalelabError, match=f"--master-port {port}: in use"):
+            free_port(41, port)
+
+
+def test_outside_of_a_job_one_line_says_so() -> None:
+    with pytest.raises(ScalelabError, match="this is no job of Slurm's"):
+        Allocation({"PATH": "/bin"})
