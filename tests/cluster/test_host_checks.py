@@ -77,7 +77,7 @@ def test_all_faults_of_all_hosts_stand_in_one_table(fresh: Callable[..., Cluster
         ("h3", "torch"): r"2\.11\.0; most hosts have 2\..*; install torch 2\..*, or name an interpreter that has it with python=",
         ("h3", "interface"): "no interface wg0 is up; it has lo",
         ("h4", "reachable"): "Host key verification failed.*; compare the key with its owner's, then `ssh-keygen -R h4`",
-        ("h2b", "reachable"): "/nowhere/python.*; name its interpreter with python= in the hostfile",
+        ("h2b", "interpreter"): "/nowhere/python.*; name its interpreter with python= in the hostfile",
     }
     assert found.keys() == expected.keys(), done.stderr
     for place, said in expected.items():
@@ -131,7 +131,7 @@ def test_another_scalelab_is_all_that_is_told_of_a_host(cluster: Cluster) -> Non
     (folder / "old.txt").write_text(f"h1\nh2 python={old}\n")
     done = train(cluster.h0, folder, "--hosts", "old.txt")
     assert done.returncode == 2
-    assert re.search(r"scalelab: h2: reachable: .*needs Python 3\.11 or newer, and this is 3\.9\.2", done.stderr), done.stderr
+    assert re.search(r"scalelab: h2: interpreter: .*needs Python 3\.11 or newer, and this is 3\.9\.2", done.stderr), done.stderr
     idle(cluster)
 
 

@@ -97,11 +97,11 @@ def reachable(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault
 def lost(host: str, said: str) -> Iterator[Fault]:
     """A host that does not answer, with what ssh or the interpreter there ``said``."""
     kind = next((kind for kind, words in WORDS.items() if any(word in said for word in words)), "")
-    yield Fault(host, "reachable", said, ADVICE[kind].replace("HOST", host))
+    yield Fault(host, "interpreter" if kind in OF_PYTHON else "reachable", said, ADVICE[kind].replace("HOST", host))
 
 
 WORDS = {
-    "no scalelab": ("No module named 'scalelab", "No module named scalelab"),
+    "no scalelab": ("No module named", "scalelab needs Python"),
     "no python": ("No such file or directory", "not found", "Permission denied (os", "cannot execute"),
     "key": ("Host key verification failed", "REMOTE HOST IDENTIFICATION HAS CHANGED"),
     "login": ("Permission denied",),
@@ -109,8 +109,10 @@ WORDS = {
     "network": ("Connection refused", "timed out", "No route to host", "Network is unreachable"),
 }
 """what ssh and interpreters write, and what it means, the most telling first"""
+OF_PYTHON = ("no scalelab", "no python")
+"""what is told by a host that ssh reached"""
 ADVICE = {
-    "no scalelab": "install the same scalelab for that interpreter, or name another with python= in the hostfile",
+    "no scalelab": "install the same scalelab for an interpreter there, and name it with python= in the hostfile",
     "no python": "name its interpreter with python= in the hostfile: the path is taken from the launching host otherwise",
     "key": "compare the key with its owner's, then `ssh-keygen -R HOST` and connect once by hand; it may be another machine",
     "login": "make `ssh HOST true` work without a password: a key in its authorized_keys, an agent, or ~/.ssh/config",
@@ -225,5 +227,5 @@ CHECKS: tuple[Check, ...] = (
     reachable, code_versions, library_versions, one_host, same_spec, user_files, data_there, memory, disk, clock,
 )  # fmt: skip
 """in the order in which they are told"""
-ALONE = ("reachable", "scalelab", "one host")
+ALONE = ("reachable", "interpreter", "scalelab", "one host")
 """of a host with one of these faults nothing else is said"""
