@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from scalelab.errors import ScalelabError
+from scalelab.measure.statistics import figure
 from scalelab.record import samples
-from scalelab.record.schema import Epoch, Figure, Host, Sample, Step, TrainRecord
+from scalelab.record.schema import Epoch, Figure, Host, Resources, Sample, Step, TrainRecord
 from scalelab.record.study import Findings
 from scalelab.studies.hosts import epochs
 from scalelab.studies.hosts.hosts import STUDY
@@ -169,3 +170,17 @@ def test_threads_are_of_the_busiest_host() -> None:
     places = (("h1", 2), ("h2", 4))
     assert [asked(*places).busiest(count) for count in (1, 2, 3, 6)] == [1, 2, 2, 4]
     assert asked().busiest(3) == 3
+
+
+def test_a_busy_host_is_named() -> None:
+    used = figure([20.0, 21.0, 19.0], "%")
+    resources = Resources(sample_seconds=1.0, **{name: used for name in Resources.__struct_fields__ if name != "sample_seconds"})
+    points = STUDY.points(asked(("h1", 1), ("h2", 1), threads_per_worker=1))
+    results = [trained(point, 0.2, resources=resources) for point in points]
+    told = STUDY.analyse(TWO, results)
+    assert (
+        sum(
+            "was busy: its one worker, which has nobody to wait for, got 20 % of its core's time" in one for one in told.sentences
+        )
+        == 2
+    )

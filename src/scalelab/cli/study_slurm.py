@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from argparse import ArgumentParser, Namespace
@@ -16,7 +17,6 @@ from scalelab.cli.on_slurm import FLAGS, whole
 from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
 from scalelab.launch.slurm.request import Request
-from scalelab.launch.slurm.submit import command
 from scalelab.record import folder as records
 from scalelab.record.study import StudyRecord
 from scalelab.studies.running import keeping, planning, running
@@ -108,11 +108,12 @@ def run(study: Study, parsed: Namespace, folder: Path, asked: Asked, repeats: in
         )
     wishes = wishes_of(parsed)
     folder = folder.resolve()
-    refuse_or_follow = under_way(folder)
-    if refuse_or_follow:
-        if not parsed.wait:
-            raise ScalelabError(f"{again(refuse_or_follow)}; --wait follows, `scalelab cancel {shlex.quote(str(folder))}` ends")
+    keeping.refuse_another(folder, study, asked)
+    alive = under_way(folder)
+    if alive and parsed.wait:
         return follow(folder, err, finish)
+    if alive:
+        raise ScalelabError(f"{again(alive)}; --wait follows, `scalelab cancel {shlex.quote(from_here(folder))}` ends")
     with Pool() as pool:
         login = Login(pool, wishes.per_node, wishes.request.cpus_per_task, wishes.request.gpus_per_node)
         planned = planning.plan(login, study, asked, repeats, folder, lambda line: err.print(line, markup=False, style="dim"))
@@ -122,17 +123,23 @@ def run(study: Study, parsed: Namespace, folder: Path, asked: Asked, repeats: in
     written = begin(planned, wishes)
     if parsed.slurm_dry_run:
         show(err, written, "written, not submitted")
-        return 0
+    else:
+        submit(folder, written, wishes, err)
+        if parsed.wait:
+            return follow(folder, err, finish)
+    if parsed.json:
+        print(msgspec.json.encode({"folder": str(folder), **msgspec.to_builtins(kept.read(folder))}).decode())
+    return 0
+
+
+def submit(folder: Path, written: Sequence[Written], wishes: Wishes, err: Console) -> None:
+    """Submit all that was written, and tell what became of each. Raises ScalelabError where Slurm refuses all."""
     jobs = submit_all(folder, written, wishes.one_by_one)
-    show(err, written, f"submitted, the report as job {jobs.report}; in {folder}")
+    show(err, written, f"submitted, the report as job {jobs.report}; in {from_here(folder)}")
     for job in jobs.jobs[-len(written) + 1 :]:
-        err.print(
-            f"{job.name}: job {job.id}" if job.id else f"{job.name}: {job.refused}",
-            markup=False,
-            style=None if job.id else "yellow",
-        )
+        said = f"{job.name}: job {job.id}" if job.id else f"{job.name}: {job.refused}"
+        err.print(said, markup=False, style=None if job.id else "yellow")
     without_hope(folder, jobs, lambda line: err.print(line, markup=False, style="yellow"))
-    return follow(folder, err, finish) if parsed.wait else 0
 
 
 def tell_refused(err: Console, planned: Planned) -> None:
@@ -165,19 +172,22 @@ def begin(planned: Planned, wishes: Wishes) -> list[Written]:
 def show(err: Console, written: Sequence[Written], what: str) -> None:
     """Each job, its size, its script."""
     grid = Grid(box=None, pad_edge=False)
-    for name in ("job", "nodes", "workers", "trainings", "command"):
+    for name in ("job", "nodes", "workers", "trainings", "script"):
         grid.add_column(name, justify="right" if name in ("nodes", "workers", "trainings") else "left", overflow="fold")
     for one in written:
-        line = shlex.join(command(one.script))
         if one.array is None:
-            grid.add_row("report", "1", "", "", f"{line}  # after all others")
+            grid.add_row("report", "1", "", "", from_here(one.script))
         else:
             shape = one.array.shape
-            grid.add_row(
-                one.array.name, str(shape.nodes), f"{shape.nodes} × {shape.per_node}", str(len(one.array.trainings)), line
-            )
+            size = str(shape.nodes), f"{shape.nodes} × {shape.per_node}"
+            grid.add_row(one.array.name, *size, str(len(one.array.trainings)), from_here(one.script))
     err.print(grid)
     err.print(what, markup=False, soft_wrap=True)
+
+
+def from_here(path: Path) -> str:
+    """A path as it is named from this folder, where that is shorter."""
+    return min(str(path), os.path.relpath(path), key=len)
 
 
 def progress(stand: Stand, total: int) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from scalelab.measure.statistics import absent, differs, quotient, repeated, resolution
 from scalelab.record import text
 from scalelab.record.schema import Figure, TrainRecord
+from scalelab.studies import quiet
 from scalelab.studies.figures import ONE, READ, over_runs, pooled, told, versus
 from scalelab.studies.scaling.scaling import exposed_share, quoted
 from scalelab.studies.study import Result
@@ -100,7 +101,7 @@ def named(result: Result) -> str:
 
 def sentences(results: Sequence[Result]) -> list[str]:
     """What the figures allow to be said of balance, of the hosts' own speeds, of the network and of what was learnt."""
-    found = [_balance(results), *_speeds(results), *_network(results), _learnt(results)]
+    found = [_balance(results), *_speeds(results), *_network(results), _learnt(results), *_busy(results)]
     return [one for one in found if one]
 
 
@@ -163,3 +164,16 @@ def _learnt(results: Sequence[Result]) -> str:
         f"The accuracy of {best[0]} ({text.percent(high)}) is above that of {worst[0]} ({text.percent(low)}) by more than {samples:,} test "
         "images leave to chance."
     )
+
+
+def _busy(results: Sequence[Result]) -> list[str]:
+    """Hosts on which another program took a worker's core while it was alone, where that can be said."""
+    found = []
+    for one in results:
+        got = quiet.share(one) if len(one.point.hosts) == 1 and one.point.spec.workers == 1 else None
+        if got is not None and got < quiet.WHOLE:
+            found.append(
+                f"{one.point.label} was busy: its one worker, which has nobody to wait for, got {text.whole_percent(got)} of its core's "
+                "time, so none of this is what quiet hosts would show."
+            )
+    return found
