@@ -20,8 +20,8 @@ from scalelab.record.sweep import PlannedTask, SweepRecord, SweepStatus, TaskRec
 from scalelab.sweep import job, keeping, placing, slurm, standing
 from scalelab.sweep.job import HIDDEN, Job
 
-POLL = 3.0
-"""seconds between two looks at Slurm's queue"""
+POLL = (1.0, 15.0)
+"""seconds between two looks at Slurm's queue: a twentieth of the time that has passed, between these"""
 
 
 def here(
@@ -98,7 +98,7 @@ def tell_sent(sent: slurm.Sent, err: Console) -> None:
 
 def follow(folder: Path, sweep: SweepRecord, left: Sequence[int], err: Console) -> None:
     """Until nothing of the sweep is in Slurm's hands; ``left`` is submitted as room comes. Ctrl-C leaves the jobs as they are."""
-    waiting = list(left)
+    waiting, began = list(left), time.monotonic()
     with SweepWatch(err, sweep, {}, sweep.tasks) as watch:
         try:
             while True:
@@ -115,7 +115,7 @@ def follow(folder: Path, sweep: SweepRecord, left: Sequence[int], err: Console) 
                     watch.stands(records, queue.running)
                     if not queue.waiting and not queue.running and not waiting:
                         return
-                time.sleep(POLL)
+                time.sleep(min(max((time.monotonic() - began) / 20, POLL[0]), POLL[1]))
         except KeyboardInterrupt:
             watch.__exit__()
             err.print(

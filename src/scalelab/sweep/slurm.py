@@ -25,9 +25,9 @@ FOLDER, SUBMITTED = "slurm", "submitted.jsonl"
 FULL = re.compile(
     r"submit ?limit|MaxSubmit|QOSMax|AssocMax|accounting/QOS policy|temporarily unable|MaxJobCount|too many jobs", re.I
 )
-"""sbatch's words where the site takes no more jobs now: fewer may fit, and the rest later"""
-USUAL = 1001
-"""MaxArraySize where Slurm does not say: its default, slurm.conf(5)"""
+"""sbatch's words where the site takes no more jobs now: fewer may fit, and the rest later. Of MaxJobCount it says nothing for two minutes"""
+USUAL = {"MaxArraySize": 1001, "MaxJobCount": 10_000}
+"""limits where Slurm does not tell them: their defaults, slurm.conf(5)"""
 
 
 class Array(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,9 +84,9 @@ def script(folder: Path, sweep: SweepRecord, numbers: Path) -> Script:
 
 
 def largest_array() -> int:
-    """Tasks that an array may have here: Slurm's MaxArraySize, which limits the index. Raises SlurmError."""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", call(["scontrol", "show", "config"]), re.M)
-    return int(found[1]) if found else USUAL
+    """Tasks that an array may have here: MaxArraySize limits the index, MaxJobCount all jobs that Slurm keeps. Raises SlurmError."""
+    told = dict(re.findall(r"^(\w+)\s*=\s*(\d+)", call(["scontrol", "show", "config"]), re.M))
+    return max(1, min(int(told.get(name, usual)) for name, usual in USUAL.items()))
 
 
 def send(folder: Path, sweep: SweepRecord, tasks: Sequence[int], after: Sequence[str] = ()) -> Sent:
