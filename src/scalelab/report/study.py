@@ -73,7 +73,9 @@ def facts(record: StudyRecord, records: Sequence[TrainRecord]) -> str:
     made = len(records)
     each = "one of each point" if record.repeats == 1 else f"{text.count(record.repeats)} of each point"
     host = next((host for one in records for host in one.environment.hosts), None)
-    where = [f"{host.processor}, {host.cores} cores"] if host is not None and host.processor else []
+    names = {host.name for one in records for host in one.environment.hosts}
+    several = f"{len(names)} hosts: " if len(names) > 1 else ""
+    where = [f"{several}{host.processor}, {host.cores} cores"] if host is not None and host.processor else []
     quick = ["--quick: small and once"] if record.quick and record.repeats == 1 else ["--quick"] if record.quick else []
     parts = [f"study {record.study}", f"{made} training{'s' * (made != 1)}, {each}", *quick, *where, record.started[:10]]
     return " · ".join(part for part in parts if part)

@@ -11,7 +11,7 @@ from scalelab.errors import ScalelabError
 from scalelab.measure.statistics import absent, differs
 from scalelab.record import text
 from scalelab.record.schema import Figure, TrainRecord
-from scalelab.record.study import Card, Column, Factor, Row, Series
+from scalelab.record.study import Axis, Card, Column, Factor, Row, Series
 from scalelab.spec import Spec
 from scalelab.studies.figures import READ, once, pooled, row, scaled, share_of_ceiling, told, versus
 from scalelab.studies.points import serial, spread, threads, with_values
@@ -20,6 +20,8 @@ from scalelab.studies.study import Asked, Point, Result
 RATE = READ["images_per_second"]
 BASE, WRAPPER, SPREAD, ALL_CORES = "serial base", "wrapper", "workers", "all cores"
 """what a point is for, its factor ``role``"""
+MANY = 16
+"""workers from which on their axis is logarithmic"""
 OVERSUBSCRIBED = "more workers than cores: they take turns, and no efficiency is claimed"
 COLUMNS = [
     Column(key="strategy", title="Strategy", show="text"),
@@ -225,6 +227,11 @@ def all_cores_sentence(results: Sequence[Result], best: Result, **factors: Facto
     else:
         said = f"Against {names[1]}, {names[0]} has {quoted(ratio, text.times)} of the throughput."
     return told(said, best, whole)
+
+
+def axis(workers: Sequence[int]) -> Axis:
+    """The axis of numbers of workers; logarithmic where the few would else lie on one another."""
+    return Axis(title="workers", ticks=[float(count) for count in workers], show="count", log=max(workers) >= MANY)
 
 
 def series(name: str, rows: Sequence[Row], key: str, x: str = "workers") -> Series:

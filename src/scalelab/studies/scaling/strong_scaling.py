@@ -256,8 +256,8 @@ def _plot(rows: Sequence[Row], fits: Sequence[Row], batches: Sequence[int]) -> P
                 )
             )
     return Plot(
-        id="speedup", title="Speedup", x=Axis(title="workers", ticks=[float(w) for w in workers], show="count"),
-        y=Axis(title="speedup over single", show="times"), series=series,
+        id="speedup", title="Speedup", x=scaling.axis(workers),
+        y=Axis(title="speedup over single", show="times", log=scaling.axis(workers).log), series=series,
         caption="Below the line of linear speedup lies what is lost; a measured curve that leaves Amdahl's downwards has overhead that "
         "grows with the workers.",
     )  # fmt: skip

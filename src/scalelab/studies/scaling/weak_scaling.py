@@ -136,7 +136,7 @@ def _plot(rows: Sequence[Row], batches: Sequence[int]) -> Plot:
         series.append(scaling.series(f"batch {batch} per worker", line, "efficiency"))
     series.append(Series(name="nothing lost", x=list(workers), y=[1.0] * len(workers), style="ideal"))
     return Plot(
-        id="efficiency", title="Efficiency", x=Axis(title="workers", ticks=[float(w) for w in workers], show="count"),
+        id="efficiency", title="Efficiency", x=scaling.axis(workers),
         y=Axis(title="efficiency", show="percent"), series=series,
         caption="A step on n workers that takes as long as single's is 100 %. What is lost at 1 worker is the wrapper's, what is lost "
         "further on is communication, waiting for the slowest, and what cores share: memory, caches, clock.",
