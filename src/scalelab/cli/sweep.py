@@ -15,7 +15,7 @@ from scalelab.cli import sweep_run
 from scalelab.cli.sweep_actions import ACTIONS
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError, nearest
-from scalelab.record.sweep import PlannedTask, SweepRecord
+from scalelab.record.sweep import PlannedTask, SweepPlan, SweepRecord
 from scalelab.sweep import keeping, slurm
 from scalelab.sweep.metric import OUTPUT
 
@@ -62,7 +62,7 @@ def show_plan(out: Console, folder: Path, sweep: SweepRecord, tasks: Sequence[Pl
     """What ``--dry-run`` prints: the commands, as a shell takes them; with --slurm the script before them."""
     script = slurm.shown(folder, sweep) if sweep.place == "slurm" else None
     if as_json:
-        print(msgspec.json.encode({"kind": "sweep-plan", "sweep": sweep, "tasks": tasks, "script": script}).decode())
+        print(msgspec.json.encode(SweepPlan(sweep=sweep, tasks=list(tasks), script=script)).decode())
         return 0
     for text in [*([f"{script}\n"] if script else []), *(shlex.join(task.argv) for task in tasks)]:
         out.print(text, markup=False, highlight=False, soft_wrap=True)

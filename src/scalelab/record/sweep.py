@@ -117,6 +117,16 @@ class SweepRecord(msgspec.Struct, frozen=True, kw_only=True):
     created: str
 
 
+class SweepPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``sweep --dry-run --json`` prints: the tasks, and on Slurm the batch script."""
+
+    kind: Literal["sweep-plan"] = "sweep-plan"
+    format: int = 1
+    sweep: SweepRecord
+    tasks: list[PlannedTask]
+    script: str | None = None
+
+
 class Best(msgspec.Struct, frozen=True, kw_only=True):
     """A point with the best median of the goal over its repeats."""
 
