@@ -10,6 +10,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 ROUNDS = 100
@@ -96,15 +97,17 @@ def _count(line: socket.socket) -> list[float]:
 
 def connect(question: dict[str, Any]) -> dict[str, Any]:
     """{"addresses", "ports"} of another host → {"address": one that answers, "closed": {port: why}} of it, or {"error"}."""
-    why = "it has no address there"
-    for address in question["addresses"]:
-        closed = {
-            str(port): fault for port in question["ports"] if (fault := _fault(address, port, question["seconds"])) is not None
-        }
-        if len(closed) < len(question["ports"]):
+    addresses, ports = question["addresses"], question["ports"]
+    if not addresses or not ports:
+        return {"error": "it listens nowhere" if addresses else "it has no address there"}
+    tried = [(address, port) for address in addresses for port in ports]
+    with ThreadPoolExecutor(len(tried)) as threads:  # a firewall that says nothing costs all the time that is given
+        faults = dict(zip(tried, threads.map(lambda there: _fault(*there, question["seconds"]), tried), strict=True))
+    for address in addresses:
+        closed = {str(port): fault for port in ports if (fault := faults[address, port]) is not None}
+        if len(closed) < len(ports):
             return {"address": address, "closed": closed}
-        why = f"{address}: {next(iter(closed.values()), '')}"
-    return {"error": why}
+    return {"error": f"{addresses[0]}: {faults[tried[0]]}"}
 
 
 def _fault(address: str, port: int, seconds: float) -> str | None:

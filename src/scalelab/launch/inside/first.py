@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import select
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,23 +18,20 @@ from scalelab.batch import Derived
 from scalelab.errors import ScalelabError
 from scalelab.launch import asking
 from scalelab.launch.hosts.channel import Message
+from scalelab.launch.hosts.copying import Copy
+from scalelab.launch.inside.crew import Crew
 from scalelab.launch.inside.guard import ASKED, Guard
 from scalelab.launch.inside.meeting import LOOPBACK, Spot, meet
-from scalelab.launch.inside.other import hello
-from scalelab.launch.inside.peer import PATIENCE, Peer, greet
-from scalelab.launch.inside.placing import Placed, interface_of, placed
+from scalelab.launch.inside.placing import interface_of
 from scalelab.launch.inside.world import MPIS, World
 from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
 from scalelab.launch.local import LISTEN_FD
 from scalelab.launch.pool import Pool
 from scalelab.launch.silence import Computing
 from scalelab.measure.environment import CORES
-from scalelab.record import folder as records
 from scalelab.record.schema import Host
 from scalelab.spec import Spec
 
-LATE = 10.0
-"""seconds for processes to come that only hear that all is over"""
 ENDING = 4.0
 """seconds more than asked for, for others to end their ranks"""
 HURRY = 0.05
@@ -55,26 +48,27 @@ class Inside(Launcher):
         """Listens at once, so that whatever is wrong later the others hear of it. Raises ScalelabError."""
         self.world, self.slots = world, world.size
         self._pool = Pool()
-        self._peers: dict[int, Peer] = {}
+        self._copies: dict[int, Copy] = {}
+        self._shares: dict[int, bool] = {}
+        """whether a rank writes into the run's own folder"""
         self._processes: dict[int, Process] = {}
         self._beats: set[int] = set()
         self._interrupted = self._failed = self._hurry = False
         self._guard: Guard | None = None
         self._ended = False
-        self._spot: Spot | None = None
         try:
+            self._spot: Spot
             self._spot, listener = meet(world, environ, address, self._pool)
         except BaseException:
             self._pool.close()
             raise
         assert listener is not None
-        self._listener = listener
-        self._hellos: dict[int, dict[str, Any]] = {0: hello(world)}
+        self._crew = Crew(world, listener)
 
     @property
     def cores(self) -> int:
         """That the ranks on this host may use together."""
-        return self._placed()[0].cores
+        return self._crew.placed()[0].cores
 
     def workers_of(self, spec: Spec) -> list[int]:
         """As somebody else has placed them. Raises ScalelabError where the spec says another number."""
@@ -83,11 +77,11 @@ class Inside(Launcher):
                 f"--workers {spec.workers}: {self.world.cluster} has started {self.world.size} processes, and each runs one worker; "
                 "leave it out"
             )
-        return [len(place.ranks) for place in self._placed()]
+        return [len(place.ranks) for place in self._crew.placed()]
 
     def hosts(self, spec: Spec) -> list[Host]:
         """By what their processes said of themselves."""
-        return [place.facts for place in self._placed()]
+        return [place.facts for place in self._crew.placed()]
 
     def warm(self) -> None:
         """The first rank's server; the others do so by themselves."""
@@ -95,19 +89,19 @@ class Inside(Launcher):
 
     def ask(self, target: str, spec: Spec, doing: str = asking.DOING) -> Any:
         """On this host."""
-        place = self._placed()[0]
+        place = self._crew.placed()[0]
         self._pool.env = {"LOCAL_WORLD_SIZE": str(len(place.ranks)), CORES: str(place.cores)}
         return asking.ask(self._pool, target, spec, doing)
 
     @contextmanager
     def reserve(self, spec: Spec) -> Iterator[Meeting]:
         """A socket for torch's own store, beside the line by which the processes found each other."""
-        both = socket.has_dualstack_ipv6() and not self._alone
+        both = socket.has_dualstack_ipv6() and not self._crew.alone
         try:
             listener = (
                 socket.create_server(("", spec.master_port or 0), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True)
                 if both
-                else socket.create_server((LOOPBACK if self._alone else "", spec.master_port or 0), backlog=1024)
+                else socket.create_server((LOOPBACK if self._crew.alone else "", spec.master_port or 0), backlog=1024)
             )
         except OSError as error:
             raise ScalelabError(f"--master-port {spec.master_port}: {error.strerror}; leave it out for a free one") from None
@@ -116,9 +110,9 @@ class Inside(Launcher):
 
     def commands(self, spec: Spec, derived: Derived) -> list[Command]:
         """Each process's rank, as whoever starts them by hand would."""
-        meeting = Meeting(LOOPBACK if self._alone else self._address(), spec.master_port or 0)
+        meeting = Meeting(LOOPBACK if self._crew.alone else self._spot.hosts[0], spec.master_port or 0)
         argv = (sys.executable, "-m", "scalelab.worker", "RUN/spec.yaml")
-        places = self._placed()
+        places = self._crew.placed()
         hosts = {rank: place.name for place in places for rank in place.ranks}
         return [Command(hosts[rank], argv, self._variables(spec, derived, meeting, rank)) for rank in range(spec.workers)]
 
@@ -131,13 +125,14 @@ class Inside(Launcher):
             if rank == 0:
                 handed = None if meeting.listener is None else (LISTEN_FD, meeting.listener)
                 log = folder / "logs" / "rank-0.txt"
-                own = interface_of(self._own_address(), self._alone)
+                own = interface_of(self._crew.address(), self._crew.alone)
                 arguments = [str(folder / "spec.yaml")]
                 process = self._pool.start("scalelab.worker.main:rank", arguments, {**env, **own}, log, handed, preload)
             else:
-                process = Process(-rank, host=self._hellos[rank]["host"])
-                peer = self._peers[rank]
-                env["MASTER_ADDR"] = meeting.address if self._alone or self._here(rank) else peer.own
+                self._copies[rank] = Copy(folder, self._crew.host(rank), self._crew.ahead[rank])
+                process = Process(-rank, host=self._crew.host(rank))
+                peer = self._crew.peers[rank]
+                env["MASTER_ADDR"] = meeting.address if self._crew.alone or self._crew.here(rank) else peer.own
                 peer.tell(
                     {
                         "do": "begin",
@@ -146,7 +141,7 @@ class Inside(Launcher):
                         "folder": path,
                         "inode": inode,
                         "preload": preload,
-                        "alone": self._alone,
+                        "alone": self._crew.alone,
                     }
                 )
             self._processes[rank] = process
@@ -165,12 +160,19 @@ class Inside(Launcher):
         grace, ending = (HURRY, HURRY) if self._hurry else (grace, ENDING)
         others = [rank for rank, process in self._processes.items() if rank and process in processes and process.status is None]
         for rank in others:
-            self._peers[rank].tell({"do": "end", "grace": grace})
+            self._crew.peers[rank].tell({"do": "end", "grace": grace})
         self._pool.end([process for process in processes if process.id >= 0], grace)
         deadline = time.monotonic() + grace + ending
         while any(self._processes[rank].status is None for rank in others) and time.monotonic() < deadline:
             self._hear()
             time.sleep(0.02)
+
+    def stacks(self, processes: list[Process]) -> None:
+        """Each process asks its own rank."""
+        for rank, process in self._processes.items():
+            if rank and process.status is None:
+                self._crew.peers[rank].tell({"do": "stacks"})
+        self._pool.stacks([process for process in processes if process.id >= 0])
 
     def pulse(self, processes: list[Process]) -> Pulse:
         """The first rank's by the processor time that the kernel tells, the others' by what their processes say."""
@@ -210,67 +212,14 @@ class Inside(Launcher):
         if self._ended:
             return
         self._ended = True
-        with contextlib.suppress(ScalelabError):
-            self._gather(LATE)  # who is late hears of it too
-        for peer in self._peers.values():
-            peer.tell({"do": "over", "status": status})
-        for peer in self._peers.values():
-            peer.flush()
-        self._listener.close()
+        self._crew.over(status)
         self._pool.close()
         if self._guard is not None:
             self._guard.close()
 
-    def _placed(self) -> list[Placed]:
-        self._gather()
-        return placed(list(self._hellos.values()))
-
-    @property
-    def _alone(self) -> bool:
-        return len({told["host"] for told in self._hellos.values()}) == 1
-
-    def _here(self, rank: int) -> bool:
-        return bool(self._hellos[rank]["host"] == self._hellos[0]["host"])
-
-    def _address(self) -> str:
-        assert self._spot is not None
-        return self._spot.hosts[0]
-
-    def _own_address(self) -> str:
-        """By which processes on other hosts reach this one."""
-        return next((peer.own for rank, peer in self._peers.items() if not self._here(rank)), LOOPBACK)
-
-    def _gather(self, patience: float = PATIENCE) -> None:
-        """Wait for all processes of the world. Raises ScalelabError that names who did not come, or runs another program."""
-        deadline, strangers = time.monotonic() + patience, list[Peer]()
-        while len(self._hellos) < self.world.size:
-            if select.select([self._listener], [], [], 0.02)[0]:
-                strangers.append(greet(self._listener, self.world.token))
-            for peer in strangers:
-                message = peer.hear()
-                if message is not None:
-                    self._hellos[message[0]["rank"]] = message[0]
-                    self._peers[message[0]["rank"]] = peer
-            strangers = [peer for peer in strangers if peer not in self._peers.values() and peer.over is None]
-            if time.monotonic() > deadline:
-                missing = [str(rank) for rank in range(self.world.size) if rank not in self._hellos]
-                raise ScalelabError(f"rank {', '.join(missing)} did not come to rank 0 within {patience:g} seconds")
-        self._compare()
-
-    def _compare(self) -> None:
-        first = self._hellos[0]
-        for told in self._hellos.values():
-            ours, theirs = ({**one["versions"], "scalelab's code": one["code"]} for one in (first, told))
-            for name, version in ours.items():
-                if theirs[name] != version:
-                    raise ScalelabError(
-                        f"{name} is {theirs[name]} on {told['host']} (rank {told['rank']}) and {version} on {first['host']}: "
-                        "the same is needed on all hosts"
-                    )
-
     def _variables(self, spec: Spec, derived: Derived, meeting: Meeting, rank: int) -> dict[str, str]:
         """torchrun's variables of a rank."""
-        place = next(place for place in self._placed() if rank in place.ranks)
+        place = next(place for place in self._crew.placed() if rank in place.ranks)
         own = {
             "RANK": rank, "LOCAL_RANK": place.ranks.index(rank), "WORLD_SIZE": spec.workers, "LOCAL_WORLD_SIZE": len(place.ranks),
             "MASTER_ADDR": meeting.address, "MASTER_PORT": meeting.port or "FREE", CORES: place.cores,
@@ -279,7 +228,7 @@ class Inside(Launcher):
         return {name: str(value) for name, value in own.items()}
 
     def _hear(self) -> None:
-        for rank, peer in self._peers.items():
+        for rank, peer in self._crew.peers.items():
             while (message := peer.hear()) is not None:
                 self._take(rank, *message)
             process = self._processes.get(rank)
@@ -299,17 +248,16 @@ class Inside(Launcher):
         elif message["do"] == "ended":
             process = self._processes[rank]
             process.status, process.ended = message["status"], time.time()
-            if body:
-                (self._folder / "logs" / f"rank-{rank}.txt").write_bytes(body)
-            if "failure" in message:
-                records.write_atomic(self._folder / "failures" / f"rank-{rank}.json", message["failure"])
-            self._on_one_clock(rank, time.time() - message["at"])
+            if not self._crew.here(rank) and self._shares[rank]:
+                self._on_one_clock(rank)
+        elif message["do"] == "begun":
+            self._shares[rank] = message["shared"]
+        elif "path" in message:
+            self._copies[rank].take(message, body)
 
-    def _on_one_clock(self, rank: int, behind: float) -> None:
-        """Move the time of a rank's failure to this host's clock, ``behind`` seconds ahead of the rank's, and the way here."""
-        path = self._folder / "failures" / f"rank-{rank}.json"
-        if self._here(rank) or not path.exists():
-            return
-        body = json.loads(path.read_text())
-        time_there = datetime.fromisoformat(body["time"]).astimezone(UTC) + timedelta(seconds=behind)
-        records.write_atomic(path, json.dumps({**body, "time": time_there.isoformat(timespec="milliseconds")}))
+    def _on_one_clock(self, rank: int) -> None:
+        """Move the time of a failure that a rank wrote on another host to this one's clock."""
+        name = f"failures/rank-{rank}.json"
+        if (self._folder / name).exists():
+            body = (self._folder / name).read_bytes()
+            self._copies[rank].take({"do": "whole", "path": name, "at": 0, "last": True}, body)

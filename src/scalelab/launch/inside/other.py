@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import signal
@@ -12,12 +11,12 @@ import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from scalelab.errors import RunError
 from scalelab.launch.hosts.channel import Message
+from scalelab.launch.hosts.mirror import Mirror, sends
 from scalelab.launch.inside.meeting import meet
 from scalelab.launch.inside.peer import Peer, reach
 from scalelab.launch.inside.placing import interface_of
@@ -34,8 +33,6 @@ BEAT = 1.0
 """seconds between two words on whether the rank computes"""
 LAST_WORD = 3.0
 """seconds for the first process to say how it ended, once this one was asked to end"""
-LOG = 1 << 20
-"""bytes of a rank's log, its end, that are sent where the run's folder is not shared"""
 
 
 def hello(world: World) -> Message:
@@ -71,6 +68,8 @@ class Follower:
         self.world, self.peer, self.pool, self.scratch = world, peer, pool, scratch
         self.process: Process | None = None
         self.folder = scratch
+        self.mirror: Mirror | None = None
+        """of a folder that is not the run's own"""
         self.computing = Computing([])
         self.beaten = 0.0
         self.status: int | None = None
@@ -91,7 +90,7 @@ class Follower:
     def _turn(self) -> None:
         message = self.peer.hear(0.05)
         if message is not None:
-            {"begin": self._begin, "end": self._end_rank, "over": self._over}[message[0]["do"]](message[0])
+            {"begin": self._begin, "end": self._end_rank, "stacks": self._stacks, "over": self._over}[message[0]["do"]](message[0])
         process = self.process
         if process is None or process.status is not None:
             return
@@ -102,6 +101,8 @@ class Follower:
             self.beaten = time.monotonic()
             if self.computing.beat():
                 self.peer.tell({"do": "beat"})
+            if self.mirror is not None:
+                sends(self.mirror.grown(), self.peer.tell)
 
     def _begin(self, message: Message) -> None:
         """Start the rank, in the run's own folder where this host sees it."""
@@ -111,6 +112,10 @@ class Follower:
             for part in ("logs", "failures", "checkpoints"):
                 (self.scratch / part).mkdir(exist_ok=True)
             (self.scratch / "spec.yaml").write_text(message["spec"])
+        self.mirror = None if self.folder == shared else Mirror(self.scratch, frozenset([self.world.rank]))
+        if self.mirror is not None:
+            self.mirror.has("spec.yaml")
+        self.peer.tell({"do": "begun", "shared": self.mirror is None})
         env = {**message["env"], **interface_of(self.peer.own, message["alone"])}
         log = self.folder / "logs" / f"rank-{self.world.rank}.txt"
         arguments = [str(self.folder / "spec.yaml")]
@@ -121,6 +126,10 @@ class Follower:
         self._end(message["grace"])
         if self.process is not None:
             self._tell_end(self.process)
+
+    def _stacks(self, message: Message) -> None:
+        if self.process is not None:
+            self.pool.stacks([self.process])
 
     def _over(self, message: Message) -> None:
         """How all ended: this process stays until the first one has gone, lest its mpiexec ends that while it still tells."""
@@ -134,15 +143,9 @@ class Follower:
             self.pool.end([self.process], grace)
 
     def _tell_end(self, process: Process) -> None:
-        found: dict[str, Any] = {"do": "ended", "status": process.status, "at": time.time()}
-        log = b""
-        if self.folder == self.scratch:
-            failure = self.scratch / "failures" / f"rank-{self.world.rank}.json"
-            if failure.exists():
-                found["failure"] = failure.read_text()
-            with contextlib.suppress(OSError):
-                log = (self.scratch / "logs" / f"rank-{self.world.rank}.txt").read_bytes()[-LOG:]
-        self.peer.tell(found, log)
+        if self.mirror is not None:
+            sends(self.mirror.rest(), self.peer.tell)
+        self.peer.tell({"do": "ended", "status": process.status})
 
     def _interrupted(self) -> int:
         """Somebody ends this process: the first one hears of it, and says what became of the run."""

