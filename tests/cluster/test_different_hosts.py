@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.over import completed, train
 
+CORES = len(os.sched_getaffinity(0))
 MODEL = """\
 import os, pathlib, time
 import torch
@@ -55,3 +57,8 @@ def test_a_hosts_share_is_its_part_of_the_batch(cluster: Cluster, tmp_path: Path
     assert "micro-batches of 6 + 6 + 4 x accumulate 1" in shown.stderr
     shown = train(cluster.h0, tmp_path, "--hosts", "hosts.txt", "--dry-run", "--shares", "2:1:1")
     assert "micro-batches of 8 + 4 + 4 x accumulate 1" in shown.stderr
+
+
+def test_a_crowded_host_is_told_also_where_it_is_not_the_first(cluster: Cluster, tmp_path: Path) -> None:
+    shown = train(cluster.h0, tmp_path, "--hosts", f"h1:1,h2:{CORES + 1}", "--batch", 4 * (CORES + 2), "--dry-run")
+    assert "oversubscribed: more threads than cores" in shown.stderr

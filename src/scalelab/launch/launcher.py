@@ -124,6 +124,10 @@ class Launcher(ABC):
     def check(self, spec: Spec, model: ModelFacts | None = None) -> None:  # noqa: B027  # most have nothing to check
         """Raises ScalelabError where a host is not fit for the spec; ``model``: for its memory too, once that is known."""
 
+    def crowded(self, spec: Spec) -> bool:
+        """Whether some other host than the first has fewer cores than threads that compute."""
+        return False
+
     def shares(self, spec: Spec) -> str | None:
         """What ``--shares`` its hosts ask for; None: nothing."""
         return None

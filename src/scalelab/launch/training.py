@@ -59,6 +59,8 @@ def prepare(launcher: Launcher, spec: Spec) -> Prepared:
     model, data = msgspec.convert(found["model"], ModelFacts), msgspec.convert(found["data"], DataFacts)
     launcher.check(spec, model)
     derived = decoding(spec, derived, launcher.cores, data.streamed, local)
+    if launcher.crowded(spec):
+        derived = msgspec.structs.replace(derived, oversubscribed=True)
     plan = {name: int(value) for name, value in found["plan"].items()}
     return Prepared(spec, derived, model, data, plan, found["devices"], launcher.cores, local)
 

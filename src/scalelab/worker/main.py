@@ -110,7 +110,8 @@ def open_journal(journal: Journal, mine: job.Job, world: World, start: Progress)
     record.environment = msgspec.structs.replace(record.environment, hosts=hosts, backend=world.backend, device=device)
     if world.mixed:
         notes.append("some workers have a GPU and others none: all communication goes through gloo and the hosts' memory")
-    record.derived = mine.derived  # --shares measured are known only now
+    crowded = mine.derived.oversubscribed or record.derived.oversubscribed  # this host, or as the launcher knows another one
+    record.derived = msgspec.structs.replace(mine.derived, oversubscribed=crowded)  # --shares measured are known only now
     for note in (*notes, *plan.notes(mine.plan)):
         journal.note(note)
     journal.open(start.step)

@@ -49,6 +49,7 @@ def test_every_key_of_a_hostfile(tmp_path: Path) -> None:
         ("h1 share=nan", "2: share 'nan': expected a positive number"),
         ("h1 port=70000", "2: port '70000': expected 1 to 65535"),
         ("h1 python=", "2: a value is empty"),
+        ("h1 python=-c", "2: python '-c': expected the path of an interpreter"),
         ("h1 4", "2: '4' is not KEY=VALUE"),
         ("h1 data-dir='/data", "2: no closing quotation"),
         ("h1 slots=1 slots=2", "2: slots is said twice"),

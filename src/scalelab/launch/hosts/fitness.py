@@ -41,7 +41,7 @@ def check(
         told = list(threads.map(lambda one: asked(hub, one, held), told))
         found = checks.faults(told, held)
         lost = {fault.host for fault in found if fault.check in checks.ALONE}
-        if told[0].place.host not in lost:
+        if model is None and told[0].place.host not in lost:
             found += connections([one for one in told if one.place.host not in lost], hub, wanted, spec, threads)
     if found:
         order = [place.host for place in places]

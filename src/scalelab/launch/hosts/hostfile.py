@@ -138,8 +138,14 @@ def _text(text: str) -> str:
     return text
 
 
+def _python(text: str) -> str:
+    if text.startswith("-"):
+        raise ValueError(f"python '{text}': expected the path of an interpreter")
+    return _text(text)
+
+
 KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "slots": ("slots", _slots), "share": ("share", _share), "interface": ("interface", _text), "python": ("python", _text),
+    "slots": ("slots", _slots), "share": ("share", _share), "interface": ("interface", _text), "python": ("python", _python),
     "port": ("port", _port), "data-dir": ("data_dir", _text),
 }  # fmt: skip
 """what a line may say of its host, the field of ``Place`` that it becomes, and how it is read"""

@@ -88,6 +88,12 @@ def send(agent: Agent, run: Path, name: str) -> None:
     agent.has[run.name, name] = known
 
 
+def forget(agent: Agent, run: Path) -> None:
+    """Have the host remove what it has of a run."""
+    agent.has = {place: state for place, state in agent.has.items() if place[0] != run.name}
+    agent.tell({"do": "forget", "run": run.name})
+
+
 def _wait(agent: Agent) -> None:
     """Until less waits to be sent. Raises Lost."""
     while agent.waiting > ROOM:

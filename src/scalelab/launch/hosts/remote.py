@@ -108,6 +108,12 @@ class Remote(Launcher):
         counts = self.workers_of(spec)
         fitness.check(self.hub, self._places[: len(counts)], counts, spec, self._wanted, model)
 
+    def crowded(self, spec: Spec) -> bool:
+        """By what the agents told of their hosts' cores."""
+        if spec.device == "cuda":
+            return False
+        return any(len(ranks) * threads(spec, agent, len(ranks)) > cores_of(agent) for agent, ranks in self.used(spec))
+
     def shares(self, spec: Spec) -> str | None:
         """By the hosts' share=, where one of them has it."""
         return shares(self._places, self.workers_of(spec), strategies.degrees(spec)[2])
@@ -134,11 +140,10 @@ class Remote(Launcher):
 
     def variables(self, spec: Spec, meeting: Meeting, rank: int, node: int, ranks: range) -> dict[str, str]:
         """torchrun's variables of a rank, and the interface, which is the user's where these name it by a variable of their own."""
-        cores = int(self.hub.agents[self._places[node].host].hello["host"]["cores"])  # each host's own, as each rank sees them
         own = {
             "RANK": rank, "LOCAL_RANK": rank - ranks.start, "WORLD_SIZE": spec.workers, "LOCAL_WORLD_SIZE": len(ranks),
             "NODE_RANK": node, "GROUP_RANK": node, "MASTER_ADDR": meeting.address, "MASTER_PORT": meeting.port or "FREE",
-            "OMP_NUM_THREADS": spec.threads_per_worker or max(1, cores // len(ranks)),
+            "OMP_NUM_THREADS": threads(spec, self.hub.agents[self._places[node].host], len(ranks)),
         }  # fmt: skip
         place = self._places[node]
         links = {} if self._wanted.interface or place.interface else {n: v for n, v in place.env.items() if n in LINKS}
@@ -217,7 +222,7 @@ class Remote(Launcher):
         self.hub.run(None)
         self._running = None
         for part in running.parts:
-            part.agent.tell({"do": "forget", "run": running.folder.name})
+            pushing.forget(part.agent, running.folder)
 
     def _each(self, message: dict[str, Any]) -> None:
         """Tell it to all hosts on which a rank still runs."""
@@ -242,3 +247,13 @@ class Remote(Launcher):
         """End the agents, and they their ranks."""
         if self._owns:
             self.hub.close()
+
+
+def cores_of(agent: Agent) -> int:
+    """That its ranks may use."""
+    return int(agent.hello["host"]["cores"])
+
+
+def threads(spec: Spec, agent: Agent, workers: int) -> int:
+    """Of each of so many workers on a host, as they find it themselves."""
+    return spec.threads_per_worker or max(1, cores_of(agent) // workers)
