@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -45,6 +46,9 @@ def run(words: list[str], debug: bool) -> int:
     except ScalelabError as error:
         if new and error.exit_status == 2:  # nothing was started: nothing is left
             shutil.rmtree(folder, ignore_errors=True)
+            if not parsed.out:
+                with contextlib.suppress(OSError):  # other sweeps are there
+                    folder.parent.rmdir()
         raise
 
 

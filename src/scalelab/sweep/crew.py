@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import shlex
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from scalelab.errors import RunError
-from scalelab.launch.hosts.channel import Broken, Decoder
+from scalelab.launch.hosts.channel import Broken, Decoder, Writer
 from scalelab.launch.hosts.placement import Place
 from scalelab.sweep import keeping
 from scalelab.sweep.job import Job, to_wire
@@ -26,10 +23,8 @@ SSH = (
     "ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3",
 )  # fmt: skip
 """no terminal, no question; a connection that is cut is given up after 15 s"""
-ALIVE = 5.0
-"""seconds between two signs of life to another host"""
 SILENCE = 30.0
-"""seconds without one after which tasks there are ended"""
+"""seconds without a sign of life after which tasks on another host are ended; ``channel.Writer`` gives one every two"""
 
 
 def here() -> list[str]:
@@ -57,14 +52,17 @@ class Crew:
         self.running: dict[int, Job] = {}
         self.gone: str | None = None
         """why it is no more"""
-        self.spoken = time.monotonic()
         self._decoder = Decoder()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as the process
         self._outputs: dict[int, int] = {}
+        self._spoilt: dict[int, str] = {}
         # A session of its own: Ctrl-C at the terminal reaches the launching process alone.
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True, bufsize=0
         )
+        assert self.process.stdin is not None, "it is a pipe"
+        self._writer = Writer(os.dup(self.process.stdin.fileno()))  # a thread: a crew that does not listen stops nobody
+        self.process.stdin.close()
         self.say(told)
 
     @property
@@ -85,17 +83,7 @@ class Crew:
 
     def say(self, message: dict[str, Any]) -> None:
         """Tell it something; where it is gone, ``hear`` finds out."""
-        assert self.process.stdin is not None, "it is a pipe"
-        with contextlib.suppress(OSError):
-            view = memoryview(json.dumps(message).encode() + b"\n")
-            while view:
-                view = view[os.write(self.process.stdin.fileno(), view) :]
-        self.spoken = time.monotonic()
-
-    def pulse(self) -> None:
-        """A sign of life now and then, to another host."""
-        if self.mirrored and not self.gone and time.monotonic() - self.spoken > ALIVE:
-            self.say({"alive": True})
+        self._writer.send(message)
 
     def hear(self) -> list[dict[str, Any]]:
         """The records that came; empty and ``gone`` where nothing more will. What a task on another host wrote is kept here."""
@@ -111,11 +99,13 @@ class Crew:
             self.gone = self._last_words()
         return records
 
+    def hang_up(self) -> None:
+        """Nothing more will be told: it ends its tasks, and itself."""
+        self._writer.close()
+
     def close(self, seconds: float = 10.0) -> None:
-        """Nothing more will be told: it ends its tasks, and itself, within ``seconds``, or is killed."""
-        assert self.process.stdin is not None, "it is a pipe"
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
+        """Wait for its end; after so many ``seconds`` it is killed."""
+        self.hang_up()
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -146,6 +136,9 @@ class Crew:
             self._keep_output(task, b"")
         elif task in self._outputs:
             os.close(self._outputs.pop(task))
+        spoilt = self._spoilt.pop(task, None)
+        if spoilt is not None and record["status"] == "completed":
+            record |= {"status": "failed", "reason": f"its output could not be kept: {spoilt}"}
         try:
             keeping.keep(self.folder, record)
         except RunError as error:
@@ -153,11 +146,15 @@ class Crew:
         return record
 
     def _keep_output(self, task: int, body: bytes) -> None:
-        if task not in self._outputs:
-            path = keeping.output_of(self.folder, task)
-            self._outputs[task] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        with contextlib.suppress(OSError):  # a full disk: the record will say so
-            os.write(self._outputs[task], body)
+        try:
+            if task not in self._outputs:
+                path = keeping.output_of(self.folder, task)
+                self._outputs[task] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            view = memoryview(body)
+            while view:
+                view = view[os.write(self._outputs[task], view) :]
+        except OSError as error:  # such as of a full disk
+            self._spoilt[task] = str(error.strerror)
 
     def _last_words(self) -> str:
         status = self.process.wait()

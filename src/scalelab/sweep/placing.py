@@ -49,5 +49,7 @@ def run(folder: Path, sweep: SweepRecord, jobs: list[Job], watch: Watching) -> N
             running.carry_out(made, jobs, watch)
         finally:
             for one in made:
+                one.hang_up()
+            for one in made:
                 one.close()
             keeping.unmark_launcher(folder)

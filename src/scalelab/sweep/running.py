@@ -43,7 +43,7 @@ class Watching(Protocol):
 
 
 def greet(crews: Sequence[Crew]) -> None:
-    """Wait until every crew is ready. Raises ScalelabError that names each one that is not, and ends the others."""
+    """Wait until every crew is ready. Raises ScalelabError that names each one that is not."""
     end = time.monotonic() + GREETING
     with selectors.DefaultSelector() as selector:
         for crew in crews:
@@ -63,8 +63,6 @@ def greet(crews: Sequence[Crew]) -> None:
         f"{crew.name}: its GPUs are fewer than --gpus-per-task" for crew in crews if crew.hello is not None and not crew.slots
     ]
     if faults:
-        for crew in crews:
-            crew.close(1.0)
         raise ScalelabError("; ".join(faults))
 
 
@@ -120,8 +118,6 @@ def _turn(
                 else:
                     watch.ended({"task": job.task, "status": "failed", "reason": f"its host was lost {lost[job.task]} times"})
             crew.running.clear()
-    for key in selector.get_map().values():
-        key.data.pulse()
     watch.tick()
 
 

@@ -4,7 +4,7 @@ It ends its tasks when stdin closes, however that came about: the launching proc
 
 Protocol: JSON lines in, messages as ``launch.hosts.channel`` frames them out.
     → {"folder": path or null, "jobs", "cpus_per_task", "gpus_per_task", "silence": seconds or null}   first
-    → {"run": job} · {"alive": true} · {"end": why}
+    → {"run": job} · {"end": why}, and signs of life
     ← {"host", "version", "jobs", "cpus", "gpus"}                                                     first
     ← {"record": …} when a task begins and when it has ended
     ← {"output": task} and bytes: where ``folder`` is null, which is on another host: its files are sent, not kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,9 +24,10 @@ from scalelab.sweep.job import HIDDEN
 
 FOLDER, SUBMITTED = "slurm", "submitted.jsonl"
 FULL = re.compile(
-    r"submit ?limit|MaxSubmit|QOSMax|AssocMax|accounting/QOS policy|temporarily unable|MaxJobCount|too many jobs", re.I
+    r"submit ?limit|MaxSubmit|QOSMax|AssocMax|accounting/QOS policy|temporarily unable|too many jobs|no answer", re.I
 )
-"""sbatch's words where the site takes no more jobs now: fewer may fit, and the rest later. Of MaxJobCount it says nothing for two minutes"""
+"""sbatch's words where the site takes no more jobs now: fewer may fit, and the rest later (of MaxJobCount it says nothing for two minutes)
+"""
 USUAL = {"MaxArraySize": 1001, "MaxJobCount": 10_000}
 """limits where Slurm does not tell them: their defaults, slurm.conf(5)"""
 
@@ -141,7 +143,7 @@ def shown(folder: Path, sweep: SweepRecord) -> str:
     """What ``--dry-run`` prints: the script, and how it would be submitted."""
     numbers = folder / FOLDER / "array-1.tasks"
     line = command(numbers.with_suffix(".sh").resolve(), None, spread(sweep.tasks, sweep.placing.get("max_running")))
-    return f"{script(folder, sweep, numbers).text()}\n{' '.join(line)}"
+    return f"{script(folder, sweep, numbers).text()}\n{shlex.join(line)}"
 
 
 def submitted(folder: Path) -> list[Array]:
