@@ -34,6 +34,7 @@ def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
     rate = record.images_per_second
     rows = [
         ("status", record.status),
+        ("attempts", attempts(record)),
         ("throughput", shown(rate, text.rate) + (f" images/s, n = {rate.n} blocks of 10 steps" if rate.n else "")),
         ("  arithmetic", arithmetic(record)),
         ("step", shown(record.step_seconds, text.seconds)),
@@ -57,6 +58,16 @@ def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
         if NOT_YET not in value and value != text.ABSENT:
             table.add_row(name, escape(value))
     out.print(table)
+
+
+def attempts(record: TrainRecord) -> str:
+    """``3: preempted after step 2860, time limit after step 8420``; a dash where the cluster ended none."""
+    told = [
+        one.why + (f" after step {one.stopped}" if one.stopped is not None else "")
+        for one in record.attempts
+        if one.why is not None
+    ]
+    return f"{len(record.attempts)}: {', '.join(told)}" if told else text.ABSENT
 
 
 def waits(found: Bubble | None) -> str:

@@ -71,7 +71,7 @@ class Watcher:
         epoch = self._new_epoch(folder)
         if self.progress is not None and self.task is not None:
             if new or epoch:
-                self.progress.update(self.task, completed=self.step, facts=self._facts())
+                self.progress.update(self.task, total=self.total, completed=self.step, facts=self._facts())
         elif (new or epoch) and (time.monotonic() - self.said > PLAIN_EVERY or (self.step == self.total and epoch)):
             self.said = time.monotonic()
             self.console.print(f"{self.label}: step {self.step}/{self.total}, {self._facts()}", markup=False)
