@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scalelab.launch.failure import first_failure
+from scalelab.launch.failure import first_failure, with_log
 from scalelab.launch.launcher import Process
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure
@@ -71,3 +71,23 @@ def test_the_earliest_where_all_lost_their_connections(folder: Path) -> None:
     write(folder, 1, CLOSED)
     write(folder, 0, CLOSED)
     assert first_failure(folder, [Process(r, status=1, ended=time.time()) for r in range(2)]).rank == 1
+
+
+def test_a_rank_that_the_others_gave_up_waiting_for_is_the_cause(folder: Path) -> None:
+    write(
+        folder,
+        0,
+        "RuntimeError: [gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 6000ms for recv operation to complete",
+    )
+    write(folder, 2, CLOSED)
+    processes = [Process(0, status=1, ended=time.time()), Process(1, host="h2"), Process(2, status=1, ended=time.time())]
+    found = first_failure(folder, processes)
+    assert (found.rank, found.host) == (1, "h2")
+    assert found.error.startswith("it hung: rank 0 waited for it until --timeout")
+    (folder / "logs" / "rank-1.txt").write_text("where it stood\n")
+    assert with_log(folder, found).traceback == "where it stood"
+
+
+def test_a_rank_that_still_runs_is_not_to_blame_for_anothers_bug(folder: Path) -> None:
+    write(folder, 0, "ValueError: the bug")
+    assert first_failure(folder, [Process(0, status=1, ended=time.time()), Process(1)]).rank == 0

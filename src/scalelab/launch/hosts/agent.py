@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import psutil
@@ -116,8 +117,13 @@ def scratch() -> tuple[Path, int]:
             held = _hold(old)
             shutil.rmtree(old, ignore_errors=True)
             os.close(held)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    return folder, _hold(folder)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        with contextlib.suppress(OSError):  # another agent that starts just now may have taken it for one that was left
+            held = _hold(folder)
+            if folder.exists():
+                return folder, held
+            os.close(held)
 
 
 def _hold(folder: Path) -> int:
@@ -152,7 +158,12 @@ def main(run_id: str) -> None:
     agent = Agent(run_id, source, sink)
     for sign in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(sign, lambda number, frame: agent.leave())
-    agent.serve()
+    try:
+        agent.serve()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        agent.leave()
 
 
 if __name__ == "__main__":

@@ -22,9 +22,7 @@ from scalelab.launch.hosts.placement import Place
 MARK = b"scalelab agent "
 """``agent.MARK``, as bytes, which an interpreter there that can't start it never writes"""
 ANSWER = 60.0
-"""seconds that a short question may take on a busy host"""
-CONNECT = 30.0
-"""seconds in which an agent must have said its first word"""
+"""seconds that a short question may take on a busy host, its agent's start included"""
 ROUNDS = 8
 SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
 KINDS = {kind.__name__: kind for kind in (ScalelabError, RunError, NotApplicable)}
@@ -94,11 +92,7 @@ class Agent:
 
     def connect(self, cwd: str) -> None:
         """Until the agent is there: it works in ``cwd``, where there is such a folder. Raises Lost with ssh's own words."""
-        try:
-            self.hello = self.request({"do": "hello", "cwd": cwd, "env": dict(self.place.env)}, timeout=CONNECT)
-        except Late:
-            self.lose(f"it did not answer within {CONNECT:g} seconds")
-            raise Lost(f"{self.place.host}: {self.lost}") from None
+        self.hello = self.request({"do": "hello", "cwd": cwd, "env": dict(self.place.env)})
         self.measure()
 
     def measure(self) -> None:
@@ -128,9 +122,13 @@ class Agent:
         """Say something that has no answer."""
         self._writer.send(message, body)
 
-    def request(self, message: Message, body: bytes = b"", timeout: float | None = ANSWER) -> dict[str, Any]:
-        """Ask, and wait. Raises what ``post``'s future holds; TimeoutError."""
-        return self.post(message, body).result(timeout)
+    def request(self, message: Message, body: bytes = b"", timeout: float = ANSWER) -> dict[str, Any]:
+        """Ask something short, and wait. Raises what ``post``'s future holds; a host that does not answer is lost."""
+        try:
+            return self.post(message, body).result(timeout)
+        except Late:
+            self.lose(f"it did not answer within {timeout:g} seconds")
+            raise Lost(f"{self.place.host}: {self.lost}") from None
 
     @property
     def waiting(self) -> int:

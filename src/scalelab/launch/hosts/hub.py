@@ -15,6 +15,7 @@ from scalelab.launch.hosts.channel import Message
 from scalelab.launch.hosts.connection import Agent, Lost
 from scalelab.launch.hosts.placement import Place
 from scalelab.launch.hosts.running import Running
+from scalelab.record import text
 
 
 class Unreachable(ScalelabError):
@@ -57,7 +58,12 @@ class Hub:
         new = [agent for agent in agents if not agent.hello]
         if new:
             with ThreadPoolExecutor(len(new)) as threads:
-                faults = {agent.place.host: why for agent, why in zip(new, threads.map(_connect, new), strict=True) if why}
+                try:
+                    faults = {agent.place.host: why for agent, why in zip(new, threads.map(_connect, new), strict=True) if why}
+                except BaseException:  # interrupted: nobody waits for them any more
+                    for agent in new:
+                        agent.lose("interrupted")
+                    raise
             if faults:
                 raise Unreachable(faults)
             for agent in new:
@@ -93,4 +99,4 @@ def _connect(agent: Agent) -> str | None:
 
 
 def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(text.harmless(line), file=sys.stderr, flush=True)

@@ -75,7 +75,7 @@ class Ranks:
             self._tell(*part)
         if process.status and f"failures/rank-{rank}.json" not in self.mirror.sent:
             self._tell(*self._silent(rank, process))
-        self._tell({"do": "ended", "rank": rank, "status": process.status, "ended": process.ended})
+        self._tell({"do": "ended", "rank": rank, "status": process.status, "ended": process.ended or time.time()})
 
     def _silent(self, rank: int, process: Process) -> Part:
         """The failure of a rank that could not write one, as the rank would have written it."""
@@ -115,7 +115,7 @@ class Ranks:
         """All is sent: the ends of the ranks that went well are told only now, so that who hears of them finds all that they wrote."""
         for rank, process in self.processes.items():
             if rank not in self._told:
-                self._tell({"do": "ended", "rank": rank, "status": process.status, "ended": process.ended})
+                self._tell({"do": "ended", "rank": rank, "status": process.status, "ended": process.ended or time.time()})
         self._tell({"do": "drained"})
 
     def _tell(self, message: dict[str, Any], body: bytes = b"") -> None:

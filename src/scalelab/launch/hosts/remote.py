@@ -185,9 +185,8 @@ class Remote(Launcher):
                     env["SCALELAB_STARTED"] = str(begun + part.copy.ahead)
                 port = meeting.port if node == 0 else None
                 message = {"do": "start", "run": folder.name, "training": running.number, "ranks": envs, "given": given[node]}
-                started.append((part, part.agent.post({**message, "preload": preload, "port": port})))
-            for part, _ in started:
                 part.drained = False
+                started.append((part, part.agent.post({**message, "preload": preload, "port": port})))
             if faults := [fault for part, future in started if (fault := part.refused(future)) is not None]:
                 raise RunError(faults[0])
         except RunError:
