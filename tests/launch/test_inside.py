@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,12 +22,15 @@ from tests import support, trainings
 BIN = Path(sys.executable).parent
 FLAGS = [*trainings.FLAGS, "--strategy", "ddp"]
 USER_MODEL = """
-import os, time
+import json, os, time
 from torch import nn
 
 class Unwell(nn.Module):
     def __init__(self, classes):
         super().__init__()
+        if os.environ.get("SHOWN"):
+            with open(os.environ["SHOWN"] + os.environ.get("RANK", ""), "w") as file:
+                json.dump(dict(os.environ), file)
         self.last, self.passes = nn.Linear(192, classes), 0
 
     def forward(self, images):
@@ -95,6 +100,28 @@ def test_torchruns_ranks_find_each_other_and_one_of_them_tells(tmp_path: Path) -
     assert record["environment"]["hosts"][0]["workers"] == 2
     assert sorted(path.name for path in (Path(record["run"]) / "logs").iterdir()) == ["rank-0.txt", "rank-1.txt"]
     assert len(records.find([], tmp_path)) == 1, "the other rank made no run of its own"
+
+
+def test_what_would_run_is_what_runs(tmp_path: Path) -> None:
+    words = ["train", *user_model(tmp_path), "--steps", "2", "--master-port", _free_port()]
+    dry = mpirun(*words, "--dry-run")
+    out, err = dry.communicate(timeout=90)
+    assert dry.returncode == 0, err
+    run = mpirun(*words, env={"SHOWN": f"{tmp_path}/shown"})
+    _, err = run.communicate(timeout=90)
+    assert run.returncode == 0, err
+    commands = out.strip().splitlines()
+    assert len(commands) == 2
+    for rank, command in enumerate(commands):
+        variables = dict(word.split("=", 1) for word in shlex.split(command) if "=" in word)
+        really = json.loads((tmp_path / f"shown{rank}").read_text())
+        assert variables["RANK"] == str(rank)
+        assert {name: really.get(name) for name in variables} == variables
+
+
+def _free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return str(free.getsockname()[1])
 
 
 def test_a_rank_that_fails_under_mpirun_is_the_one_that_is_told(tmp_path: Path) -> None:

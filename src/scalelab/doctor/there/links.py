@@ -102,7 +102,7 @@ def connect(question: dict[str, Any]) -> dict[str, Any]:
         return {"error": "it listens nowhere" if addresses else "it has no address there"}
     tried = [(address, port) for address in addresses for port in ports]
     with ThreadPoolExecutor(len(tried)) as threads:  # a firewall that says nothing costs all the time that is given
-        faults = dict(zip(tried, threads.map(lambda there: _fault(*there, question["seconds"]), tried), strict=True))
+        faults = dict(zip(tried, threads.map(lambda there: _fault(there[0], there[1], question["seconds"]), tried), strict=True))
     for address in addresses:
         closed = {str(port): fault for port in ports if (fault := faults[address, port]) is not None}
         if len(closed) < len(ports):

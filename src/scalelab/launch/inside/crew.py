@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import time
@@ -12,7 +13,7 @@ from scalelab.errors import ScalelabError
 from scalelab.launch.inside.meeting import LOOPBACK
 from scalelab.launch.inside.other import hello
 from scalelab.launch.inside.peer import PATIENCE, Peer, greet
-from scalelab.launch.inside.placing import Placed, placed
+from scalelab.launch.inside.placing import Placed, links_of, placed
 from scalelab.launch.inside.world import World
 
 LATE = 10.0
@@ -49,6 +50,17 @@ class Crew:
     def address(self) -> str:
         """By which processes on other hosts reach this one."""
         return next((peer.own for rank, peer in self.peers.items() if not self.here(rank)), LOOPBACK)
+
+    def master(self, rank: int) -> str:
+        """By which address a rank reaches the first one."""
+        return LOOPBACK if self.here(rank) else self.peers[rank].own
+
+    def links(self, rank: int) -> dict[str, str]:
+        """The variables that name the interface of a rank's host that leads to the other hosts."""
+        if self.alone:
+            return {"GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo")}
+        found: dict[str, str] = links_of(self.address()) if self.here(rank) else self.hellos[rank]["links"]
+        return found
 
     def gather(self, patience: float = PATIENCE) -> None:
         """Wait for all processes of the world. Raises ScalelabError that names who did not come, or runs another program."""

@@ -22,7 +22,6 @@ from scalelab.launch.hosts.copying import Copy
 from scalelab.launch.inside.crew import Crew
 from scalelab.launch.inside.guard import ASKED, Guard
 from scalelab.launch.inside.meeting import LOOPBACK, Spot, meet
-from scalelab.launch.inside.placing import interface_of
 from scalelab.launch.inside.world import MPIS, World
 from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
 from scalelab.launch.local import LISTEN_FD
@@ -110,40 +109,27 @@ class Inside(Launcher):
 
     def commands(self, spec: Spec, derived: Derived) -> list[Command]:
         """Each process's rank, as whoever starts them by hand would."""
-        meeting = Meeting(LOOPBACK if self._crew.alone else self._spot.hosts[0], spec.master_port or 0)
         argv = (sys.executable, "-m", "scalelab.worker", "RUN/spec.yaml")
         places = self._crew.placed()
         hosts = {rank: place.name for place in places for rank in place.ranks}
-        return [Command(hosts[rank], argv, self._variables(spec, derived, meeting, rank)) for rank in range(spec.workers)]
+        return [Command(hosts[rank], argv, self._variables(spec, spec.master_port, rank)) for rank in range(spec.workers)]
 
     def start_ranks(self, folder: Path, spec: Spec, derived: Derived, meeting: Meeting, processes: list[Process]) -> None:
         """The first rank here; each other process is told to start its own."""
         text, inode, started = (folder / "spec.yaml").read_text(), folder.stat().st_ino, str(time.time())
         preload, path = list(strategies.ENGINES[spec.engine].preload), str(folder.resolve())
         for rank in range(spec.workers):
-            env = {**self._variables(spec, derived, meeting, rank), STARTED: started}
+            env = {**self._variables(spec, meeting.port, rank), STARTED: started}
             if rank == 0:
                 handed = None if meeting.listener is None else (LISTEN_FD, meeting.listener)
                 log = folder / "logs" / "rank-0.txt"
-                own = interface_of(self._crew.address(), self._crew.alone)
                 arguments = [str(folder / "spec.yaml")]
-                process = self._pool.start("scalelab.worker.main:rank", arguments, {**env, **own}, log, handed, preload)
+                process = self._pool.start("scalelab.worker.main:rank", arguments, env, log, handed, preload)
             else:
                 self._copies[rank] = Copy(folder, self._crew.host(rank), self._crew.ahead[rank])
                 process = Process(-rank, host=self._crew.host(rank))
-                peer = self._crew.peers[rank]
-                env["MASTER_ADDR"] = meeting.address if self._crew.alone or self._crew.here(rank) else peer.own
-                peer.tell(
-                    {
-                        "do": "begin",
-                        "env": env,
-                        "spec": text,
-                        "folder": path,
-                        "inode": inode,
-                        "preload": preload,
-                        "alone": self._crew.alone,
-                    }
-                )
+                begin = {"do": "begin", "env": env, "spec": text, "folder": path, "inode": inode, "preload": preload}
+                self._crew.peers[rank].tell(begin)
             self._processes[rank] = process
             processes.append(process)
         self._folder, self._guard = folder, Guard(folder, os.getpid())
@@ -217,15 +203,15 @@ class Inside(Launcher):
         if self._guard is not None:
             self._guard.close()
 
-    def _variables(self, spec: Spec, derived: Derived, meeting: Meeting, rank: int) -> dict[str, str]:
-        """torchrun's variables of a rank."""
+    def _variables(self, spec: Spec, port: int | None, rank: int) -> dict[str, str]:
+        """torchrun's variables of a rank, and the interface that it speaks over."""
         place = next(place for place in self._crew.placed() if rank in place.ranks)
         own = {
             "RANK": rank, "LOCAL_RANK": place.ranks.index(rank), "WORLD_SIZE": spec.workers, "LOCAL_WORLD_SIZE": len(place.ranks),
-            "MASTER_ADDR": meeting.address, "MASTER_PORT": meeting.port or "FREE", CORES: place.cores,
+            "MASTER_ADDR": self._crew.master(rank), "MASTER_PORT": port or "FREE", CORES: place.cores,
             "OMP_NUM_THREADS": spec.threads_per_worker or max(1, place.cores // len(place.ranks)),
         }  # fmt: skip
-        return {name: str(value) for name, value in own.items()}
+        return {**{name: str(value) for name, value in own.items()}, **self._crew.links(rank)}
 
     def _hear(self) -> None:
         for rank, peer in self._crew.peers.items():

@@ -19,7 +19,7 @@ from scalelab.launch.hosts.channel import Message
 from scalelab.launch.hosts.mirror import Mirror, sends
 from scalelab.launch.inside.meeting import meet
 from scalelab.launch.inside.peer import Peer, reach
-from scalelab.launch.inside.placing import interface_of
+from scalelab.launch.inside.placing import links_of
 from scalelab.launch.inside.world import World
 from scalelab.launch.launcher import Process
 from scalelab.launch.pool import Pool
@@ -57,7 +57,7 @@ def follow(world: World, environ: Mapping[str, str], address: str | None) -> int
         pool.warm()
         spot, _ = meet(world, environ, address, pool)
         peer = reach(spot, world.token, lambda: None)
-        peer.tell(hello(world))
+        peer.tell({**hello(world), "links": links_of(peer.own)})
         return Follower(world, peer, pool, Path(scratch)).run()
 
 
@@ -90,7 +90,9 @@ class Follower:
     def _turn(self) -> None:
         message = self.peer.hear(0.05)
         if message is not None:
-            {"begin": self._begin, "end": self._end_rank, "stacks": self._stacks, "over": self._over}[message[0]["do"]](message[0])
+            {"begin": self._begin, "end": self._end_rank, "stacks": self._stacks, "over": self._over}[message[0]["do"]](
+                message[0]
+            )
         process = self.process
         if process is None or process.status is not None:
             return
@@ -116,7 +118,7 @@ class Follower:
         if self.mirror is not None:
             self.mirror.has("spec.yaml")
         self.peer.tell({"do": "begun", "shared": self.mirror is None})
-        env = {**message["env"], **interface_of(self.peer.own, message["alone"])}
+        env = message["env"]
         log = self.folder / "logs" / f"rank-{self.world.rank}.txt"
         arguments = [str(self.folder / "spec.yaml")]
         self.process = self.pool.start("scalelab.worker.main:rank", arguments, env, log, preload=message["preload"])

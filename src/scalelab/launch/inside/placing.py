@@ -43,13 +43,8 @@ def placed(hellos: Sequence[dict[str, Any]]) -> list[Placed]:
     return found
 
 
-def interface_of(address: str, alone: bool) -> dict[str, str]:
-    """Variables that name the interface of this host that has ``address``; the loopback, for ``alone``: all ranks are on this host.
-
-    What the user has set stays.
-    """
-    if alone:
-        return {"GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo")}
+def links_of(address: str) -> dict[str, str]:
+    """Variables that name the interface of this host that has ``address``. What the user has set stays."""
     wanted = ipaddress.ip_address(address)
     name = next((name for name, addresses in listing().items() if wanted in addresses), None)
     return {variable: name for variable in INTERFACES if name is not None and variable not in os.environ}
