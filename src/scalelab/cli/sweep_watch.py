@@ -18,6 +18,8 @@ from scalelab.sweep.standing import ranked, remaining
 
 FRESH = 1.0
 """seconds between two looks for the best"""
+QUIET_EVERY = 60.0
+"""seconds between two lines where the output is no terminal and no task has ended"""
 FAILURES = 10
 """that are told while it runs"""
 RESULT_FIELDS = set(TaskRecord.__struct_fields__)
@@ -35,7 +37,8 @@ class SweepWatch:
         self.console, self.sweep, self.records = console, sweep, dict(records)
         self.left, self.of = to_run, sweep.tasks
         self.running: set[int] = set()
-        self.failed, self.noted = 0, ""
+        self.failed, self.noted, self.told = 0, "", to_run
+        self.heard = time.monotonic()
         self.most = 1
         self.best: Best | None = None
         self.said, self.looked, self.changed = time.monotonic(), 0.0, True
@@ -88,7 +91,7 @@ class SweepWatch:
 
     def _take(self, found: TaskRecord) -> None:
         self.records[found.task] = found
-        self.changed = True
+        self.changed, self.heard = True, time.monotonic()
         if found.status == "failed":
             self.failed += 1
             if self.failed <= FAILURES:
@@ -113,14 +116,16 @@ class SweepWatch:
             self.best, self.changed = found[0] if found else None, False
         if self.bars is not None and self.bar is not None:
             self.bars.update(self.bar, completed=self.of - self.left, facts=self.facts())
-        elif at - self.said > PLAIN_EVERY:
-            self.said = at
+        elif at - self.said > (PLAIN_EVERY if self.left != self.told else QUIET_EVERY):
+            self.said, self.told = at, self.left
             self.console.print(f"{self.of - self.left}/{self.of} tasks ended, {self.facts()}", markup=False)
 
     def facts(self) -> str:
         """``8 running, 1 failed, about 2 min left, best accuracy 0.93: lr=0.1``."""
         counts = {"running": len(self.running), "queued": self.left - len(self.running)}
         rest = remaining(self.records, counts, self.most)
+        if rest is not None:  # since the last task ended, all that run have come further
+            rest = max(0.0, rest - (time.monotonic() - self.heard))
         parts = [f"{len(self.running)} running", f"{self.failed} failed" if self.failed else ""]
         parts += [
             "" if rest is None else f"about {text.about(rest)} left",
