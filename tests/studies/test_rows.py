@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from scalelab import spec as specs
@@ -29,6 +30,22 @@ def test_the_row_with_the_most_workers_decides(devices: int, chosen: str) -> Non
     rows = on_one_device([row("single", 1, devices), row("ddp", 2, devices), row("zero3", 2, devices)])
     assert {found.spec.device for found in rows} == {chosen}
     assert {found.derived.oversubscribed for found in rows} == {chosen == "cpu"}  # 500 threads matter on a CPU only
+
+
+@pytest.mark.parametrize(("devices", "chosen"), [(1, "cpu"), (2, "auto")])
+def test_over_hosts_the_workers_of_the_first_decide_and_each_other_host_for_itself(devices: int, chosen: str) -> None:
+    made = [(workers, row("ddp", workers, devices)) for workers in (1, 4)]
+    fit = [(workers, replace(one, derived=msgspec.structs.replace(one.derived, oversubscribed=False))) for workers, one in made]
+    rows = [replace(one, local=min(workers, 2), cores=1000) for workers, one in fit]
+    found = on_one_device(rows, several=True)
+    assert {one.spec.device for one in found} == {chosen}
+    assert not any(one.derived.oversubscribed for one in found), "2 x 500 threads on 1000 cores of each host"
+
+
+def test_what_is_known_of_another_hosts_cores_stays_known() -> None:
+    one = replace(row("ddp", 4, 0), local=1, cores=1000)
+    crowded = replace(one, derived=msgspec.structs.replace(one.derived, oversubscribed=True))
+    assert [found.derived.oversubscribed for found in on_one_device([crowded], several=True)] == [True]
 
 
 def test_what_was_asked_for_stays() -> None:

@@ -7,6 +7,8 @@ import re
 from argparse import Namespace
 from typing import Any
 
+import msgspec
+
 from scalelab import spec as specs
 from scalelab.cli.flags import Parser, values_of
 from scalelab.errors import ScalelabError
@@ -86,6 +88,8 @@ def asked_for(study: Study, parsed: Namespace, launcher: Launcher) -> Asked:
     base, places = specs.from_mapping(values, flags=True), launcher.places
     if study.hosts and not places:
         raise ScalelabError(f"study {study.name} compares hosts, and none are named: say which, as in --hosts h1:2,h2:2")
+    if study.hosts and base.shares is None:
+        base = msgspec.structs.replace(base, shares=launcher.shares(msgspec.structs.replace(base, workers=launcher.slots or 1)))
     where = ",".join(f"{host}:{slots}" for host, slots in places)
     return Asked(base, varied, options, parsed.quick, launcher.cores, places, where)
 

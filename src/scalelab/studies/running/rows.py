@@ -28,4 +28,5 @@ def _on(row: Prepared, device: str) -> Prepared:
     spec = msgspec.structs.replace(row.spec, device=device)
     cores, local = row.cores or usable_cores(), row.local or None
     derived = decoding(spec, derive(spec, strategies.degrees(spec), cores, local), cores, row.data.streamed, local)
-    return replace(row, spec=spec, derived=derived)
+    crowded = derived.oversubscribed or (device != "cuda" and row.derived.oversubscribed)  # another host may have fewer cores
+    return replace(row, spec=spec, derived=msgspec.structs.replace(derived, oversubscribed=crowded))
