@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from scalelab import spec as specs
-from scalelab import strategies
+from scalelab import strategies, studies
 from scalelab.batch import derive
 from scalelab.errors import ScalelabError
 from scalelab.launch.launcher import Prepared
@@ -18,7 +19,7 @@ from scalelab.launch.pool import Pool
 from scalelab.record.schema import DataFacts, ModelFacts
 from scalelab.studies.running import estimate
 from scalelab.studies.running.estimate import Estimate, Pace
-from scalelab.studies.running.keeping import Finished, key
+from scalelab.studies.running.keeping import Finished, asked_of, differences, identity, key
 from scalelab.studies.running.planning import Case, Planned, expected, named, order, refuse_doubles, without_failing
 from scalelab.studies.running.running import Clock
 from scalelab.studies.study import Asked, Point
@@ -183,3 +184,37 @@ def test_a_batch_that_the_model_fails_at_is_refused_and_the_others_are_estimated
     cases = [Case(Point(str(place), {}, one.spec), one) for place, one in enumerate((small, large))]
     made = Planned(STUDY, Asked(specs.Spec(), {}, {}, False, 4), 1, tmp_path, cases, order(cases, 1, 0), Finished(tmp_path))
     assert [without_failing(made, place, found).refused for place in (0, 1)] == [None, found.refused(large)]
+
+
+def test_the_same_training_on_another_host_is_another_training() -> None:
+    made = case("alone")
+    keys = [
+        key(msgspec.to_builtins(named(replace(made, point=replace(made.point, hosts=hosts)), False, 0).spec))
+        for hosts in ((), ("h1",), ("h2",), ("h1", "h2"))
+    ]
+    assert len(set(keys)) == 4
+
+
+def test_the_pace_of_a_host_is_its_own_and_crowding_is_counted_by_host() -> None:
+    made = row(workers=4, strategy="ddp")
+    assert len({estimate.mark(replace(made, hosts=hosts)) for hosts in ((), ("h1",), ("h2",))}) == 3
+    spread, together = (replace(made, local=local, cores=2) for local in (2, 4))
+    pace = Pace(0.001, 0.0001)
+    assert estimate.duration(together, pace, 2) > 1.2 * estimate.duration(spread, pace, 2)
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_a_question_is_read_back_as_it_was_asked(name: str) -> None:
+    study = studies.load(name)
+    varied = {field: list(values) for field, values in study.varies.items()}
+    options = {option.name: option.default for option in study.options}
+    asked = Asked(specs.from_mapping({**study.base, "timeout": 300.0}), varied, options, True, 3, where="Slurm, 4 workers a node")
+    kept = msgspec.json.decode(msgspec.json.encode(identity(study, asked)))
+    assert asked_of(kept) == asked
+
+
+def test_a_study_that_ran_elsewhere_is_another() -> None:
+    here = Asked(specs.from_mapping({}), {"batch": [8]}, {}, False, 2)
+    there = replace(here, where="h1:2,h2:2")
+    assert differences(identity(STUDY, here), identity(STUDY, there)) == ["where is this machine there, h1:2,h2:2 here"]
+    assert "where" not in identity(STUDY, here)["options"], "studies of this machine are found again by the names they had"
