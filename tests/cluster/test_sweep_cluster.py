@@ -105,6 +105,22 @@ def test_a_host_that_is_lost_and_a_launcher_that_is_killed(cluster: Cluster, tmp
     assert "ended by SIGTERM" in str(told["failures"])
 
 
+def test_a_cable_that_is_cut_ends_the_tasks_behind_it_and_others_take_them_on(cluster: Cluster, tmp_path: Path) -> None:
+    line = ["scalelab", "sweep", "--grid", "t=2,41", "--hosts", "h1,h2", "--out", "s", "--json", "--", "sh", "-c"]
+    program = "test -e began-{t} || { touch began-{t}; sleep {t}; }"
+    child = cluster.h0.start([*line, program.replace("{ ", "{{ ").replace(" }", " }}")], cwd=tmp_path, stdout=subprocess.PIPE)
+    until(lambda: (tmp_path / "began-41").exists() and _running(tmp_path / "s") == 2, 20, "both tasks")
+    cut = cluster.hosts[task(tmp_path / "s", 1)["host"]]
+    cut.cut()
+    try:
+        until(lambda: all("sshd" in one.command for one in cut.processes()), 25, "the end of the task behind the cut cable")
+        out, _ = child.communicate(timeout=25)
+    finally:
+        cut.mend()
+    assert json.loads(out)["completed"] == 2
+    assert task(tmp_path / "s", 1)["host"] != cut.name
+
+
 def _running(folder: Path) -> int:
     records = [json.loads(path.read_bytes()) for path in folder.glob("tasks/*.json") if not path.name.startswith(".")]
     return sum(record["status"] == "running" for record in records)

@@ -18,6 +18,8 @@ from scalelab.sweep.standing import ranked, remaining
 
 FRESH = 1.0
 """seconds between two looks for the best"""
+LITTLE = 20
+"""times as long as a look takes, where there are so many tasks that it takes long"""
 QUIET_EVERY = 60.0
 """seconds between two lines where the output is no terminal and no task has ended"""
 FAILURES = 10
@@ -41,7 +43,7 @@ class SweepWatch:
         self.heard = time.monotonic()
         self.most = 1
         self.best: Best | None = None
-        self.said, self.looked, self.changed = time.monotonic(), 0.0, True
+        self.said, self.next_look, self.changed = time.monotonic(), 0.0, True
         self.bars: Progress | None = bars(console) if console.is_terminal else None
         done = sweep.tasks - to_run
         self.bar = self.bars.add_task("sweep", total=self.of, completed=done, facts="starting") if self.bars else None
@@ -108,12 +110,12 @@ class SweepWatch:
     def tick(self, now: bool = False) -> None:
         """Show how it stands, where something has changed and the last time is a while ago."""
         at = time.monotonic()
-        if not now and at - self.looked < FRESH:
+        if not now and at < self.next_look:
             return
-        self.looked = at
         if self.changed and self.sweep.goal:
             found = ranked(self.sweep, self.records, self.sweep.goal, self.sweep.least, 1)
             self.best, self.changed = found[0] if found else None, False
+        self.next_look = at + max(FRESH, LITTLE * (time.monotonic() - at))
         if self.bars is not None and self.bar is not None:
             self.bars.update(self.bar, completed=self.of - self.left, facts=self.facts())
         elif at - self.said > (PLAIN_EVERY if self.left != self.told else QUIET_EVERY):

@@ -22,9 +22,7 @@ TASK = ("-P", "-m", "scalelab.sweep.task", "--serve")
 SSH = (
     "ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3",
 )  # fmt: skip
-"""no terminal, no question; a connection that is cut is given up after 15 s"""
-SILENCE = 30.0
-"""seconds without a sign of life after which tasks on another host are ended; ``channel.Writer`` gives one every two"""
+"""no terminal, no question; a connection that is cut is given up after 15 s, as at the other end (``channel.SILENT``)"""
 
 
 def here() -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scalelab.launch.hosts.channel import SILENT
 from scalelab.launch.hosts.hostfile import hosts_of
 from scalelab.record.folder import held
 from scalelab.record.sweep import SweepRecord
@@ -25,7 +26,7 @@ def local(folder: Path, placing: dict[str, Any]) -> list[Crew]:
 def hosts(folder: Path, placing: dict[str, Any]) -> list[Crew]:
     """A crew on each host, with as many tasks at once as it has slots. Raises ScalelabError for what names no hosts."""
     shares = {name: placing.get(name) for name in ("cpus_per_task", "gpus_per_task")}
-    told = {"folder": None, "silence": crews.SILENCE, **shares}
+    told = {"folder": None, "silence": SILENT, **shares}
     return [
         Crew(place.host, crews.there(place), {**told, "jobs": place.slots}, folder, dict(place.env))
         for place in hosts_of(placing["hosts"])
