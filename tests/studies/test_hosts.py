@@ -138,8 +138,8 @@ def folder_with(tmp_path: Path) -> Run:
     (tmp_path / samples.FOLDER).mkdir()
     for rank, cpu in enumerate((50.0, 70.0, 90.0)):
         taken = [
-            Sample(at=at, rank=rank, cpu_percent=cpu if at < 102.5 else 100.0, threads=1, resident_bytes=int(at) + rank)
-            for at in (101.0, 102.0, 103.0, 104.0, 105.0)
+            Sample(at=at, rank=rank, cpu_percent=cpu if at < 102.7 else 100.0, threads=1, resident_bytes=int(at) + rank)
+            for at in (101.2, 102.2, 103.2, 104.2, 105.2)
         ]
         samples.path(tmp_path, rank).write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in taken))
     record: TrainRecord = made.record(STUDY.points(TWO)[2], 1.0, 48)
