@@ -117,6 +117,7 @@ def test_a_cable_that_is_cut_ends_the_tasks_behind_it_and_others_take_them_on(cl
         out, _ = child.communicate(timeout=25)
     finally:
         cut.mend()
+        cut.kill("sshd.*notty")  # its own, which still waits for the other end
     assert json.loads(out)["completed"] == 2
     assert task(tmp_path / "s", 1)["host"] != cut.name
 

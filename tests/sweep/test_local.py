@@ -152,6 +152,7 @@ def test_no_room_for_a_record_is_no_completion(sweep: Sweep, tmp_path: Path) -> 
         program = "import os, sys; f = open(sys.argv[1], 'wb', 0)\ntry:\n  while f.write(b'x' * 512): pass\nexcept OSError: pass"
         ended = sweep("--grid", "x=a,b", "--jobs", 1, "--out", disk / "s", "--", *PYTHON, program, f"{disk}/ballast", "{x}")
         assert ended.status == 1
+        assert "task 0 failed: its record could not be kept" in ended.err
         assert "No space left on device" in ended.err
         (disk / "ballast").unlink()
         told = json.loads(sweep("status", disk / "s", "--json").out)
