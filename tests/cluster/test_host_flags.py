@@ -14,11 +14,14 @@ from subprocess import DEVNULL
 
 import pytest
 
+from scalelab import spec as specs
+from scalelab.launch import training
+from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 from tests.cluster.cluster import Cluster
 from tests.cluster.host import Host
-from tests.cluster.over import TINY, train
+from tests.cluster.over import TINY, completed, train
 from tests.cluster.places import HOME
 
 MODEL = """\
@@ -89,7 +92,7 @@ def look(cluster: Cluster, folder: Path) -> Seen:
     left = list(folder.glob("runs/*"))
     quiet = {"stdin": DEVNULL, "stdout": DEVNULL, "stderr": DEVNULL}
     running = cluster.h0.start(["scalelab", "train", *TINY, *FLAGS], cwd=folder, env=own, **quiet)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 100
     while len(list(folder.glob("?.json"))) < 3 and running.poll() is None and time.monotonic() < end:
         time.sleep(0.05)
     commands = [[re.sub(r"[0-9a-f]{12}$", "RUN_ID", word) for word in words] for words in words_of(cluster.h0, "ssh")]
@@ -147,3 +150,11 @@ def test_folders_and_interpreters_may_have_any_name(seen: Seen) -> None:
     assert seen.status == 0
     assert {found["CWD"] for found in seen.ranks.values()} == {str(seen.folder)}
     assert [(host.name, host.workers) for host in seen.record.environment.hosts] == [("big", 2), ("h2", 1)]
+
+
+def test_four_hosts_of_a_hostfile_give_the_losses_of_one(cluster: Cluster, pool: Pool, tmp_path: Path) -> None:
+    """The command of a person on h0, against four workers of this machine."""
+    there = completed(cluster.h0, tmp_path, "--hosts", Path(__file__).with_name("hostfile"), "--threads-per-worker", "1")
+    assert [(host.name, host.workers) for host in there.environment.hosts] == [(f"h{n}", 1) for n in (1, 2, 3, 4)]
+    spec = specs.from_mapping({**there.spec, "out": str(tmp_path / "one")})
+    assert training.train(pool, training.prepare(pool, spec), ["test"], lambda folder: None).losses == there.losses
