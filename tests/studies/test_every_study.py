@@ -90,6 +90,8 @@ def test_a_study_answers_and_draws_its_page(
     check_tables(record)
     assert any("one " in note and ("repeat" in note or "seed" in note) for note in record.notes), "--quick says that it ran once"
     check_page(Path(record.report or ""), record, browser)
+    if not studies.load(name).hosts:
+        check_concluded(folder, record, command)
 
 
 def on_hosts(login: Host) -> Command:
@@ -115,6 +117,17 @@ def check_tables(record: StudyRecord) -> None:
             assert row.status == "completed" or row.reason, row.label
             for key, figure in row.figures.items():
                 assert figure.median is not None or figure.reason, (row.label, key)
+
+
+def check_concluded(folder: Path, record: StudyRecord, command: Command) -> None:
+    """The report is made again of what lies in the folder, without a process: as the last job of a study on Slurm makes it."""
+    (folder / "report.html").unlink()
+    ended = command("study", "--conclude", folder, "--json", "--csv", folder.parent / "rows.csv")
+    assert ended.status == 0, ended.err
+    again = msgspec.json.decode(ended.out, type=StudyRecord)
+    assert (again.answer, again.rows, again.status, again.runs) == (record.answer, record.rows, "completed", record.runs)
+    assert (folder / "report.html").exists()
+    assert (folder.parent / "rows.csv").read_text().startswith("table,label")
 
 
 def check_page(report: Path, record: StudyRecord, browser: Browser) -> None:

@@ -96,6 +96,7 @@ def test_a_speedup_that_was_not_shown_is_not_claimed() -> None:
     ]
     told = STUDY.analyse(TWO, results)
     assert "were not shown to be faster or slower than h1 alone" in told.answer
+    assert any(one.endswith("what h1 alone trains, which is no shown difference.") for one in told.sentences)
 
 
 def test_of_single_trainings_that_is_said() -> None:

@@ -162,21 +162,6 @@ def test_the_latest_job_of_a_training_is_the_one_that_counts() -> None:
     assert jobs.alive(states) == ["15", "16"]
 
 
-def test_conclude_makes_the_report_again_from_what_was_trained(command: Command, tmp_path: Path) -> None:
-    folder = tmp_path / "study"
-    made = command(
-        "study", "weak-scaling", *SCALING, "--batch-per-worker", 12, "--threads-per-worker", 1, "--out", folder, "--json"
-    )
-    assert made.status == 0, made.err
-    (folder / "report.html").unlink()
-    again = command("study", "--conclude", folder, "--json", "--csv", tmp_path / "rows.csv")
-    assert again.status == 0, again.err
-    before, after = (msgspec.json.decode(one.out, type=StudyRecord) for one in (made, again))
-    assert (after.answer, after.rows, after.status, after.runs) == (before.answer, before.rows, "completed", before.runs)
-    assert (folder / "report.html").exists()
-    assert (tmp_path / "rows.csv").read_text().startswith("table,label")
-
-
 def test_a_training_that_is_missing_is_named_in_the_table(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     flags = ["--workers", "2,64", "--workers-per-node", 8, "--batch-per-worker", 4]
