@@ -10,6 +10,7 @@ from scalelab.errors import ScalelabError
 from scalelab.launch.slurm import folder as places
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
+from scalelab.studies.running import keeping as studies
 from scalelab.studies.slurm import kept
 from scalelab.sweep import keeping
 from scalelab.sweep import slurm as arrays
@@ -39,7 +40,8 @@ def _studies(out: Path) -> Iterator[Entry]:
         folder = file.parents[1]
         jobs = kept.read(folder)
         if jobs.ids:
-            yield Entry("study", folder, tuple(jobs.ids), "submitted")
+            made = studies.read(folder)
+            yield Entry("study", folder, tuple(jobs.ids), made.status if made else "submitted")
 
 
 def _sweeps(out: Path) -> Iterator[Entry]:
