@@ -238,6 +238,6 @@ def test_a_launcher_that_is_ended(here: Here, tmp_path: Path, number: int, statu
     (run,) = records.find([], tmp_path)
     assert f"status              {status}" in h0.run([sys.executable, "-m", "scalelab", "runs", "show", run]).stdout
     if number == signal.SIGKILL:
-        words = ["train", "--hosts", hosts, "--resume", run, "--epochs", records.load(run).steps // 40 + 2]
+        words = ["train", "--hosts", "h1:2", "--resume", run, "--epochs", records.load(run).steps // 40 + 2]
         h0.run([sys.executable, "-m", "scalelab", *words], check=True)
         assert records.load(run).status == "completed"
