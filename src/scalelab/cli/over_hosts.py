@@ -12,8 +12,10 @@ from scalelab.launch.hosts.forwarding import forwarded
 from scalelab.launch.hosts.hostfile import hosts_of
 from scalelab.launch.hosts.remote import Remote
 
-ONLY = {"ssh_arg": "--ssh-arg", "interface": "--interface"}
-"""flags that mean something over hosts alone"""
+MEANT = {
+    "hosts": ("hosts",), "interface": ("hosts",), "env": ("hosts",), "ssh_arg": ("hosts",), "master_addr": ("hosts", "inside"),
+}  # fmt: skip
+"""with which ``--on`` a flag means something"""
 
 
 def add_flags(group: argparse._ArgumentGroup) -> None:
@@ -35,9 +37,12 @@ def add_flags(group: argparse._ArgumentGroup) -> None:
 
 def refuse_elsewhere(parsed: argparse.Namespace, on: str) -> None:
     """Raises ScalelabError for a flag that has no meaning with ``--on``."""
-    for name, flag in ({} if on == "hosts" else {**ONLY, "hosts": "--hosts"}).items():
-        if getattr(parsed, name, None):
-            raise ScalelabError(f"{flag}: goes with --on hosts, not with --on {on}; name the hosts with --hosts, or leave it out")
+    for name, places in MEANT.items():
+        if getattr(parsed, name, None) and on not in places:
+            flag, where = f"--{name.replace('_', '-')}", " or ".join(places)
+            raise ScalelabError(
+                f"{flag}: goes with --on {where}, not with --on {on}; name the hosts with --hosts, or leave it out"
+            )
 
 
 def over_hosts(parsed: argparse.Namespace) -> Remote:

@@ -129,4 +129,5 @@ def test_a_hosts_share_is_its_workers_together() -> None:
 
 def test_a_replica_has_the_share_of_its_slowest_worker() -> None:
     assert shares((Place("a", 2, share=4.0), Place("b", 2, share=1.0)), [2, 2], 2) == "2:0.5"
+    assert shares((Place("a", 3, share=6.0), Place("b", 1, share=1.0)), [3, 1], 2) == "2:1"
     assert shares((Place("a", 1, share=4.0), Place("b", 1)), [1, 1], 2) is None
