@@ -88,7 +88,7 @@ def test_a_program_that_is_not_there() -> None:
         (["/usr/bin/python3.11", "-m", "pkg.train"], "pkg.train"),
         (["./program", "a"], "program"),
         (["bash", "-c", "echo {x}"], "bash"),
-        (["scalelab", "train"], "train"),
+        (["scalelab", "train", "--json"], "scalelab train"),
     ],
 )
 def test_what_a_program_is_called(argv: list[str], name: str) -> None:

@@ -172,6 +172,6 @@ def layout(axes: Sequence[Axis]) -> dict[str, Any]:
     }
     return {
         "height": 470, "showlegend": True, "hovermode": "closest", "annotations": ticks, "shapes": lines,
-        "xaxis": {**titles, "range": [-0.08, len(axes) - 1 + 0.32], "showgrid": False, "zeroline": False, "fixedrange": True},
+        "xaxis": {**titles, "range": [-0.02 * len(axes), (len(axes) - 1) * 1.08], "showgrid": False, "zeroline": False, "fixedrange": True},
         "yaxis": {"visible": False, "range": [-0.07, 1.07], "fixedrange": True},
     }  # fmt: skip

@@ -90,6 +90,8 @@ def called(argv: Sequence[str]) -> str:
     first = Path(argv[0]).name
     script = next((word for word in argv[1:] if not word.startswith("-") and not names(word)), "")
     named = Path(script).name if INTERPRETERS.fullmatch(first) and re.fullmatch(r"[\w./-]{1,60}", script) else ""
+    if first == "scalelab" and named:
+        return f"scalelab {named}"
     return named or first or "program"
 
 
