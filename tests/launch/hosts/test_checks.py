@@ -17,7 +17,7 @@ SEEN = {
     "identity": "", "spec": WANTED.digest, "files": {"m.py": "d1g"}, "paths": {"/data": True}, "memory": 8 << 30, "disk": 1 << 40,
     "scratch": "/scratch",
 }  # fmt: skip
-VERSIONS = {"python": "3.11.2", "torch": "2.15.0+cu126", "scalelab": "0.1.0"}
+VERSIONS = {"python": "3.11.2", "torch": "2.15.0+cu126", "torchvision": "0.29.2", "scalelab": "0.1.0"}
 
 
 def told(host: str, seen: dict[str, Any] | None = None, **values: Any) -> Told:
@@ -39,7 +39,8 @@ def test_hosts_that_are_alike_are_fit() -> None:
     [
         (told("b", versions={**VERSIONS, "python": "3.12.1"}), "python"),
         (told("b", versions={**VERSIONS, "torch": "2.11.0"}), "torch"),
-        (told("b", versions={"python": "3.11.2"}), "torch"),
+        (told("b", versions={**VERSIONS, "torchvision": "0.28.0"}), "torchvision"),
+        (told("b", versions={name: version for name, version in VERSIONS.items() if name != "torch"}), "torch"),
         (told("b", {"spec": "other"}), "spec"),
         (told("b", {"error": "unknown key 'x'"}), "spec"),
         (told("b", {"files": {}}), "file"),

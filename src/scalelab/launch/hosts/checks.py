@@ -141,7 +141,8 @@ def library_versions(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterato
     """The libraries that compute, and Python, are what most hosts have."""
     if not one.versions:
         return
-    for name in ("python", "torch", *([wanted.spec.engine] if wanted.spec.engine != "torch" else [])):
+    models = ["timm"] if wanted.spec.model.startswith("timm:") else []
+    for name in dict.fromkeys(("python", "torch", "torchvision", wanted.spec.engine, *models)):
         mine, usual = _version(one, name), _usual(told, name)
         if mine is None:
             yield Fault(one.place.host, name, "not installed for that interpreter", f"install {name} {usual or ''}".rstrip())
