@@ -47,3 +47,7 @@ def test_a_step_that_can_not_be_made() -> None:
     said = ["srun: error: Unable to create step for job 5: Requested node configuration is not available"]
     assert srun.failure(said) == "Unable to create step for job 5: Requested node configuration is not available"
     assert srun.failure(["srun: error: h1: task 1: Killed"]) is None
+
+
+def test_a_lost_node_is_named_once() -> None:
+    assert srun.reason(["srun: error: Node failure on h2", "srun: error: Node failure on h2"]) == "a node was lost: h2"

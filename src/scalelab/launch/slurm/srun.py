@@ -52,7 +52,7 @@ def ranks(text: str) -> list[int]:
 def reason(lines: Iterable[str]) -> str | None:
     """Why Slurm ended the job's processes, in our words, where srun was told."""
     lines = list(lines)
-    nodes = [found[1] for line in lines if (found := LOST.search(line))]
+    nodes = list(dict.fromkeys(found[1] for line in lines if (found := LOST.search(line))))
     if nodes:
         return f"{REASONS['NODE FAILURE']}: {', '.join(nodes)}"
     told = (found[1] for line in lines if (found := CANCELLED.search(line)))

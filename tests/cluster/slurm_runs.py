@@ -1,0 +1,79 @@
+"""Trainings as Slurm jobs, as a person on h0 submits them and looks after them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from scalelab.record import folder as records
+from scalelab.record.schema import TrainRecord
+from tests.cluster.cluster import Cluster
+from tests.trainings import FLAGS
+
+PASSED_ON = ("SCALELAB_CACHE", "PYTHONPATH", "TORCH_EXTENSIONS_DIR")
+LONG = (*FLAGS, "--strategy", "ddp", "--train-limit", "24000", "--epochs", "1000", "--nodes", "2", "--check-in-job")
+"""1,000 steps an epoch, for hours"""
+
+
+def line(*words: object) -> list[str]:
+    """``scalelab WORDS``."""
+    return [sys.executable, "-m", "scalelab", *map(str, words)]
+
+
+def passed() -> dict[str, str]:
+    """The test's environment, as far as a command on a host needs it."""
+    return {"COLUMNS": "160", **{name: os.environ[name] for name in PASSED_ON if name in os.environ}}
+
+
+def scalelab(cluster: Cluster, folder: Path, *words: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """A command on the login machine, in ``folder``; its exit status must be ``status``."""
+    done = cluster.h0.run(line(*words), env=passed(), cwd=folder, timeout=170)
+    assert done.returncode == status, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def submit(cluster: Cluster, folder: Path, *words: object) -> tuple[Path, str]:
+    """``scalelab train --slurm WORDS`` in ``folder``: the run's folder, and its job."""
+    told = json.loads(scalelab(cluster, folder, "train", "--slurm", "--json", *words).stdout)
+    return Path(told["run"]), told["job"]
+
+
+def when(run: Path, ready: Callable[[TrainRecord], object], seconds: float, what: str) -> TrainRecord:
+    """The record once ``ready`` says so of it."""
+    end = time.monotonic() + seconds
+    while not ready(record := records.load(run)):
+        if time.monotonic() > end:
+            printed = run / "slurm" / "output.txt"
+            output = printed.read_text() if printed.exists() else ""
+            raise AssertionError(f"{what}: not after {seconds:g} s: {record.status} {record.attempts} {record.failure}\n{output}")
+        time.sleep(0.1)
+    return record
+
+
+def steps(run: Path) -> int:
+    """Steps that were written so far."""
+    return sum(1 for _ in records.read_steps(run))
+
+
+def trains(attempt: int) -> Callable[[TrainRecord], bool]:
+    """Whether a record's attempt of this number (from 1) runs."""
+    return lambda record: len(record.attempts) == attempt and record.attempts[-1].start_seconds is not None
+
+
+def going(run: Path, attempt: int, seconds: float = 90) -> TrainRecord:
+    """The record once its attempt of this number (from 1) has made steps."""
+    record = when(run, trains(attempt), seconds, f"attempt {attempt} trains")
+    first = record.attempts[-1].first_step
+    return when(run, lambda _: steps(run) >= first + 20, 60, f"attempt {attempt} makes steps")
+
+
+def idle(cluster: Cluster, seconds: float = 20) -> None:
+    """No process of a training is left on any host."""
+    for host in (cluster.h0, *cluster.hosts.values()):
+        if host.on:
+            host.idle(seconds)

@@ -1,0 +1,116 @@
+"""Trainings as Slurm jobs survive what happens to jobs, each within seconds; the record says what it was, and nothing is left running."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from scalelab.record import folder as records
+from scalelab.record.schema import TrainRecord
+from tests.cluster import jobs
+from tests.cluster.cluster import Cluster
+from tests.cluster.namespaces import until
+from tests.cluster.slurm import QUICK
+from tests.cluster.slurm_runs import LONG, going, idle, line, passed, scalelab, submit, when
+from tests.trainings import FLAGS
+
+pytestmark = pytest.mark.usefixtures("_own_cache")
+AGAIN = 90.0
+"""seconds from the end of an attempt until the next one trains: Slurm's own delay of a few, the start of Python and torch on each host"""
+STOP = 15.0
+"""seconds from a signal until the record says what happened"""
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory, slurm: Cluster) -> Iterator[Cluster]:
+    """A cluster that soon misses a node."""
+    with Cluster(slurm=True, settings=QUICK, folder=tmp_path_factory.mktemp("quick")) as quick:
+        yield quick
+
+
+def whole(run: Path, record: TrainRecord) -> None:
+    """Each step was made once, in order; each attempt went on where the checkpoint of the one before is."""
+    assert [step.step for step in records.read_steps(run)] == list(range(1, record.steps + 1))
+    ran = [attempt for attempt in record.attempts if attempt.start_seconds is not None]
+    for before, after in pairwise(ran):
+        assert after.first_step == before.stopped
+
+
+def test_preempted_at_its_time_limit_requeued_and_cancelled(slurm: Cluster, tmp_path: Path) -> None:
+    run, job = submit(slurm, tmp_path, *LONG)
+    going(run, 1)
+    stronger = jobs.submit(
+        slurm.h0, "sleep 2", "--partition=urgent", "--nodes=4", "--exclusive", "--output=/dev/null", cwd=tmp_path
+    )
+    record = when(run, lambda record: record.status == "queued", STOP, "preempted")
+    assert record.attempts[0].why == "preempted"
+    assert (record.attempts[0].stopped or 0) >= 20
+    jobs.reach(slurm.h0, stronger, "COMPLETED")
+    going(run, 2, AGAIN)
+    slurm.h0.run(["scancel", "--batch", "--signal=USR1", job], check=True)  # as --signal does before the time limit
+    record = when(run, lambda record: record.status == "queued", STOP, "time limit")
+    assert record.attempts[1].why == "time limit (SIGUSR1)"
+    assert "after: time limit" in scalelab(slurm, tmp_path, "jobs").stdout
+    going(run, 3, AGAIN)
+    slurm.h0.run(["scontrol", "requeue", job], check=True)
+    record = when(run, lambda record: record.status == "queued", STOP, "requeued")
+    assert record.attempts[2].why == "requeued by hand"
+    scalelab(slurm, tmp_path, "cancel", job)
+    record = records.load(run)
+    assert (record.status, record.attempts[3].why, len(record.attempts)) == ("interrupted", "cancelled", 4)
+    assert {attempt.job for attempt in record.attempts} == {job}
+    whole(run, record)
+    idle(slurm)
+
+
+def test_a_run_that_comes_no_further_is_not_requeued_for_ever(slurm: Cluster, tmp_path: Path) -> None:
+    run, job = submit(slurm, tmp_path, *LONG)
+    when(run, lambda record: record.status == "running", AGAIN, "it runs")
+    slurm.h0.run(["scancel", "--batch", "--signal=USR1", job], check=True)  # its ranks still import torch
+    record = when(run, lambda record: record.attempts[-1].why, STOP, "time limit")
+    assert record.status == "interrupted"
+    assert "came to no further step" in (record.attempts[-1].why or "")
+    jobs.reach(slurm.h0, job, "FAILED")
+    idle(slurm)
+
+
+def test_slurms_own_daemons_may_be_away(quick: Cluster, tmp_path: Path) -> None:
+    flags = (*FLAGS, "--strategy", "ddp", "--nodes", "2", "--train-limit", "24000", "--epochs", "4", "--check-in-job")
+    waiting = quick.h0.start(line("train", "--slurm", "--wait", *flags), env=passed(), cwd=tmp_path, stderr=-1, stdout=-1)
+    until(lambda: records.find([], tmp_path / "runs"), 60, "the run")
+    (run,) = records.find([], tmp_path / "runs")
+    going(run, 1)
+    quick.hosts["h2"].stop_slurmd()
+    quick.stop_slurmctld()
+    when(run, lambda record: record.epochs, 60, "an epoch without a controller")
+    time.sleep(6)  # --wait asks it every five
+    quick.start_slurmctld()
+    quick.hosts["h2"].start_slurmd()
+    _, err = waiting.communicate(timeout=120)
+    assert waiting.returncode == 0, err
+    assert "the job may go on, so this waits on" in err
+    record = records.load(run)
+    assert (record.status, record.steps, len(record.attempts)) == ("completed", 4000, 1)
+    idle(quick)
+
+
+def test_a_run_goes_on_elsewhere_when_a_node_is_lost(quick: Cluster, tmp_path: Path) -> None:
+    """The second time it is the host of the job's own program: nothing is left that could tell."""
+    run, job = submit(quick, tmp_path, *LONG, "--train-limit", "4800")
+    when(run, lambda record: record.epochs, AGAIN, "a checkpoint")
+    lost = [("h2", "a node was lost: h2", "interrupted"), ("h1", "ended by Slurm, unheard", "lost")]
+    for attempt, (host, why, status) in enumerate(lost, 1):
+        quick.hosts[host].power_off()
+        record = going(run, attempt + 1, AGAIN)
+        assert (record.attempts[attempt - 1].why, record.attempts[attempt - 1].status) == (why, status)
+        assert record.attempts[attempt].first_step >= 200
+        assert host not in {one.name for one in record.environment.hosts}
+    scalelab(quick, tmp_path, "cancel", job)
+    record = records.load(run)
+    assert (record.status, record.attempts[-1].why) == ("interrupted", "cancelled")
+    assert [step.step for step in records.read_steps(run)] == list(range(1, record.steps + 1))
+    idle(quick)
