@@ -1,0 +1,145 @@
+"""The launcher's end of an agent, over an ``ssh`` that runs its command on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from scalelab.errors import ScalelabError
+from scalelab.launch.hosts import connection
+from scalelab.launch.hosts.connection import Agent, Lost
+from scalelab.launch.hosts.hub import Hub, Unreachable
+from scalelab.launch.hosts.placement import Place
+
+LOCAL = """#!/bin/sh
+while [ "$1" != -- ]; do shift; done
+shift 2
+exec sh -c "$1"
+"""
+Connect = Callable[..., Agent]
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The program that ``ssh`` means; a test may write another."""
+    program = tmp_path / "bin" / "ssh"
+    program.parent.mkdir()
+    program.write_text(LOCAL)
+    program.chmod(0o755)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    return program
+
+
+@pytest.fixture
+def agent(ssh: Path) -> Iterator[Connect]:
+    agents = []
+
+    def connect(place: Place | None = None, **options: Any) -> Agent:
+        agents.append(Agent(place or Place("h1"), "abc123", (), lambda *said: None, options.get("say", lambda line: None)))
+        agents[-1].connect(str(ssh.parent))
+        return agents[-1]
+
+    yield connect
+    for one in agents:
+        one.close()
+
+
+def test_an_agent_tells_of_its_host_and_leaves_nothing(agent: Connect, tmp_path: Path) -> None:
+    found = agent(Place("h1", env={"SPECIAL": "v 'alue\n"}))
+    assert found.hello["host"]["cores"] > 0
+    assert found.hello["cwd"] == str(tmp_path / "bin")
+    assert abs(found.clock[0]) <= found.clock[1] < 1  # it is the same clock
+    process = psutil.Process(found.hello["pid"])
+    assert process.cmdline()[-2:] == ["scalelab.launch.hosts.agent", "abc123"]
+    assert list((tmp_path / "tmp").glob("scalelab-agent-*"))
+    found.close()
+    process.wait(5)
+    assert not list((tmp_path / "tmp").glob("scalelab-*"))
+
+
+def test_what_a_login_shell_says_first_is_skipped(agent: Connect, ssh: Path) -> None:
+    ssh.write_text(LOCAL.replace("exec", "echo 'Welcome to h1'; echo 'scalelab agent of old'; printf 'no line end'; exec"))
+    assert agent().hello["pid"]
+
+
+def test_what_processes_say_on_stderr_is_shown_with_their_host(agent: Connect, ssh: Path) -> None:
+    lines: list[str] = []
+    ssh.write_text(LOCAL.replace("exec", "(sleep 2; echo late >&2) & exec"))
+    found = agent(say=lines.append)
+    deadline = time.monotonic() + 10
+    while not lines and time.monotonic() < deadline:
+        found.request({"do": "time"})
+        time.sleep(0.1)
+    assert lines == ["h1 | late"]
+
+
+def test_an_error_of_the_agent_is_raised_here(agent: Connect) -> None:
+    found = agent()
+    with pytest.raises(ScalelabError, match=r"'\.\./x' is not the name of a run"):
+        found.request({"do": "begin", "run": "../x"})
+    with pytest.raises(ScalelabError, match="nonesuch"):
+        found.request({"do": "nonesuch"})
+    with pytest.raises(ScalelabError, match="which is no file of a run"):
+        found.request({"do": "put", "run": "r", "path": "../x", "at": 0, "last": True})
+    assert found.request({"do": "time"})["now"] > 0  # it lives on
+
+
+def test_a_killed_agent_is_lost_to_all_who_wait_and_the_next_clears_up_after_it(agent: Connect, tmp_path: Path) -> None:
+    found = agent()
+    os.kill(found.hello["pid"], signal.SIGSTOP)
+    waiting: Future[dict[str, Any]] = found.post({"do": "digests", "names": []})
+    os.kill(found.hello["pid"], signal.SIGKILL)
+    with pytest.raises(Lost, match="h1: the connection to it ended"):
+        waiting.result(10)
+    with pytest.raises(Lost):
+        found.request({"do": "time"})
+    left = list((tmp_path / "tmp").glob("scalelab-agent-*"))
+    assert len(left) == 1
+    agent()
+    assert not left[0].exists()
+
+
+def test_an_agent_that_goes_silent_is_lost(agent: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = agent()
+    monkeypatch.setattr(connection, "SILENT", 0.2)
+    os.kill(found.hello["pid"], signal.SIGSTOP)
+    time.sleep(0.5)
+    found.check()
+    assert found.lost is not None
+    assert found.lost.startswith("no sign of life for 0.2 seconds")
+    os.kill(found.hello["pid"], signal.SIGCONT)  # and ends, now that its line is closed
+    psutil.Process(found.hello["pid"]).wait(5)
+
+
+def test_all_hosts_that_cannot_be_reached_are_told_in_their_own_words(ssh: Path) -> None:
+    ssh.write_text('#!/bin/sh\necho "ssh: connect to host $7 port 22: No route to host" >&2\nexit 255\n')
+    hub = Hub()
+    with pytest.raises(Unreachable) as raised:
+        hub.connected([Place("h1"), Place("h2")])
+    hub.close()
+    assert raised.value.faults == {host: f"ssh: connect to host {host} port 22: No route to host" for host in ("h1", "h2")}
+
+
+def test_an_interpreter_that_is_not_there(ssh: Path) -> None:
+    hub = Hub()
+    with pytest.raises(Unreachable, match=r"/no/such python'?: (No such file|not found)"):
+        hub.connected([Place("h1", python="/no/such python")])
+    hub.close()
+
+
+def test_nothing_of_a_user_is_in_the_command_but_the_interpreter_which_is_quoted() -> None:
+    place = Place("h1", python="/opt/my env/$(x)'/python", port=2222, data_dir="/d", env={"A": "b"})
+    line = connection.command(place, "abc123", ["-F", "my config"])
+    assert line[:3] == ["ssh", "-F", "my config"]
+    assert line[-5:-1] == ["-p", "2222", "--", "h1"]
+    assert line[-1] == "exec '/opt/my env/$(x)'\"'\"'/python' -m scalelab.launch.hosts.agent abc123"
