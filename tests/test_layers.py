@@ -20,6 +20,8 @@ LIGHT = (
     "scalelab.launch.server",
     "scalelab.studies.verifying.verify",
     "scalelab.studies.demo",
+    "scalelab.cli.sweep",
+    "scalelab.sweep.slurm",
     "scalelab.report",
     "scalelab.record.export",
     "scalelab.spec",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from scalelab.errors import ScalelabError
@@ -93,3 +96,10 @@ def test_a_program_that_is_not_there() -> None:
 )
 def test_what_a_program_is_called(argv: list[str], name: str) -> None:
     assert called(argv) == name
+
+
+def test_what_runs_a_task_imports_the_standard_library_alone() -> None:
+    code = "import sys; before = set(sys.modules); import scalelab.sweep.task; print(*(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    foreign = {name.partition(".")[0] for name in done.stdout.split()} - sys.stdlib_module_names
+    assert foreign == {"scalelab"}
