@@ -40,7 +40,7 @@ def scalelab(cluster: Cluster, folder: Path, *words: object, status: int = 0) ->
 def submit(cluster: Cluster, folder: Path, *words: object) -> tuple[Path, str]:
     """``scalelab train --slurm WORDS`` in ``folder``: the run's folder, and its job."""
     told = json.loads(scalelab(cluster, folder, "train", "--slurm", "--json", *words).stdout)
-    return Path(told["run"]), told["job"]
+    return folder / told["run"], told["job"]
 
 
 def when(run: Path, ready: Callable[[TrainRecord], object], seconds: float, what: str) -> TrainRecord:

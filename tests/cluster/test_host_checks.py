@@ -121,6 +121,13 @@ def test_one_fault_is_one_line(cluster: Cluster) -> None:
     idle(cluster)
 
 
+def test_gloos_own_variable_names_the_interface(cluster: Cluster) -> None:
+    done = train(cluster.h0, cluster.folder, "--hosts", "h1,h2", env={"GLOO_SOCKET_IFNAME": "eth7"})
+    assert done.returncode == 2
+    assert [(row[0], row[1]) for row in rows(done.stderr)] == [("h1", "interface"), ("h2", "interface")]
+    assert "no interface eth7 is up (did you mean 'eth0'?)" in " ".join(rows(done.stderr)[1][2].split())
+
+
 def test_another_scalelab_is_all_that_is_told_of_a_host(cluster: Cluster) -> None:
     """An interpreter that is too old says so itself."""
     folder = cluster.folder

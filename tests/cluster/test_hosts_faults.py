@@ -177,6 +177,36 @@ def test_a_full_disk_of_one_host(here: Here) -> None:
     here.goes_on(record)
 
 
+def test_a_full_disk_of_the_launching_host(here: Here) -> None:
+    h0, before = here.cluster.h0, {process.pid for process in here.h1.processes()}
+    words = [
+        "train",
+        "--hosts",
+        "h1:2",
+        *FLAGS,
+        "--strategy",
+        "ddp",
+        "--epochs",
+        100_000,
+        "--train-limit",
+        960,
+        "--out",
+        "/mnt/runs",
+    ]
+    with h0.start([sys.executable, "-m", "scalelab", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as launcher:
+        until(lambda: list(h0.path("/mnt/runs").glob("*/checkpoints/last.json")), 60, "a checkpoint")
+        h0.fill_disk()
+        said = launcher.communicate(timeout=BOUND)[1]
+    assert launcher.returncode == 1
+    assert "cannot be written: No space left on device; free some space or choose another --out" in said
+    until(lambda: {process.pid for process in here.h1.processes()} <= before, BOUND, "the end of all on h1")
+    h0.free_disk()
+    assert (
+        "status              failed"
+        in h0.run([sys.executable, "-m", "scalelab", "runs", "show", "latest", "--out", "/mnt/runs"]).stdout
+    )
+
+
 HANGS = """
 import os, time
 from torch import nn

@@ -31,14 +31,14 @@ def test_two_nodes_compute_what_one_machine_does_whatever_the_folder_is_called(
     shown = scalelab(slurm, folder, "train", "--slurm", *flags, "--dry-run", "--check-in-job").stdout
     done = scalelab(slurm, folder, "train", "--slurm", *flags, "--wait", "--json")
     told = json.loads(done.stdout)
-    run = Path(told["run"])
+    run = folder / told["run"]
     assert run.parent == folder / "runs"
     assert (told["status"], told["workers"], len(told["attempts"])) == ("completed", 2, 1)
     assert [(host["name"], host["workers"]) for host in told["environment"]["hosts"]] == [("h1", 1), ("h2", 1)]
     assert (told["derived"]["threads"], told["environment"]["backend"]) == (1, "gloo")
     assert shown.replace("RUN", run.name).startswith((run / "slurm" / "job.sh").read_text())
     assert "job " in done.stderr
-    assert str(run / "slurm" / "output.txt") in done.stderr
+    assert f"its output: {told['run']}/slurm/output.txt" in done.stderr
     assert {path.name for path in (run / "logs").iterdir()} == {"rank-0.txt", "rank-1.txt"}
     alone = completed(pool, tmp_path / "here", strategy="ddp", workers=2, epochs=2)
     assert told["losses"] == alone.losses

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,32 @@ def test_horovod_scales_as_jobs_and_only_what_is_missing_runs_again(slurm: Clust
     assert lost not in now
     assert len(now) == len(first)
     jobs.cancel_all(slurm.h0, list(slurm.hosts.values()))
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_a_task_that_is_requeued_begins_anew_and_one_that_is_cancelled_is_closed(slurm: Cluster, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    endless = ["--batch", 12, "--steps", 1_000_000, "--epochs", 50_000, "--out", folder]
+    scalelab(slurm, "study", "batch-size", "--slurm", *SMALL, *endless)
+    (job,) = json.loads((folder / "slurm" / "jobs.json").read_text())["jobs"]
+    first = trained(folder, set())
+    slurm.h0.run(["scontrol", "requeue", f"{job['id']}_0"], check=True)
+    second = trained(folder, {first})
+    scalelab(slurm, "cancel", folder)
+    scalelab(slurm, "study", "--conclude", folder, status=1)
+    assert {record["run"]: record["status"] for record in records(folder)} == {first: "interrupted", second: "interrupted"}
+    (told,) = study(folder)["trainings"]
+    assert (told["status"], told["run"], told["reason"]) == ("interrupted", second, "Slurm: CANCELLED, it was cancelled")
+    for host in slurm.hosts.values():
+        host.idle()
+
+
+def trained(folder: Path, but: set[str], seconds: float = 60) -> str:
+    """The name of another run than ``but``, once it has trained a while."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for path in (folder / "runs").glob("*/steps.jsonl"):
+            if path.parent.name not in but and path.read_bytes().count(b"\n") > 20:
+                return path.parent.name
+        time.sleep(0.1)
+    raise AssertionError(f"nothing new was trained in {seconds:g} s: {list((folder / 'runs').glob('*'))}")

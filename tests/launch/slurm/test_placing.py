@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from scalelab.errors import ScalelabError
 from scalelab.launch.environments import tasks_per_host
 from scalelab.launch.slurm.allocation import PORTS, Allocation, free_port
+from scalelab.launch.slurm.pulse import Samples
 from scalelab.launch.slurm.rank import route, variables
+from scalelab.record.schema import Sample
 
 STEP = {
     "SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "1", "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
@@ -54,3 +58,23 @@ def test_a_port_follows_from_the_job_unless_it_is_in_use() -> None:
 def test_outside_of_a_job_one_line_says_so() -> None:
     with pytest.raises(ScalelabError, match="this is no job of Slurm's"):
         Allocation({"PATH": "/bin"})
+
+
+def test_ranks_elsewhere_are_alive_while_they_compute(tmp_path: Path) -> None:
+    pulse = Samples(tmp_path)
+    assert pulse.beat(), "none has come to its first sample"
+    file = tmp_path / "resources" / "rank-0.jsonl"
+    file.parent.mkdir()
+    append(file, cpu=90.0)
+    assert pulse.beat()
+    assert not pulse.beat(), "no sample since"
+    append(file, cpu=0.3)
+    assert not pulse.beat(), "one that waits is sampled too"
+    append(file, cpu=40.0)
+    assert pulse.beat()
+
+
+def append(file: Path, cpu: float) -> None:
+    """A sample of a rank."""
+    with file.open("ab") as out:
+        out.write(msgspec.json.encode(Sample(at=0.0, rank=0, cpu_percent=cpu, threads=1, resident_bytes=1)) + b"\n")

@@ -20,7 +20,7 @@ from scalelab.batch import Derived
 from scalelab.errors import ScalelabError
 from scalelab.launch import environments
 from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
-from scalelab.launch.pool import Pool
+from scalelab.launch.pool import STACK, Pool
 from scalelab.launch.slurm import srun
 from scalelab.launch.slurm.programs import call
 from scalelab.launch.slurm.pulse import Samples
@@ -210,6 +210,12 @@ class Allocation(Launcher):
     def unheard(self) -> list[str]:
         """The hosts of ranks whose end srun has not told: it does not reach them."""
         return list(dict.fromkeys(one.host for one in self._processes if one.status is None or one.error is not None))
+
+    def stacks(self, processes: list[Process]) -> None:
+        """By faulthandler, on SIGUSR2, which srun passes on."""
+        if self._srun is not None and self._srun.poll() is None:
+            self._srun.send_signal(signal.SIGUSR2)
+            self._heard(STACK)
 
     def end(self, processes: list[Process], grace: float = 1.0) -> None:
         """End the step: srun, asked to end, has Slurm end all of it."""

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -28,7 +29,7 @@ from scalelab.launch.launcher import Prepared
 from scalelab.launch.slurm import folder as places
 from scalelab.launch.slurm import srun
 from scalelab.launch.slurm.allocation import Allocation
-from scalelab.launch.slurm.jobs import last_states
+from scalelab.launch.slurm.jobs import last_states, states
 from scalelab.launch.slurm.programs import SlurmError
 from scalelab.launch.slurm.requeue import requeue, say_why, seconds, standing, wait_again
 from scalelab.launch.slurm.settling import OPEN
@@ -79,6 +80,7 @@ class Job:
         record = records.load(self.folder)
         if record.status == "completed":
             raise ScalelabError(f"{self.folder}: is completed; `scalelab train --resume` goes on with more --epochs")
+        self.refuse_twice(record)
         for number in (signal.SIGUSR1, signal.SIGTERM):
             signal.signal(number, self.hear)
         if record.attempts[-1].status == "running":
@@ -93,9 +95,22 @@ class Job:
         except RunError:
             raise
         except ScalelabError as error:
-            close(self.folder, "failed", Failure(error=str(error), host=os.uname().nodename, expected=True))
+            with suppress(ScalelabError), records.held(self.folder):
+                close(self.folder, "failed", Failure(error=str(error), host=os.uname().nodename, expected=True))
             raise
         return self.conclude(ended)
+
+    def refuse_twice(self, record: TrainRecord) -> None:
+        """Raises ScalelabError where another job is training this run: by the run's lock, and by Slurm where a file system has none."""
+        with records.held(self.folder):
+            other = record.attempts[-1].job
+        if record.attempts[-1].status == "running" and other not in (None, self.launcher.job):
+            with suppress(SlurmError):
+                state = states([str(other)]).of(str(other))
+                if state is not None and not state.over:
+                    raise ScalelabError(
+                        f"{self.folder}: job {other} is training this run; wait for it, or `scalelab cancel {other}`"
+                    )
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         """A signal: all ranks are to save a checkpoint and end, after SIGTERM before Slurm kills them."""
@@ -158,7 +173,11 @@ class Job:
             return False
         patience = self.missed * PINGS + ANSWER
         names = ", ".join(hosts)
-        print(f"scalelab: nothing heard from {names}; waiting at most {patience:g} s for Slurm to notice", file=sys.stderr, flush=True)
+        print(
+            f"scalelab: nothing heard from {names}; waiting at most {patience:g} s for Slurm to notice",
+            file=sys.stderr,
+            flush=True,
+        )
         end = time.monotonic() + patience
         while signal.SIGTERM not in self.got and time.monotonic() < end:
             time.sleep(LOOK)

@@ -59,13 +59,12 @@ def derived(spec: Spec, request: Request, prepared: Prepared | None = None) -> D
 
 
 def enqueue(asked: Asked, command: list[str]) -> tuple[Path, str]:
-    """Make the run's folder, record and script, and submit it; the folder and the job's id.
+    """Make the run's folder, record and script, and submit it; the folder, as ``--out`` names it, and the job's id.
 
     Raises ScalelabError; a folder that was made for it is taken away again, one of a run that goes on is as it was.
     """
     spec = asked.spec
     folder = Path(spec.resume) if spec.resume else training.create(spec)
-    folder = folder.absolute()
     kept = {path: path.read_bytes() for name in ("record.json", "spec.yaml") if (path := folder / name).exists()}
     try:
         with records.held(folder):
@@ -104,6 +103,6 @@ def _write(folder: Path, asked: Asked, command: list[str]) -> None:
     if prepared:
         places.note_plan(folder, prepared.plan)
     records.write_atomic(folder / "spec.yaml", specs.dump(spec))
-    records.write_atomic(places.script(folder), asked.script(folder).text())
+    records.write_atomic(places.script(folder), asked.script(folder.absolute()).text())
     places.script(folder).chmod(0o755)
     records.save(folder, record)
