@@ -24,8 +24,9 @@ class Wanted:
     """--interface: a name, or a subnet; of hosts that have none of their own in the hostfile"""
 
     def of(self, agent: Agent) -> str | None:
-        """The interface that a host is to use; None: whichever leads to the first one."""
-        return agent.place.interface or self.interface
+        """The interface that a host is to use; None: whichever leads to the first one. gloo's own variable says it, too."""
+        named = agent.place.env.get("GLOO_SOCKET_IFNAME", "")
+        return agent.place.interface or self.interface or (named if named and "," not in named else None)
 
 
 def address(wanted: Wanted, agents: Sequence[Agent]) -> str:
