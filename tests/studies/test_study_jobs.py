@@ -175,3 +175,19 @@ def test_a_training_that_is_missing_is_named_in_the_table(command: Command, tmp_
 
 def test_conclude_of_no_study_is_refused(command: Command, tmp_path: Path) -> None:
     assert "holds no study.json" in command("study", "--conclude", tmp_path).error
+
+
+def test_where_slurm_does_not_answer_nothing_is_submitted_and_a_report_can_be_made(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "study"
+    asked = ["study", "weak-scaling", *SCALING, "--workers", 2, "--batch-per-worker", 4, "--out", folder]
+    assert command(*asked, "--slurm-dry-run").status == 0
+    jobs = kept.read(folder)
+    jobs.jobs[0].id = "12"
+    kept.save(folder, jobs)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "under way is not known: squeue: not found" in command(*asked, "--slurm").error
+    assert command("study", "--conclude", folder).status == 1
+    record = msgspec.json.decode((folder / "study.json").read_bytes(), type=StudyRecord)
+    assert any("Slurm knows job 12_0 no more (squeue: not found" in (one.reason or "") for one in record.trainings)

@@ -150,10 +150,12 @@ def tell_refused(err: Console, planned: Planned) -> None:
 
 
 def under_way(folder: Path) -> list[str]:
-    """The jobs of the study in ``folder`` that are not over."""
+    """The jobs of the study in ``folder`` that are not over. Raises ScalelabError where Slurm does not answer."""
     if not kept.read(folder).ids or keeping.read(folder) is None:
         return []
     stand = look(planned_of(folder))
+    if stand.silent:
+        raise ScalelabError(f"whether jobs of this study are under way is not known: {stand.silent}")
     return [*stand.alive, *stand.report]
 
 
@@ -204,8 +206,8 @@ def follow(folder: Path, err: Console, finish: Finish) -> int:
     """Until no job of the study is left; then its findings. Ctrl-C leaves the jobs as they are."""
     planned, said = planned_of(folder), ""
     try:
-        while (stand := look(planned)).alive or stand.report:
-            now = progress(stand, len(planned.order))
+        while (stand := look(planned)).silent or stand.alive or stand.report:
+            now = f"{stand.silent}; the jobs may go on, so this waits on" if stand.silent else progress(stand, len(planned.order))
             if now != said:
                 err.print(now, markup=False)
                 said = now

@@ -39,13 +39,15 @@ REFUSED, NOT_SUBMITTED = "Slurm could not run it: ", "not submitted"
 class Stand:
     """What became of the trainings of a plan: those with records, and why others have none.
 
-    ``alive``: arrays of Slurm that are not over; ``report``: the job that makes the report, while it is not.
+    ``alive``: arrays of Slurm that are not over; ``report``: the job that makes the report, while it is not. ``silent``: why Slurm could
+    not be asked; then neither is known.
     """
 
     runs: Runs
     absent: Mapping[tuple[int, int], str]
     alive: list[str]
     report: list[str]
+    silent: str | None = None
 
 
 def planned_of(folder: Path) -> Planned:
@@ -63,7 +65,7 @@ def planned_of(folder: Path) -> Planned:
 def look(planned: Planned) -> Stand:
     """How a plan stands now: its records, and Slurm's states of its jobs (one squeue, one sacct at most)."""
     jobs = kept.read(planned.folder)
-    states, unknown = _states(jobs)
+    states, unknown, silent = _states(jobs)
     tried = _latest(planned.folder)
     runs: Runs = {}
     absent: dict[tuple[int, int], str] = {}
@@ -77,16 +79,17 @@ def look(planned: Planned) -> Stand:
         else:
             absent[one] = reason(job, one, state, unknown)
     alive = jobs.alive(states)
-    return Stand(runs, absent, [job for job in alive if job != jobs.report], [job for job in alive if job == jobs.report])
+    arrays, report = [job for job in alive if job != jobs.report], [job for job in alive if job == jobs.report]
+    return Stand(runs, absent, arrays, report, silent)
 
 
-def _states(jobs: Jobs) -> tuple[dict[str, State], str]:
-    """Slurm's, and why there are none."""
+def _states(jobs: Jobs) -> tuple[dict[str, State], str, str | None]:
+    """Slurm's, why it does not know of some, and why it could not be asked at all."""
     try:
         known = slurm.states([task for job in jobs.jobs for one in job.trainings if (task := job.task(one))] + jobs.ids)
     except SlurmError as error:
-        return {}, str(error)
-    return known.states, known.without or ""
+        return {}, str(error), str(error)
+    return known.states, known.without or "", None
 
 
 def _state(job: Job | None, training: tuple[int, int], states: Mapping[str, State]) -> State | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -135,19 +136,20 @@ def submit_all(folder: Path, written: Sequence[Written], one_by_one: bool) -> Jo
 def without_hope(folder: Path, jobs: Jobs, say: Callable[[str], None]) -> None:
     """Cancel the arrays that Slurm would hold for ever, as soon as it has said so: the report waits for them.
 
-    Looks for a few seconds at most, until the scheduler has seen all.
+    Looks for a few seconds at most, until the scheduler has seen all; where Slurm does not answer, nothing is cancelled.
     """
     end = time.monotonic() + SETTLED
     mine = {job.id: job for job in jobs.jobs if job.id is not None and job.refused is None}
-    while mine and time.monotonic() < end:
-        states = [one for one in slurm.states(mine).states.values() if one.job.partition("_")[0] in mine]
-        for one in states:
-            held = mine.get(one.job.partition("_")[0])
-            if held is not None and one.waiting and one.reason in HOPELESS and held.refused is None:
-                held.refused = f"it would wait for ever: {one.reason}"
-                say(f"{held.name}: {held.refused}; cancelled")
-                slurm.cancel([str(held.id)])
-                kept.save(folder, jobs)
-        if all(one.reason or not one.waiting for one in states):
-            return
-        time.sleep(LOOK)
+    with suppress(SlurmError):
+        while mine and time.monotonic() < end:
+            states = [one for one in slurm.states(mine).states.values() if one.job.partition("_")[0] in mine]
+            for one in states:
+                held = mine[one.job.partition("_")[0]]
+                if one.waiting and one.reason in HOPELESS and held.refused is None:
+                    held.refused = f"it would wait for ever: {one.reason}"
+                    say(f"{held.name}: {held.refused}; cancelled")
+                    slurm.cancel([str(held.id)])
+                    kept.save(folder, jobs)
+            if all(one.reason or not one.waiting for one in states):
+                return
+            time.sleep(LOOK)
