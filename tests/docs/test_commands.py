@@ -26,6 +26,7 @@ COVERED = {
     "it takes a minute on the test cluster": "tests/cluster/test_study_slurm.py trains it, smaller",
     "it needs a GPU": "tests/docs/test_tools.py tries the script on the CPU",
     "it builds Horovod": ".ci/run runs it before every test; tests/tools/test_build_horovod.py covers what goes wrong",
+    "it takes a preemption": "tests/cluster/test_slurm_faults.py preempts a training, and more",
     "Chromium": "tests/docs/test_tools.py takes a picture where there is a browser",
 }
 """why a block may be skipped, and what covers it instead"""
