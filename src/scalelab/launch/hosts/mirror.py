@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -187,12 +187,3 @@ def _named(pointer: bytes) -> str:
         return str(json.loads(pointer)["file"])
     except (ValueError, KeyError, TypeError):
         return ""
-
-
-def sends(parts: Iterator[Part], send: Callable[[Message, bytes], None]) -> int:
-    """Hand all ``parts`` on; how many bytes they hold."""
-    count = 0
-    for message, body in parts:
-        send(message, body)
-        count += len(body)
-    return count
