@@ -35,7 +35,7 @@ OF_THE_WORKERS = {"stages", "split", "shard", "shares"}
 
 def run(words: list[str], debug: bool) -> int:
     """The command; its exit status."""
-    parser = Parser("train", "Train a model with a strategy on this machine's workers, and keep a record.", EXAMPLE)
+    parser = Parser("train", "Train a model with a strategy, on this machine or several hosts, and keep a record.", EXAMPLE)
     add_spec(parser)
     add_placing(parser)
     on_slurm.add_slurm(parser)
