@@ -24,6 +24,10 @@ SSH = (
 )  # fmt: skip
 """no terminal, no question; a connection that is cut is given up after 15 s, as at the other end (``channel.SILENT``)"""
 
+FIRST_WORD = b'{"host":'
+"""how the first message of a crew begins"""
+MOST_GREETING = 1 << 16
+
 
 def here() -> list[str]:
     """The command of a crew on this machine."""
@@ -54,6 +58,7 @@ class Crew:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as the process
         self._outputs: dict[int, int] = {}
         self._spoilt: dict[int, str] = {}
+        self._begun, self._before = False, b""
         # A session of its own: Ctrl-C at the terminal reaches the launching process alone.
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True, bufsize=0
@@ -88,7 +93,7 @@ class Crew:
         data = os.read(self.descriptor, 1 << 20)
         records: list[dict[str, Any]] = []
         try:
-            for message, body in self._decoder.feed(data):
+            for message, body in self._decoder.feed(self._after_greeting(data)):
                 self._take(message, body, records)
         except Broken as error:
             self.process.kill()
@@ -96,6 +101,18 @@ class Crew:
         if not data and self.gone is None:
             self.gone = self._last_words()
         return records
+
+    def _after_greeting(self, data: bytes) -> bytes:
+        """``data`` without what a login's start-up files print before the first word."""
+        if self._begun:
+            return data
+        self._before += data
+        place = self._before.find(FIRST_WORD)
+        if place < 0:
+            self._before = self._before[-MOST_GREETING:]
+            return b""
+        self._begun = True
+        return self._before[place:]
 
     def hang_up(self) -> None:
         """Nothing more will be told: it ends its tasks, and itself."""
