@@ -81,6 +81,7 @@ def own_statistics(strategy: Strategy, world: World) -> dict[str, Tensor]:
     if not mine:
         return merge_stages({}, world)
     flat = torch.cat([buffer.reshape(-1).double() for buffer in mine.values()])
+    flat = flat.cpu() if world.backend == "gloo" else flat  # as ``gather``: some ranks may have no GPU
     table = flat.new_empty(world.replicas, len(flat))
     dist.all_gather_into_tensor(table.view(-1), flat, group=world.across)
     parts = table.split([buffer.numel() for buffer in mine.values()], dim=1)
