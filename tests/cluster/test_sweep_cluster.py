@@ -166,6 +166,7 @@ def test_a_failed_task_in_an_array_is_run_again_alone(slurm: Cluster, tmp_path: 
     status, told, said = sweep(slurm.h0, tmp_path, "resume", "s", "--wait")
     assert (status, told["completed"]) == (0, 3)
     assert "1 task" in said
+    assert "failed" not in said  # what failed before is not told again
     assert sorted((tmp_path / "log").read_text().split()) == ["a", "b", "c"]
 
 

@@ -74,10 +74,11 @@ def known_again(sweep: SweepRecord) -> dict[str, str]:
 def on_slurm(folder: Path, sweep: SweepRecord, tasks: Sequence[int], wait: bool, as_json: bool, err: Console) -> int:
     """Submit tasks as arrays, and follow them where asked to; the exit status."""
     with held(folder, "submitting or following this sweep"):
+        before = keeping.results(folder)
         sent = slurm.send(folder, sweep, tasks)
         tell_sent(sent, err)
         if wait:
-            follow(folder, sweep, sent.left, err)
+            follow(folder, sweep, before, sent.left, err)
             return finish(folder, sweep, as_json, err)
     if sent.left:
         err.print(
@@ -96,10 +97,13 @@ def tell_sent(sent: slurm.Sent, err: Console) -> None:
         err.print(f"Slurm array {one.job}: {text.counted(one.tasks, 'task')}", markup=False)
 
 
-def follow(folder: Path, sweep: SweepRecord, left: Sequence[int], err: Console) -> None:
-    """Until nothing of the sweep is in Slurm's hands; ``left`` is submitted as room comes. Ctrl-C leaves the jobs as they are."""
+def follow(folder: Path, sweep: SweepRecord, before: Mapping[int, TaskRecord], left: Sequence[int], err: Console) -> None:
+    """Until nothing of the sweep is in Slurm's hands; ``left`` is submitted as room comes. Ctrl-C leaves the jobs as they are.
+
+    ``before``: what was there already, and is not told again. Raises RunError when Slurm will not have the rest.
+    """
     waiting, began = list(left), time.monotonic()
-    with SweepWatch(err, sweep, {}, sweep.tasks) as watch:
+    with SweepWatch(err, sweep, before, sweep.tasks) as watch:
         try:
             while True:
                 records = keeping.results(folder, watch.records)
@@ -109,10 +113,12 @@ def follow(folder: Path, sweep: SweepRecord, left: Sequence[int], err: Console) 
                         sent = slurm.send(folder, sweep, waiting, sorted(queue.arrays))
                         waiting = sent.left
                         queue = slurm.queue(folder)
-                except SlurmError as error:  # its controller is down for a while: jobs go on, and results are files
-                    watch.note(str(error))
+                except SlurmError as error:
+                    if not slurm.down(error):
+                        raise RunError(f"{error}; {how_to_go_on(folder, sweep)}") from None
+                    watch.note(str(error))  # jobs go on, and results are files
                 else:
-                    watch.stands(records, queue.running)
+                    watch.stands(records, queue.running, queue.waiting | set(waiting))
                     if not queue.waiting and not queue.running and not waiting:
                         return
                 time.sleep(min(max((time.monotonic() - began) / 20, POLL[0]), POLL[1]))

@@ -74,15 +74,13 @@ class SweepWatch:
         self.left -= 1
         self._take(msgspec.convert({name: value for name, value in record.items() if name in RESULT_FIELDS}, TaskRecord))
 
-    def stands(self, records: Mapping[int, TaskRecord], running: set[int]) -> None:
+    def stands(self, records: Mapping[int, TaskRecord], running: set[int], waiting: set[int]) -> None:
         """How it is now, where nobody tells of each task."""
-        self.running, self.most = set(running), max(self.most, len(running))
+        self.running, self.most, self.left = set(running), max(self.most, len(running)), len(running | waiting)
         for task, record in records.items():
             before = self.records.get(task)
-            if before is None or before.ended != record.ended:
+            if record.ended is not None and (before is None or before.ended != record.ended):
                 self._take(record)
-        over = sum(record.status != "running" for task, record in records.items() if task not in running)
-        self.left = self.of - over
         self.tick()
 
     def note(self, line: str) -> None:

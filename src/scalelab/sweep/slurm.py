@@ -28,6 +28,8 @@ FULL = re.compile(
 )
 """sbatch's words where the site takes no more jobs now: fewer may fit, and the rest later (of MaxJobCount it says nothing for two minutes)
 """
+DOWN = re.compile(r"unable to contact|no answer|timed? ?out|connect|communication|socket|unreachable|try again", re.I)
+"""its words, and ours, where its controller does not answer for a while"""
 USUAL = {"MaxArraySize": 1001, "MaxJobCount": 10_000}
 """limits where Slurm does not tell them: their defaults, slurm.conf(5)"""
 
@@ -171,6 +173,11 @@ def queue(folder: Path) -> Queue:
         (found.waiting if state.waiting else found.running).add(numbers[job][int(index)])
         found.arrays.add(job)
     return found
+
+
+def down(error: SlurmError) -> bool:
+    """Whether Slurm did not answer, which may be over soon."""
+    return DOWN.search(str(error)) is not None
 
 
 def cancel(folder: Path, arrays: Sequence[str]) -> None:
