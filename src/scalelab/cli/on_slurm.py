@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from scalelab.cli.over_hosts import MEANT
 from scalelab.cli.slurm_wait import follow
 from scalelab.cli.summary import summarise, tell_failure
 from scalelab.cli.terminal import console
@@ -73,9 +74,9 @@ def add_slurm(parser: ArgumentParser) -> None:
 def wanted(parsed: Namespace) -> bool:
     """Whether the training is to be a job. Raises ScalelabError for flags that mean something only then."""
     if parsed.slurm:
-        for other in ("on", "hosts"):
+        for other in ("on", "hosts", *MEANT):
             if getattr(parsed, other, None):
-                raise ScalelabError(f"--slurm chooses the hosts: leave --{other} out")
+                raise ScalelabError(f"--{other.replace('_', '-')}: Slurm chooses the hosts; leave it or --slurm out")
         return True
     given = next((name for name in (*FLAGS, *SWITCHES) if getattr(parsed, name)), None)
     if given:
@@ -157,6 +158,7 @@ def train(parsed: Namespace, spec: Spec, request: Request, debug: bool) -> int:
     spec, request = placed(spec, request)
     here = importlib.util.find_spec("torch") is not None and not parsed.check_in_job
     asked = Asked(spec, request, _number(parsed, "attempts", 1) or ATTEMPTS, checked(spec, request) if here else None)
+    asked.check()
     if parsed.dry_run:
         show(console(), asked)
         return 0
@@ -185,7 +187,6 @@ def ended(parsed: Namespace, folder: Path, record: TrainRecord, debug: bool) -> 
 
 def show(out: Console, asked: Asked) -> None:
     """What ``--dry-run`` prints: the script, and how it would be submitted. RUN is the folder that a run will have."""
-    asked.derived  # noqa: B018  # raises where the numbers don't fit
     folder = (Path(asked.spec.resume) if asked.spec.resume else Path(asked.spec.out) / "RUN").absolute()
     out.print(asked.script(folder).text(), markup=False, highlight=False, soft_wrap=True, end="")
     out.print("# " + " ".join(command(places.script(folder))), markup=False, highlight=False, soft_wrap=True)

@@ -44,6 +44,10 @@ class Asked:
         """The numbers that follow, on hosts that have the cores that are asked for. Raises ScalelabError."""
         return derived(self.spec, self.request, self.prepared)
 
+    def check(self) -> None:
+        """Raises ScalelabError where the numbers don't fit, before anything is written."""
+        derived(self.spec, self.request, self.prepared)
+
     def script(self, folder: Path) -> Script:
         """The job's, for a run in ``folder``, an absolute path. Raises ScalelabError for one that Slurm can't hold."""
         job = [sys.executable, "-m", "scalelab.launch.slurm.job", str(folder), f"--attempts={self.attempts}"]

@@ -1,0 +1,86 @@
+"""``scalelab train --slurm``, as far as no Slurm is needed: what is asked for, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command
+from tests.trainings import FLAGS
+
+ASKED = ("train", *FLAGS, "--strategy", "ddp", "--check-in-job")
+
+
+def directives(command: Command, *words: object) -> dict[str, str]:
+    """The ``#SBATCH`` lines that ``--dry-run`` prints."""
+    done = command(*ASKED, "--slurm", "--dry-run", *words)
+    assert done.status == 0, done.err
+    lines = [line.removeprefix("#SBATCH ") for line in done.out.splitlines() if line.startswith("#SBATCH ")]
+    return dict((line + "=").split("=")[:2] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("flags", "nodes", "each"),
+    [
+        (("--nodes", 2), 2, 1),
+        (("--nodes", 2, "--workers-per-node", 4), 2, 4),
+        (("--workers", 8, "--workers-per-node", 4), 2, 4),
+        (("--workers", 8, "--nodes", 2), 2, 4),
+        (("--workers", 3), 3, 1),
+    ],
+)
+def test_nodes_and_workers_follow_from_each_other(command: Command, flags: tuple[object, ...], nodes: int, each: int) -> None:
+    found = directives(command, *flags, "--batch", 24)
+    assert (found["--nodes"], found["--ntasks-per-node"]) == (str(nodes), str(each))
+
+
+def test_a_dry_run_prints_the_script_and_the_command_and_writes_nothing(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command(*ASKED, "--slurm", "--dry-run", "--nodes", 2, "--time", "1:00:00", "--stop-seconds", 0, "--attempts", 3)
+    assert done.out.startswith("#!/bin/bash\n")
+    assert "#SBATCH --time=1:00:00" in done.out
+    assert "--signal" not in done.out
+    assert f"-m scalelab.launch.slurm.job {tmp_path}/runs/RUN --attempts=3\n" in done.out
+    assert done.out.endswith(f"# sbatch --parsable -- {tmp_path}/runs/RUN/slurm/job.sh\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--nodes", 2), "--nodes: means something with --slurm only"),
+        (("--wait",), "--wait: means something with --slurm only"),
+        (("--slurm", "--nodes", 0), "--nodes 0: expected a whole number, at least 1"),
+        (("--slurm", "--nodes", "two"), "--nodes two: expected a whole number, at least 1"),
+        (
+            ("--slurm", "--nodes", 2, "--workers", 3),
+            "--workers 3: 2 nodes with 2 workers each are 4; use 2 or 4, or leave it out",
+        ),
+        (("--slurm", "--hosts", "h1,h2"), "--hosts: Slurm chooses the hosts; leave it or --slurm out"),
+        (
+            ("--slurm", "--nodes", 2, "--partition", "a\nb"),
+            "--partition 'a\\nb': a line of a Slurm script can't hold a line break",
+        ),
+        (("--slurm", "--nodes", 5), "--batch 24 does not divide over 5 workers; nearest: 20 or 25"),
+    ],
+)
+def test_what_can_not_be_is_refused(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[object, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command(*ASKED, *flags)
+    assert (done.status, done.error) == (2, said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_slurm_here_one_line_says_so_and_nothing_stays(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = command(*ASKED, "--slurm", "--nodes", 2)
+    assert done.error == "sbatch: not found; --slurm works where Slurm's programs are: on a cluster's login node"
+    assert list((tmp_path / "runs").iterdir()) == []
