@@ -16,7 +16,7 @@ from rich.table import Table
 from scalelab.cli.flags import Parser, add_common
 from scalelab.cli.slurm_kept import Entry, entries
 from scalelab.cli.terminal import console
-from scalelab.launch.slurm.jobs import State, states
+from scalelab.launch.slurm.jobs import State, queue, states
 from scalelab.launch.slurm.settling import settle
 
 EXAMPLE = """  scalelab jobs
@@ -54,9 +54,11 @@ def run(words: list[str], debug: bool) -> int:
     parsed = parser.parse(words)
     out = Path(parsed.out) if parsed.out else None
     found = entries(out)
+    seen = queue() if found else {}
+    alive = {job.partition("_")[0] for job, state in seen.items() if not state.over}
     if not parsed.all:
-        found = [entry for entry in found if _recent(entry)]
-    known = states(job for entry in found for job in entry.jobs)
+        found = [entry for entry in found if _recent(entry) or alive & {job.partition("_")[0] for job in entry.jobs}]
+    known = states((job for entry in found for job in entry.jobs), seen)
     found = [_settled(entry, known.states) for entry in found]
     rows = [row(entry, known.states) for entry in found]
     if parsed.json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from scalelab.launch.slurm.programs import SlurmError, call
@@ -58,17 +58,19 @@ class Known:
         return self.states.get(job) or self.states.get(job.partition("_")[0])
 
 
-def states(jobs: Iterable[str]) -> Known:
+def states(jobs: Iterable[str], seen: Mapping[str, State] | None = None) -> Known:
     """What Slurm knows of ``jobs`` (ids, or JOB_TASK for a task of an array): one call of squeue, and one of sacct where that leaves some.
 
-    A job that neither knows is not in the answer. Raises SlurmError where squeue does not answer.
+    ``seen``: what ``queue`` has told just now. A job that neither knows is not in the answer; of an array its tasks are. Raises SlurmError
+    where squeue does not answer.
     """
     wanted = set(jobs)
     if not wanted:
         return Known({})
     arrays = {job.partition("_")[0] for job in wanted}
-    found = {job: state for job, state in queue().items() if job.partition("_")[0] in arrays}
-    gone = wanted - {job for job in wanted if Known(found).of(job)}
+    found = {job: state for job, state in (queue() if seen is None else seen).items() if job.partition("_")[0] in arrays}
+    listed = {job.partition("_")[0] for job in found}
+    gone = {job for job in wanted if job not in listed and Known(found).of(job) is None}
     if not gone:
         return Known(found)
     try:
