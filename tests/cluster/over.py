@@ -25,7 +25,9 @@ def train(
     return host.run(line, cwd=folder, env={"COLUMNS": "160", **(env or {})}, timeout=timeout)
 
 
-def completed(host: Host, folder: Path, *words: object, env: Mapping[str, str] | None = None, timeout: float = 150) -> TrainRecord:
+def completed(
+    host: Host, folder: Path, *words: object, env: Mapping[str, str] | None = None, timeout: float = 150
+) -> TrainRecord:
     """``train``, which must not fail; the record of the one run under ``folder``."""
     done = train(host, folder, *words, env=env, timeout=timeout)
     assert done.returncode == 0, done.stdout + done.stderr
