@@ -8,7 +8,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import msgspec
 
 from scalelab.errors import RunError
 from scalelab.launch.hosts.channel import Message
-from scalelab.launch.hosts.mirror import Mirror, sends
+from scalelab.launch.hosts.mirror import Mirror, Part
 from scalelab.launch.inside.meeting import meet
 from scalelab.launch.inside.peer import Peer, reach
 from scalelab.launch.inside.placing import links_of
@@ -104,7 +104,7 @@ class Follower:
             if self.computing.beat():
                 self.peer.tell({"do": "beat"})
             if self.mirror is not None:
-                sends(self.mirror.grown(), self.peer.tell)
+                self._send(self.mirror.grown())
 
     def _begin(self, message: Message) -> None:
         """Start the rank, in the run's own folder where this host sees it."""
@@ -146,8 +146,12 @@ class Follower:
 
     def _tell_end(self, process: Process) -> None:
         if self.mirror is not None:
-            sends(self.mirror.rest(), self.peer.tell)
+            self._send(self.mirror.rest())
         self.peer.tell({"do": "ended", "status": process.status})
+
+    def _send(self, parts: Iterator[Part]) -> None:
+        for message, body in parts:
+            self.peer.tell(message, body)
 
     def _interrupted(self) -> int:
         """Somebody ends this process: the first one hears of it, and says what became of the run."""
