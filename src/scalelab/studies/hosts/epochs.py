@@ -192,7 +192,8 @@ def plots(results: Sequence[Result], rows: Sequence[Row]) -> list[Plot]:
     found = []
     captions = {
         "images_per_second": "The first epoch also warms up: caches, the allocator, the processor's clock.",
-        "accuracy": "The same global batch learns the same on any number of hosts, but for rounding; shares do not change that.",
+        "accuracy": "The same global batch learns the same on any number of hosts and with any shares, but for rounding; and but for batch "
+        "norm, whose statistics are each worker's own unless --batch-norm is sync.",
     }
     for key, title, show in (("images_per_second", "throughput", "rate"), ("accuracy", "test accuracy", "percent")):
         lines = [
