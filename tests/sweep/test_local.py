@@ -175,6 +175,7 @@ def test_no_room_for_a_record_is_no_completion(sweep: Sweep, tmp_path: Path) -> 
         (["--max-running", "2", "--", "true"], "--max-running is of --slurm"),
         (["--timeout", "-1", "--", "true"], "--timeout '-1': expected seconds"),
         (["--hosts", "h1", "--slurm", "--", "true"], "one of the two"),
+        (["--slurm", "--env", "API_TOKEN=x", "--", "true"], "export API_TOKEN here, and give --env API_TOKEN"),
         (["--hosts", "none.txt", "--", "true"], "there is no such file"),
         (["statsu", "s"], "did you mean 'status'"),
         (["status", "nowhere"], "holds no sweep.json"),

@@ -121,7 +121,13 @@ def asked(
     if place == "local":
         planning.findable(argv)
     goal, least = goal_of([one.name for one in caught], *_directed(parsed, caught))
-    env = hidden(environment(parsed.env, place))
+    given = environment(parsed.env, place)
+    env = hidden(given)
+    for name, value in given.items():
+        if place == "slurm" and env[name] == HIDDEN and os.environ.get(name) != value:
+            raise ScalelabError(
+                f"--env {name}=…: it looks like a secret, which no file keeps: export {name} here, and give --env {name}"
+            )
     return (
         SweepRecord(
             name=planning.called(argv),
