@@ -50,7 +50,7 @@ def interface_variables(one: Told, every: Sequence[Told], asked: Asked) -> Itera
             name for name in wanted if not any(there == name if whole else there.startswith(name) for there in one.machine["all"])
         ]
         if lacking and not hidden and (variable.startswith("GLOO") or len(lacking) == len(wanted)):
-            have = ", ".join(name for name in one.machine["all"] if name != "lo") or "lo"
+            have = ", ".join(name for name in one.machine["interfaces"] if name != "lo") or "lo"
             yield Said("fail", f"{variable}={text}: this host has no {', '.join(lacking)}", f"unset it, or name one of: {have}")
         elif not hidden and len(every) > 1 and "lo" in wanted:
             yield Said("fail", f"{variable}={text}: other hosts can't be reached by the loopback", "unset it")
