@@ -50,15 +50,9 @@ def test_a_slow_host_with_fewer_cores_gets_the_smaller_share_of_each_batch(clust
     assert [(here / f"threads-{rank}").read_text() for rank in "01"] == [str(mine.cores), "1"]
 
 
-def test_a_hosts_share_is_its_part_of_the_batch(cluster: Cluster, tmp_path: Path) -> None:
-    """Which --shares says otherwise."""
-    (tmp_path / "hosts.txt").write_text("h1 slots=2 share=3\nh2 slots=1\n")
-    shown = train(cluster.h0, tmp_path, "--hosts", "hosts.txt", "--dry-run")
-    assert "micro-batches of 6 + 6 + 4 x accumulate 1" in shown.stderr
-    shown = train(cluster.h0, tmp_path, "--hosts", "hosts.txt", "--dry-run", "--shares", "2:1:1")
-    assert "micro-batches of 8 + 4 + 4 x accumulate 1" in shown.stderr
-
-
-def test_a_crowded_host_is_told_also_where_it_is_not_the_first(cluster: Cluster, tmp_path: Path) -> None:
-    shown = train(cluster.h0, tmp_path, "--hosts", f"h1:1,h2:{CORES + 1}", "--batch", 4 * (CORES + 2), "--dry-run")
+def test_a_share_of_a_hostfile_is_a_part_of_the_batch_and_a_crowded_host_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    """h1 takes three times as much as each worker of h2, which has one more of them than cores."""
+    (tmp_path / "hosts.txt").write_text(f"h1 share=3\nh2 slots={CORES + 1}\n")
+    shown = train(cluster.h0, tmp_path, "--hosts", "hosts.txt", "--dry-run", "--batch", 2 * (3 + CORES + 1))
+    assert f"micro-batches of 6{' + 2' * (CORES + 1)} x accumulate 1" in shown.stderr
     assert "oversubscribed: more threads than cores" in shown.stderr
