@@ -23,7 +23,7 @@ from tests.docs.pages import Block, blocks, pages
 COVERED = {
     "it is how one gets here": "installing: make test does it first; and `scalelab demo`, which docs/demo.md runs with fewer steps",
     "it takes minutes on all of CIFAR-10": "the figures on the page were made by it",
-    "it takes a minute on the test cluster": "tests/cluster/test_study_slurm.py trains it, smaller",
+    "it takes a minute on the test cluster": "tests/cluster/test_study_slurm.py and tests/studies/test_every_study.py train it, smaller",
     "it needs a GPU": "tests/docs/test_tools.py tries the script on the CPU",
     "it builds Horovod": ".ci/run runs it before every test; tests/tools/test_build_horovod.py covers what goes wrong",
     "it takes a preemption": "tests/cluster/test_slurm_faults.py preempts a training, and more",
