@@ -176,7 +176,8 @@ def test_what_starts_its_workers_itself_is_not_started_twice(words: tuple[str, .
 def test_ranks_of_mpich_meet_by_its_own_lines(tmp_path: Path) -> None:
     mpiexec = shutil.which("mpiexec.hydra")
     if mpiexec is None:
-        pytest.skip("missing: mpiexec.hydra, of MPICH")  # Debian's brings an mpicxx too, by which `make engines` would build Horovod anew
+        # not in tools/install-system-packages: Debian's brings an mpicxx, by which `make engines` would build Horovod anew
+        pytest.skip("missing: mpiexec.hydra, of MPICH")
     words = ["train", *FLAGS, "--steps", "4", "--out", str(tmp_path), "--json"]
     run = _start([mpiexec, "-n", "2", str(BIN / "scalelab"), *words])
     out, err = run.communicate(timeout=90)
