@@ -17,8 +17,8 @@ from scalelab.record.schema import TrainRecord
 
 LOOK, ASK = 0.5, 5.0
 """seconds between two looks at the run's folder, and between two questions to Slurm"""
-LAST = ("completed", "failed")
-"""words of a record after which no other comes: an interrupted run may go into the queue again"""
+LAST = "completed"
+"""the word of a record after which no other comes: any other run may go into the queue again, a failed one where a node was lost"""
 
 
 def follow(err: Console, folder: Path, job: str) -> TrainRecord:
@@ -31,7 +31,7 @@ def follow(err: Console, folder: Path, job: str) -> TrainRecord:
                 watcher.total = watcher.total or places.total_steps(folder) or 0
                 watcher.watch(folder)
                 record = records.load(folder)
-                if record.status in LAST or (
+                if record.status == LAST or (
                     queue.over() and (record := settle(folder, record, job, queue.state)).status != "queued"
                 ):
                     return record

@@ -126,7 +126,13 @@ def _accuracy(members: Sequence[tuple[Row, TrainRecord]]) -> list[str]:
     return [f"test accuracy ranges from {text.percent(low)} ({worst}) to {text.percent(high)} ({best}), one seed each"]
 
 
-VERBS = {"failed": "failed", "queued": "waits in a queue", "interrupted": "was interrupted", "running": "is still running", "lost": "was lost"}
+VERBS = {
+    "failed": "failed",
+    "queued": "waits in a queue",
+    "interrupted": "was interrupted",
+    "running": "is still running",
+    "lost": "was lost",
+}
 
 
 def _unfinished(table: Sequence[Row]) -> list[str]:

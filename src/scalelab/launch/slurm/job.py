@@ -153,7 +153,8 @@ class Job:
             print(f"scalelab: {record.failure.error}", file=sys.stderr)
             if not self.host_lost():
                 return 1
-        told, job = srun.reason([*self.launcher.said, *self.heard()]), self.launcher.job or ""
+        said, job = [*self.launcher.said, *self.heard()], self.launcher.job or ""
+        told = srun.reason(said) if record.failure is None else srun.lost(self.launcher.unheard())
         now = standing(job)
         if now is not None and now.restarts > self.launcher.restarts:
             wait_again(self.folder, told or "requeued by Slurm", job)

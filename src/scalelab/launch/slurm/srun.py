@@ -54,9 +54,14 @@ def reason(lines: Iterable[str]) -> str | None:
     lines = list(lines)
     nodes = list(dict.fromkeys(found[1] for line in lines if (found := LOST.search(line))))
     if nodes:
-        return f"{REASONS['NODE FAILURE']}: {', '.join(nodes)}"
+        return lost(nodes)
     told = (found[1] for line in lines if (found := CANCELLED.search(line)))
     return next((REASONS.get(text, text.lower()) for text in told), None)
+
+
+def lost(hosts: Iterable[str]) -> str:
+    """``a node was lost: h2``."""
+    return f"{REASONS['NODE FAILURE']}: {', '.join(hosts)}"
 
 
 def failure(lines: Iterable[str]) -> str | None:
