@@ -69,6 +69,7 @@ def test_a_stopped_rank_ends_with_its_peer(pool: Pool, tmp_path: Path) -> None:
     (record,) = ended
     assert record.status == "failed"
     assert record.failure is not None
-    assert record.failure.rank == 0
+    assert record.failure.rank == 1
+    assert record.failure.error.startswith("it hung: rank 0 waited for it")
     assert processes_of(str(tmp_path)) == []
     assert records.load(only_run(tmp_path)).status == "failed"
