@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from scalelab.studies.running import estimate
 from scalelab.studies.running.estimate import Estimate, Pace
 from scalelab.studies.running.keeping import Finished, asked_of, differences, identity, key
 from scalelab.studies.running.planning import Case, Planned, expected, named, order, refuse_doubles, without_failing
-from scalelab.studies.running.running import Clock
+from scalelab.studies.running.running import Clock, command
 from scalelab.studies.study import Asked, Point
 from tests.studies.toy import STUDY
 
@@ -203,12 +204,16 @@ def test_the_pace_of_a_host_is_its_own_and_crowding_is_counted_by_host() -> None
     assert estimate.duration(together, pace, 2) > 1.2 * estimate.duration(spread, pace, 2)
 
 
+@pytest.mark.parametrize(
+    ("where", "places"),
+    [("", ()), ("Slurm partition a:1, 4 workers a node", ()), ("h1:2,fe80::1:3", (("h1", 2), ("fe80::1", 3)))],
+)
 @pytest.mark.parametrize("name", studies.STUDIES)
-def test_a_question_is_read_back_as_it_was_asked(name: str) -> None:
+def test_a_question_is_read_back_as_it_was_asked(name: str, where: str, places: tuple[tuple[str, int], ...]) -> None:
     study = studies.load(name)
     varied = {field: list(values) for field, values in study.varies.items()}
     options = {option.name: option.default for option in study.options}
-    asked = Asked(specs.from_mapping({**study.base, "timeout": 300.0}), varied, options, True, 3, where="Slurm, 4 workers a node")
+    asked = Asked(specs.from_mapping({**study.base, "timeout": 300.0}), varied, options, True, 3, places, where)
     kept = msgspec.json.decode(msgspec.json.encode(identity(study, asked)))
     assert asked_of(kept) == asked
 
@@ -218,3 +223,8 @@ def test_a_study_that_ran_elsewhere_is_another() -> None:
     there = replace(here, where="h1:2,h2:2")
     assert differences(identity(STUDY, here), identity(STUDY, there)) == ["where is this machine there, h1:2,h2:2 here"]
     assert "where" not in identity(STUDY, here)["options"], "studies of this machine are found again by the names they had"
+
+
+def test_a_study_does_not_keep_the_secrets_of_its_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["scalelab", "study", "hosts", "--env", "API_TOKEN=hunter2", "--env=B=3", "--out", "x"])
+    assert command() == ["scalelab", "study", "hosts", "--env", "API_TOKEN=****", "--env=B=****", "--out", "x"]

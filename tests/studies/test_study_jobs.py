@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ import pytest
 
 from scalelab.launch.slurm.jobs import State
 from scalelab.record.study import StudyRecord
+from scalelab.spec import Spec
 from scalelab.studies.slurm import kept
 from scalelab.studies.slurm.arrays import Shape, grouped, shape
-from scalelab.studies.slurm.concluding import reason
+from scalelab.studies.slurm.concluding import closed, reason
 from scalelab.studies.slurm.kept import Job, Jobs
+from scalelab.studies.study import Point, Run
 from tests.conftest import Command
+from tests.studies import made
 
 SMALL = [
     "--data",
@@ -173,6 +177,29 @@ def test_a_training_that_is_missing_is_named_in_the_table(command: Command, tmp_
     assert {one.reason for one in record.trainings} == {"not submitted"}
 
 
+def trained(status: str) -> Run:
+    point = Point("single", {}, Spec())
+    return Run(0, Path("run"), msgspec.structs.replace(made.record(point, 0.1, 64), status=status))
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "silent", "expected"),
+    [
+        ("completed", State("12_0", "COMPLETING"), None, True),
+        ("running", State("12_0", "RUNNING"), None, False),
+        ("running", State("12_0", "NODE_FAIL"), None, True),
+        ("running", None, None, True),
+        ("running", None, "squeue: no answer in 60 s", False),
+        ("failed", None, "squeue: no answer in 60 s", True),
+        ("failed", State("15_0", "PENDING", "Priority"), None, False),
+    ],
+)
+def test_a_training_is_given_up_only_where_slurm_or_its_record_says_that_it_is_over(
+    status: str, state: State | None, silent: str | None, expected: bool
+) -> None:
+    assert closed(trained(status), state, silent) is expected
+
+
 def test_conclude_of_no_study_is_refused(command: Command, tmp_path: Path) -> None:
     assert "holds no study.json" in command("study", "--conclude", tmp_path).error
 
@@ -190,4 +217,49 @@ def test_where_slurm_does_not_answer_nothing_is_submitted_and_a_report_can_be_ma
     assert "under way is not known: squeue: not found" in command(*asked, "--slurm").error
     assert command("study", "--conclude", folder).status == 1
     record = msgspec.json.decode((folder / "study.json").read_bytes(), type=StudyRecord)
-    assert any("Slurm knows job 12_0 no more (squeue: not found" in (one.reason or "") for one in record.trainings)
+    assert record.status == "submitted", "its jobs may go on"
+    assert {one.status for one in record.trainings} == {"planned"}
+    assert all("not known, Slurm does not answer: squeue: not found" in (one.reason or "") for one in record.trainings)
+
+
+SBATCH = """#!/bin/sh
+for script; do :; done
+case "$script" in *report.sh) echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1;; esac
+echo $((11 + $(ls "{folder}" | wc -l))); touch "{folder}/$(basename "$script")"
+"""
+SQUEUE = """#!/bin/sh
+for script in "{folder}"/*; do [ -e "$script" ] && echo "12_0|12|0|PENDING|Resources|0:00|5:00|N/A|"; done
+exit 0
+"""
+
+
+def slurm_that_takes_arrays(tmp_path: Path) -> str:
+    """A PATH with programs that answer as Slurm's do where a user may submit no further job."""
+    programs, taken = tmp_path / "programs", tmp_path / "taken"
+    taken.mkdir()
+    programs.mkdir()
+    for name, text in {"sbatch": SBATCH, "squeue": SQUEUE}.items():
+        (programs / name).write_text(text.replace("{folder}", str(taken)))
+        (programs / name).chmod(0o755)
+    return f"{programs}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_a_report_that_is_refused_is_said_and_nothing_is_submitted_twice(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "study"
+    asked = ["study", "weak-scaling", *SCALING, "--workers", 2, "--batch-per-worker", 4, "--slurm", "--out", folder]
+    monkeypatch.setenv("PATH", slurm_that_takes_arrays(tmp_path))
+    ended = command(*asked)
+    assert ended.status == 0, ended.err
+    assert "submitted, without the report" in ended.err
+    assert "report: sbatch: QOSMaxSubmitJobPerUserLimit; when all are over: scalelab study --conclude" in ended.err
+    jobs = kept.read(folder)
+    assert (jobs.ids, jobs.report) == (["11", "12"], None)
+    assert "job 12 of Slurm is under way" in command(*asked).error
+    assert command("study", "--conclude", folder).status == 1
+    assert msgspec.json.decode((folder / "study.json").read_bytes(), type=StudyRecord).status == "submitted"
+
+
+def test_hosts_are_not_slurms_to_choose(command: Command) -> None:
+    assert "give --hosts in place of --slurm" in command("study", "hosts", "--slurm").error

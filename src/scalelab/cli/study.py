@@ -65,6 +65,7 @@ def run(words: list[str], debug: bool) -> int:
             raise ScalelabError(f"{flag} {path!r}: is a folder; name a file in it")
     err = console(to_stderr=True)
     if study_slurm.wanted(parsed):
+        study_slurm.refuse_hosts(study)
         asked = study_slurm.asked_there(asked_for(study, parsed, Pool()), study_slurm.wishes_of(parsed))
         folder = Path(parsed.folder or default_folder(study, asked))
         return study_slurm.run(study, parsed, folder, asked, repeats, err, lambda place, found: finish(parsed, place, found, err))

@@ -22,15 +22,16 @@ from scalelab.record.study import StudyRecord
 from scalelab.studies.running import keeping, planning, running
 from scalelab.studies.running.planning import Planned
 from scalelab.studies.slurm import kept
-from scalelab.studies.slurm.concluding import GOING, WAITS, Stand, again, conclude_now, look, planned_of
+from scalelab.studies.slurm.concluding import GOING, WAITS, Stand, again, conclude_now, look, planned_of, under_way
+from scalelab.studies.slurm.kept import Jobs
 from scalelab.studies.slurm.login import Login
-from scalelab.studies.slurm.submitting import Wishes, Written, submit_all, without_hope, write
+from scalelab.studies.slurm.submitting import HOPELESS, Wishes, Written, submit_all, without_hope, write
 from scalelab.studies.study import Asked, Study
 
 OWN = ("workers_per_node", "cpus_per_task", "gpus_per_node", "partition", "time", "account")
 """of the flags of ``train --slurm`` those that a study has too: its nodes follow from its workers"""
-LOOK = 2.0
-"""seconds between two looks at the queue"""
+LOOK, SLOWEST = 2.0, 30.0
+"""seconds between two looks at the queue: a twentieth of the time that it has been followed, but no less and no more than these"""
 Finish = Callable[[Path, StudyRecord], int]
 """shows a study that is concluded; the exit status"""
 
@@ -100,31 +101,37 @@ def asked_there(asked: Asked, wishes: Wishes) -> Asked:
     return Asked(base, asked.varied, asked.options, asked.quick, cpus, where=where)
 
 
-def run(study: Study, parsed: Namespace, folder: Path, asked: Asked, repeats: int, err: Console, finish: Finish) -> int:
-    """Plan, write, submit; with ``--wait`` follow. The exit status."""
+def refuse_hosts(study: Study) -> None:
+    """Raises ScalelabError for a study that is about hosts."""
     if study.hosts:
         raise ScalelabError(
-            f"study {study.name} compares hosts by name, and Slurm chooses them: give --hosts, inside an allocation too"
+            f"study {study.name} compares hosts by name, and Slurm chooses them: give --hosts in place of --slurm"
         )
+
+
+def run(study: Study, parsed: Namespace, folder: Path, asked: Asked, repeats: int, err: Console, finish: Finish) -> int:
+    """Plan, write, submit; with ``--wait`` follow. The exit status."""
     wishes = wishes_of(parsed)
     folder = folder.resolve()
     keeping.refuse_another(folder, study, asked)
-    alive = under_way(folder)
-    if alive and parsed.wait:
+    if parsed.wait and under_way(folder):
         return follow(folder, err, finish)
-    if alive:
-        raise ScalelabError(f"{again(alive)}; --wait follows, `scalelab cancel {shlex.quote(from_here(folder))}` ends")
+    refuse_twice(folder)
     with Pool() as pool:
         login = Login(pool, wishes.per_node, wishes.request.cpus_per_task, wishes.request.gpus_per_node)
         planned = planning.plan(login, study, asked, repeats, folder, lambda line: err.print(line, markup=False, style="dim"))
     tell_refused(err, planned)
     if not planned.missing:
         return finish(folder, conclude_now(folder))
-    written = begin(planned, wishes)
-    if parsed.slurm_dry_run:
+    running.make_folder(folder)
+    with records.held(folder, keeping.BUSY):
+        refuse_twice(folder)  # again: plans take time
+        written = begin(planned, wishes)
+        submitted = None if parsed.slurm_dry_run else submit_all(folder, written, wishes.one_by_one)
+    if submitted is None:
         show(err, written, "written, not submitted")
     else:
-        submit(folder, written, wishes, err)
+        tell_submitted(folder, written, *submitted, err)
         if parsed.wait:
             return follow(folder, err, finish)
     if parsed.json:
@@ -132,10 +139,13 @@ def run(study: Study, parsed: Namespace, folder: Path, asked: Asked, repeats: in
     return 0
 
 
-def submit(folder: Path, written: Sequence[Written], wishes: Wishes, err: Console) -> None:
-    """Submit all that was written, and tell what became of each. Raises ScalelabError where Slurm refuses all."""
-    jobs = submit_all(folder, written, wishes.one_by_one)
-    show(err, written, f"submitted, the report as job {jobs.report}; in {from_here(folder)}")
+def tell_submitted(folder: Path, written: Sequence[Written], jobs: Jobs, lacking: str | None, err: Console) -> None:
+    """What became of each; ``lacking``: why the report has no job. What would wait for ever is cancelled."""
+    report = f"the report as job {jobs.report}" if lacking is None else "without the report"
+    show(err, written, f"submitted, {report}; in {from_here(folder)}")
+    if lacking is not None:
+        said = f"report: {lacking}; when all are over: scalelab study --conclude {shlex.quote(from_here(folder))}"
+        err.print(said, markup=False, style="yellow", soft_wrap=True)
     for job in jobs.jobs[-len(written) + 1 :]:
         said = f"{job.name}: job {job.id}" if job.id else f"{job.name}: {job.refused}"
         err.print(said, markup=False, style=None if job.id else "yellow")
@@ -149,26 +159,20 @@ def tell_refused(err: Console, planned: Planned) -> None:
             err.print(f"can't run: {case.point.label}: {case.refused}", markup=False, style="yellow")
 
 
-def under_way(folder: Path) -> list[str]:
-    """The jobs of the study in ``folder`` that are not over. Raises ScalelabError where Slurm does not answer."""
-    if not kept.read(folder).ids or keeping.read(folder) is None:
-        return []
-    stand = look(planned_of(folder))
-    if stand.silent:
-        raise ScalelabError(f"whether jobs of this study are under way is not known: {stand.silent}")
-    return [*stand.alive, *stand.report]
+def refuse_twice(folder: Path) -> None:
+    """Raises ScalelabError where jobs of the study in ``folder`` are not over, or Slurm does not say whether they are."""
+    if alive := under_way(folder):
+        raise ScalelabError(f"{again(alive)}; --wait follows, `scalelab cancel {shlex.quote(from_here(folder))}` ends")
 
 
 def begin(planned: Planned, wishes: Wishes) -> list[Written]:
-    """The study's folder with its record, its plan and its scripts. Raises ScalelabError."""
-    running.make_folder(planned.folder)
-    with records.held(planned.folder, keeping.BUSY):
-        keeping.clear(planned.folder)
-        record = running.begin(planned)
-        record.status = "submitted"
-        keeping.save(planned.folder, record)
-        planning.keep(planned)
-        return write(planned, wishes, Path.cwd())
+    """The study's record, its plan and its scripts, in its folder, which is held. Raises ScalelabError."""
+    keeping.clear(planned.folder)
+    record = running.begin(planned)
+    record.status = "submitted"
+    keeping.save(planned.folder, record)
+    planning.keep(planned)
+    return write(planned, wishes, Path.cwd())
 
 
 def show(err: Console, written: Sequence[Written], what: str) -> None:
@@ -204,14 +208,18 @@ def progress(stand: Stand, total: int) -> str:
 
 def follow(folder: Path, err: Console, finish: Finish) -> int:
     """Until no job of the study is left; then its findings. Ctrl-C leaves the jobs as they are."""
-    planned, said = planned_of(folder), ""
+    planned, said, began = planned_of(folder), "", time.monotonic()
     try:
         while (stand := look(planned)).silent or stand.alive or stand.report:
             now = f"{stand.silent}; the jobs may go on, so this waits on" if stand.silent else progress(stand, len(planned.order))
             if now != said:
                 err.print(now, markup=False)
                 said = now
-            time.sleep(LOOK)
+            if any(
+                why.removeprefix(WAITS) in HOPELESS for why in stand.absent.values()
+            ):  # Slurm sees so only when their turn comes
+                without_hope(folder, kept.read(folder), lambda line: err.print(line, markup=False, style="yellow"))
+            time.sleep(min(SLOWEST, max(LOOK, (time.monotonic() - began) / 20)))
             planned = planned_of(folder)
     except KeyboardInterrupt:
         err.print(f"the jobs go on; `scalelab cancel {shlex.quote(str(folder))}` ends them, --wait follows again", markup=False)

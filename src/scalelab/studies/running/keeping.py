@@ -6,6 +6,7 @@ and nothing but the training that was running is lost.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ OWN = (FILE, PLAN, REPORT, RUNS, "slurm", ".lock")
 LOCAL = ("out", "name", "master_port", "timeout", "resume")
 """fields of the spec that say where and when, not what: they don't make another study, nor another training"""
 BUSY = "working on this study"
+PLACE = re.compile(r"(.+):(\d+)")
+"""one of the hosts in ``Asked.where``, with its workers"""
 MOST = 3
 """differences that a message lists"""
 
@@ -37,11 +40,17 @@ def identity(study: Study, asked: Asked) -> dict[str, Any]:
 
 
 def asked_of(kept: dict[str, Any]) -> Asked:
-    """The question that study.json keeps, of a study that names no hosts: the reverse of ``identity``."""
+    """The question that study.json keeps: the reverse of ``identity``."""
     options = dict(kept["options"])
     cores, quick, where = options.pop("cores"), options.pop("quick"), options.pop("where", "")
     base = from_mapping({"timeout": SILENCE, **kept["spec"]})
-    return Asked(base, kept["varied"], options, quick, cores, where=where)
+    return Asked(base, kept["varied"], options, quick, cores, places_of(where), where)
+
+
+def places_of(where: str) -> tuple[tuple[str, int], ...]:
+    """The hosts in ``where`` with their workers; none where it names a cluster, which chooses them."""
+    found = [PLACE.fullmatch(part) for part in where.split(",")]
+    return tuple((one[1], int(one[2])) for one in found if one) if all(found) else ()
 
 
 def read(folder: Path) -> StudyRecord | None:

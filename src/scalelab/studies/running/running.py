@@ -14,6 +14,7 @@ import msgspec
 
 from scalelab.errors import ScalelabError
 from scalelab.launch import training
+from scalelab.launch.hosts.forwarding import recordable
 from scalelab.launch.launcher import Launcher, Prepared
 from scalelab.measure.environment import code, digests
 from scalelab.record import folder as records
@@ -278,5 +279,5 @@ def begin(planned: Planned) -> StudyRecord:
 
 
 def command() -> list[str]:
-    """The command line as it is typed."""
-    return ["scalelab", *sys.argv[1:]]
+    """The command line as it is typed, without secrets: it stands in study.json, and on the page."""
+    return ["scalelab", *recordable(sys.argv[1:])]

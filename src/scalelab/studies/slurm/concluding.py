@@ -30,7 +30,7 @@ ENDED = {
     "DEADLINE": "its deadline was over", "BOOT_FAIL": "its nodes did not start",
 }  # fmt: skip
 """what Slurm's words for the end of a job mean: squeue(1), "JOB STATE CODES" """
-WAITS, GOING = "waits in Slurm's queue: ", "is running as Slurm's job "
+WAITS, GOING, UNKNOWN = "waits in Slurm's queue: ", "is running as Slurm's job ", "not known, Slurm does not answer: "
 REFUSED, NOT_SUBMITTED = "Slurm could not run it: ", "not submitted"
 """how the reasons of trainings without a record begin"""
 
@@ -65,35 +65,64 @@ def planned_of(folder: Path) -> Planned:
 def look(planned: Planned) -> Stand:
     """How a plan stands now: its records, and Slurm's states of its jobs (one squeue, one sacct at most)."""
     jobs = kept.read(planned.folder)
-    states, unknown, silent = _states(jobs)
-    tried = _latest(planned.folder)
+    by_hand = _by_hand(planned.folder, jobs)
+    states, unknown, silent = _states(planned, jobs, by_hand)
+    tried = _latest(planned.folder)  # after the states: a job that is over writes no more
     runs: Runs = {}
     absent: dict[tuple[int, int], str] = {}
     for one in planned.order:
-        done = planned.done(*one)
-        run = done or tried.get(key(msgspec.to_builtins(planned.row(*one).spec)))
+        run = planned.done(*one) or tried.get(key(msgspec.to_builtins(planned.row(*one).spec)))
         job = jobs.of(one)
-        state = _state(job, one, states)
-        if run is not None and (done or (state is None or state.over)):
-            runs[one] = run if done else _ended(Run(one[1], run.folder, run.record), state)
+        state = _state(job, one, run, states)
+        if run is not None and closed(run, state, silent):
+            runs[one] = _ended(Run(one[1], run.folder, run.record), state)
         else:
-            absent[one] = reason(job, one, state, unknown)
-    alive = jobs.alive(states)
+            absent[one] = f"{UNKNOWN}{silent}" if silent else reason(job, one, state, unknown)
+    alive = jobs.alive(states, by_hand)
     arrays, report = [job for job in alive if job != jobs.report], [job for job in alive if job == jobs.report]
     return Stand(runs, absent, arrays, report, silent)
 
 
-def _states(jobs: Jobs) -> tuple[dict[str, State], str, str | None]:
-    """Slurm's, why it does not know of some, and why it could not be asked at all."""
+def under_way(folder: Path) -> list[str]:
+    """The jobs of the study in ``folder`` that are not over. Raises ScalelabError where Slurm does not answer."""
+    jobs = kept.read(folder)
+    by_hand = _by_hand(folder, jobs)
     try:
-        known = slurm.states([task for job in jobs.jobs for one in job.trainings if (task := job.task(one))] + jobs.ids)
+        return jobs.alive(slurm.states([*jobs.ids, *by_hand]).states, by_hand)
+    except SlurmError as error:
+        raise ScalelabError(f"whether jobs of this study are under way is not known: {error}") from None
+
+
+def _by_hand(folder: Path, jobs: Jobs) -> list[str]:
+    """The jobs, by the records, of scripts that somebody has submitted by hand."""
+    if all(job.id is not None for job in jobs.jobs):
+        return []
+    found = {attempt.job for run in _latest(folder).values() for attempt in run.record.attempts[-1:] if attempt.job}
+    return sorted(one for one in found if one.partition("_")[0] not in jobs.ids)
+
+
+def _states(planned: Planned, jobs: Jobs, by_hand: list[str]) -> tuple[dict[str, State], str, str | None]:
+    """Slurm's of what is not finished, why it does not know of some, and why it could not be asked at all."""
+    tasks = [task for one in planned.missing if (job := jobs.of(one)) and (task := job.task(one))]
+    try:
+        known = slurm.states([*tasks, *by_hand, *([jobs.report] if jobs.report else [])])
     except SlurmError as error:
         return {}, str(error), str(error)
     return known.states, known.without or "", None
 
 
-def _state(job: Job | None, training: tuple[int, int], states: Mapping[str, State]) -> State | None:
+def closed(run: Run, state: State | None, silent: str | None) -> bool:
+    """Whether nothing more will become of a training: it is finished, or Slurm says that its job is over, or its record does."""
+    if run.record.status == "completed":
+        return True
+    return state.over if state is not None else not silent or run.record.status not in ("running", "queued")
+
+
+def _state(job: Job | None, training: tuple[int, int], run: Run | None, states: Mapping[str, State]) -> State | None:
+    """Of the job that has this training to make; where none was submitted, of the one that a person had make it."""
     task = None if job is None else job.task(training)
+    if task is None and run is not None and run.record.attempts:
+        task = run.record.attempts[-1].job
     return None if task is None else states.get(task) or states.get(task.partition("_")[0])
 
 
@@ -151,11 +180,10 @@ def conclude_now(folder: Path) -> StudyRecord:
             else:
                 record.trainings[at] = msgspec.structs.replace(record.trainings[at], **_absent(stand.absent[one]))
         record = conclude(planned, record, stand.runs, stand.absent)
-        if stand.alive:
+        if stand.alive or (stand.silent and stand.absent):
             record.status = "submitted"
-            record.notes.append(
-                f"{len(stand.absent)} of {len(planned.order)} trainings are not finished yet; {again(stand.alive)}"
-            )
+            why = again(stand.alive) if stand.alive else f"Slurm could not be asked about their jobs: {stand.silent}"
+            record.notes.append(f"{len(stand.absent)} of {len(planned.order)} trainings are not finished yet; {why}")
             keeping.save(folder, record)
     return record
 
@@ -163,7 +191,11 @@ def conclude_now(folder: Path) -> StudyRecord:
 def _absent(why: str) -> dict[str, str]:
     """What the list of trainings says of one without a record."""
     status = (
-        "planned" if why.startswith((WAITS, GOING)) or why == NOT_SUBMITTED else "refused" if why.startswith(REFUSED) else "lost"
+        "planned"
+        if why.startswith((WAITS, GOING, UNKNOWN)) or why == NOT_SUBMITTED
+        else "refused"
+        if why.startswith(REFUSED)
+        else "lost"
     )
     return {"status": status, "reason": why}
 

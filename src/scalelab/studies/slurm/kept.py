@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -42,10 +42,10 @@ class Jobs(msgspec.Struct, kw_only=True):
         """Of the arrays and the report's job."""
         return [job.id for job in self.jobs if job.id is not None] + ([self.report] if self.report else [])
 
-    def alive(self, states: Mapping[str, State]) -> list[str]:
-        """The ids of those that wait or run."""
+    def alive(self, states: Mapping[str, State], further: Sequence[str] = ()) -> list[str]:
+        """The ids of those that wait or run; of ``further`` tasks too, which were submitted by hand."""
         living = {one.job.partition("_")[0] for one in states.values() if not one.over}
-        return [job for job in self.ids if job in living]
+        return [job for job in dict.fromkeys([*self.ids, *(one.partition("_")[0] for one in further)]) if job in living]
 
     def of(self, training: tuple[int, int]) -> Job | None:
         """The latest that had this training to make."""

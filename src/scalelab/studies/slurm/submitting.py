@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scalelab.errors import RunError, ScalelabError
+from scalelab.launch.signals import uninterrupted
 from scalelab.launch.slurm import jobs as slurm
 from scalelab.launch.slurm.programs import SlurmError
 from scalelab.launch.slurm.request import Request
@@ -113,24 +114,33 @@ def _report(planned: Planned, wishes: Wishes, here: Path) -> Script:
     )
 
 
-def submit_all(folder: Path, written: Sequence[Written], one_by_one: bool) -> Jobs:
-    """Submit the arrays, then the report after all of them; what Slurm refuses is kept with its words. Raises where it refuses all."""
+def submit_all(folder: Path, written: Sequence[Written], one_by_one: bool) -> tuple[Jobs, str | None]:
+    """Submit the arrays, then the report after all of them; what Slurm refuses is kept with its words. Raises where it refuses all.
+
+    The second: why there is no job for the report, where Slurm refuses that alone.
+    """
     jobs = kept.read(folder)
+    jobs.report = None
     arrays = [one for one in written if one.array is not None]
     mine, before = jobs.jobs[-len(arrays) :], None
     for job, one in zip(mine, arrays, strict=True):
         try:
-            job.id = before = submit(one.script, f"afterany:{before}" if one_by_one and before else None)
+            with uninterrupted():  # a job that nobody remembers would be found by nobody
+                job.id = before = submit(one.script, f"afterany:{before}" if one_by_one and before else None)
+                kept.save(folder, jobs)
         except SlurmError as error:
             job.refused = str(error)
-        kept.save(folder, jobs)
+            kept.save(folder, jobs)
     ids = [job.id for job in mine if job.id is not None]
     if not ids:
         raise RunError(f"no job could be submitted: {mine[0].refused}")
     report = next(one.script for one in written if one.array is None)
-    jobs.report = submit(report, f"afterany:{':'.join(ids)}")
+    try:
+        jobs.report = submit(report, f"afterany:{':'.join(ids)}")
+    except SlurmError as error:
+        return jobs, str(error)
     kept.save(folder, jobs)
-    return jobs
+    return jobs, None
 
 
 def without_hope(folder: Path, jobs: Jobs, say: Callable[[str], None]) -> None:

@@ -24,7 +24,6 @@ from scalelab.measure.environment import usable_cores
 from scalelab.record import text
 from scalelab.spec import Spec
 from scalelab.studies.running import keeping
-from scalelab.studies.running.running import command
 from scalelab.studies.slurm import kept
 from scalelab.studies.slurm.concluding import planned_of
 
@@ -49,7 +48,12 @@ def main(folder: Path, name: str) -> int:
     mine = next((job for job in reversed(jobs.jobs) if job.name == name), None)
     if mine is None:
         raise ScalelabError(f"{folder}: no array of this study is called {name}")
-    place, repeat = mine.trainings[int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
+    number = int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))
+    if number >= len(mine.trainings):
+        raise ScalelabError(
+            f"{folder}: {name} has {len(mine.trainings)} trainings, so no task {number}; see --array in its script"
+        )
+    place, repeat = mine.trainings[number]
     planned = planned_of(folder)
     row = planned.row(place, repeat)
     if planned.done(place, repeat) is not None:
@@ -58,7 +62,8 @@ def main(folder: Path, name: str) -> int:
     for number in ENDING:
         signal.signal(number, _interrupt)
     with Job().on(folder) as launcher:
-        record = training.train(launcher, there(launcher, row), command(), lambda run: None)
+        asked = planned.held.command if planned.held else []  # not this task's own: what a person would type again
+        record = training.train(launcher, there(launcher, row), asked, lambda run: None)
     rate = record.images_per_second.median
     said = record.failure.error if record.failure else "" if rate is None else f"{text.rate(rate)} images/s"
     print(f"{row.spec.name}: {record.status}{', ' if said else ''}{said}")
