@@ -33,23 +33,36 @@ def done(folder: Path) -> list[int]:
 
 
 def test_kill_9_in_the_middle_of_200_tasks(sweep: Sweep, tmp_path: Path) -> None:
-    program = "import sys, time; open('log', 'a').write(sys.argv[1] + ' '); time.sleep(0.02); print('x', sys.argv[1])"
+    program = "test {n} -lt 100 || test -e go || exec sleep 71; echo {n} >> log; echo x {n}"
     (tmp_path / "tasks.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(200)))
     words = ["--list", "tasks.csv", "--metric", r"x=x (\d+)", "--jobs", 4, "--out", "s"]
-    child = start("sweep", *words, "--", sys.executable, "-S", "-c", program, "{n}", cwd=tmp_path)
-    until(lambda: (tmp_path / "s/tasks").is_dir() and len(done(tmp_path / "s")) >= 60)
+    child = start("sweep", *words, "--", "sh", "-c", program, cwd=tmp_path)
+    until(lambda: len(list((tmp_path / "s/tasks").glob("[0-9]*.out"))) == 104, 60)  # 100 have ended, four wait
     child.kill()
     child.communicate()
-    until(lambda: not processes_of(str(tmp_path)), 5)
+    until(lambda: not processes_of(str(tmp_path)), 15)
     before = done(tmp_path / "s")
-    assert 60 <= len(before) < 200
-    assert json.loads(sweep("status", "s", "--json").out)["running"] == 0
+    assert before == list(range(100))
+    assert json.loads(sweep("status", "s", "--json").out)["interrupted"] == 4
+    (tmp_path / "go").touch()
     ended = sweep("resume", "s", "--json")
     assert (ended.status, json.loads(ended.out)["completed"]) == (0, 200)
-    assert f"{200 - len(before)} of 200 tasks are to be run" in ended.err
+    assert "100 of 200 tasks are to be run" in ended.err
     ran = [int(word) for word in (tmp_path / "log").read_text().split()]
     assert sorted(set(ran)) == list(range(200))
     assert [ran.count(task) for task in before] == [1] * len(before)
+
+
+def test_what_a_killed_launcher_left_has_ended_before_a_task_begins_again(sweep: Sweep, tmp_path: Path) -> None:
+    deaf = "test -e deaf && exec echo again; trap '' TERM; touch deaf; while :; do sleep 0.05; done"
+    child = start("sweep", "--out", "s", "--", "sh", "-c", deaf, cwd=tmp_path)
+    until(lambda: (tmp_path / "deaf").exists())
+    child.kill()
+    child.communicate()
+    assert sweep("resume", "s").status == 0  # at once: the old runner still waits for its task to end
+    until(lambda: not processes_of(str(tmp_path)), 15)
+    assert (tmp_path / "s/tasks/0.out").read_text() == "again\n"
+    assert done(tmp_path / "s") == [0]
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -88,8 +101,8 @@ def test_a_running_sweep_is_seen_and_cancelled_from_elsewhere(sweep: Sweep, tmp_
     assert not processes_of(str(tmp_path / "s"))
 
 
-def test_a_runner_that_is_killed_takes_its_tasks_with_it(sweep: Sweep, tmp_path: Path) -> None:
-    child = start("sweep", "--out", "s", "--", "sleep", "71.75", cwd=tmp_path)
+def test_a_runner_that_is_killed_takes_its_tasks_and_what_they_started_with_it(sweep: Sweep, tmp_path: Path) -> None:
+    child = start("sweep", "--out", "s", "--", "sh", "-c", "sleep 71.75; true", cwd=tmp_path)
     until(lambda: bool(_sleeping()))
     (runner,) = [pid for pid in processes_of("scalelab.sweep.task") if _parent(pid) == child.pid]
     os.kill(runner, signal.SIGKILL)

@@ -34,7 +34,13 @@ def test_what_an_earlier_attempt_wrote_does_not_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("output", "said"),
-    [("", "nothing in the output"), ("a x", "'x' is no number"), ("a nan", "it is nan"), ("a inf", "it is inf")],
+    [
+        ("", "nothing in the output"),
+        ("a 1e999", "it is inf"),
+        ("a x", "'x' is no number"),
+        ("a nan", "it is nan"),
+        ("a inf", "it is inf"),
+    ],
 )
 def test_why_there_is_no_metric(tmp_path: Path, output: str, said: str) -> None:
     value, fault = caught(tmp_path, r"a=a (\S+)", output)
@@ -93,3 +99,8 @@ def test_the_form_of_the_flags() -> None:
     ):
         with pytest.raises(ScalelabError, match="--metric"):
             make(text)
+
+
+def test_a_whole_number_beyond_all_floats_is_no_metric(tmp_path: Path) -> None:
+    (tmp_path / "0.out").write_text(f'{{"a": 1{"0" * 400}}}')
+    assert catch([from_json("-:a")], tmp_path / "0.out", 0, tmp_path, {}) == ({"a": None}, "a: it is a number beyond all measure")

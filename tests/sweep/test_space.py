@@ -109,7 +109,7 @@ def test_a_parameter_given_twice_is_refused() -> None:
 
 def test_too_many_points_are_refused_before_they_are_made() -> None:
     many = ",".join(map(str, range(1000)))
-    with pytest.raises(ScalelabError, match=f"{10**12:,} points.*{MOST:,}"):
+    with pytest.raises(ScalelabError, match=f"{10**12:,} tasks.*{MOST:,}"):
         points([grid(f"{name}={many}") for name in "abcd"], None, 0)
 
 

@@ -16,6 +16,7 @@ from scalelab.cli import sweep_run
 from scalelab.cli.sweep_actions import ACTIONS
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError, nearest
+from scalelab.record.folder import held
 from scalelab.record.sweep import PlannedTask, SweepPlan, SweepRecord
 from scalelab.sweep import keeping, slurm
 from scalelab.sweep.metric import OUTPUT
@@ -38,18 +39,21 @@ def run(words: list[str], debug: bool) -> int:
     if parsed.dry_run:
         return show_plan(console(), folder, sweep, tasks, parsed.json)
     new = not folder.exists()
-    keeping.create(folder, sweep, tasks)
-    try:
-        if sweep.place == "slurm":
-            return sweep_run.on_slurm(folder, sweep, [task.task for task in tasks], parsed.wait, parsed.json, err)
-        return sweep_run.here(folder, sweep, tasks, {}, env, parsed.json, err)
-    except ScalelabError as error:
-        if new and error.exit_status == 2:  # nothing was started: nothing is left
-            shutil.rmtree(folder, ignore_errors=True)
-            if not parsed.out:
-                with contextlib.suppress(OSError):  # other sweeps are there
-                    folder.parent.rmdir()
-        raise
+    keeping.make(folder)
+    with held(folder, sweep_run.DOING):
+        new = new and not (folder / keeping.SWEEP).exists()  # nor has another process been faster
+        try:
+            keeping.create(folder, sweep, tasks)
+            if sweep.place == "slurm":
+                return sweep_run.on_slurm(folder, sweep, [task.task for task in tasks], parsed.wait, parsed.json, err)
+            return sweep_run.here(folder, sweep, tasks, {}, env, parsed.json, err)
+        except ScalelabError as error:
+            if new and error.exit_status == 2:  # nothing was started: nothing is left
+                shutil.rmtree(folder, ignore_errors=True)
+                if not parsed.out:
+                    with contextlib.suppress(OSError):  # other sweeps are there
+                        folder.parent.rmdir()
+            raise
 
 
 def parted(words: Sequence[str]) -> tuple[list[str], list[str]]:

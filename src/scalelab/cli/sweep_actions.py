@@ -20,8 +20,9 @@ from scalelab.cli.terminal import console
 from scalelab.errors import RunError, ScalelabError, unknown
 from scalelab.record.atomic import write_atomic
 from scalelab.record.export import WRITERS
+from scalelab.record.folder import held
 from scalelab.record.sweep import SweepRecord
-from scalelab.sweep import keeping, slurm
+from scalelab.sweep import keeping, planning, slurm
 from scalelab.sweep.standing import OWN_METRICS
 from scalelab.sweep.table import TaskRow, best_first, flat, rows
 
@@ -55,16 +56,23 @@ def resume(words: list[str]) -> int:
         raise ScalelabError(
             f"{folder}: process {by.pid} is running this sweep now; wait for it, or `scalelab sweep cancel {folder}`"
         )
-    _, states = sweep_run.standing_now(folder, sweep)
     env = sweep_run.known_again(sweep)
+    with held(folder, sweep_run.DOING):  # before the look at what is left: two at a time would run the same tasks
+        return _go_on(folder, sweep, env, parsed)
+
+
+def _go_on(folder: Path, sweep: SweepRecord, env: dict[str, str], parsed: Namespace) -> int:
+    _, states = sweep_run.standing_now(folder, sweep)
     err = console(to_stderr=True)
     again = keeping.open_tasks(states)
-    if not again and not (parsed.wait and "queued" in states):
+    if not again and not (parsed.wait and {"queued", "running"} & set(states)):
         err.print("nothing is left to be run", markup=False)
         return status([parsed.folder, *(["--json"] if parsed.json else [])])
     if sweep.place == "slurm":
         return sweep_run.on_slurm(folder, sweep, again, parsed.wait, parsed.json, err)
-    tasks = keeping.plan(folder)
+    tasks = keeping.plan(folder, sweep)
+    if sweep.place == "local" and sweep.placing.get("jobs") != 1:
+        planning.apart(sweep.metrics, tasks)
     kept = {task: record for task, record in keeping.results(folder).items() if states[task] == "completed"}
     return sweep_run.here(folder, sweep, [tasks[task] for task in again], kept, env, parsed.json, err)
 
@@ -81,7 +89,7 @@ def results(words: list[str]) -> int:
     sweep = keeping.load(folder)
     _sortable(sweep, parsed.sort)
     _, states = sweep_run.standing_now(folder, sweep)
-    found = best_first(sweep, rows(sweep, keeping.plan(folder), states, keeping.results(folder)), parsed.sort)
+    found = best_first(sweep, rows(sweep, keeping.plan(folder, sweep), states, keeping.results(folder)), parsed.sort)
     if parsed.failed:
         found = [row for row in found if row.state in ("failed", "interrupted", "lost")]
     if parsed.output:
@@ -99,8 +107,9 @@ def cancel(words: list[str]) -> int:
     folder = Path(parsed.folder)
     sweep = keeping.load(folder)
     if sweep.place == "slurm":
-        slurm.cancel(folder, sorted(slurm.queue(folder).arrays))
-        _until(lambda: not slurm.queue(folder).arrays)
+        slurm.mark_cancelled(folder, True)  # who follows it, wherever, submits no more
+        known: set[str] = set()
+        _until(lambda: _none_left(folder, known))
     else:
         _end_launcher(folder)
     found, _ = sweep_run.standing_now(folder, sweep)
@@ -123,7 +132,7 @@ def _with_jobs(sweep: SweepRecord, jobs: str | None) -> SweepRecord:
         return sweep
     if sweep.place != "local":
         raise ScalelabError(f"--jobs is for this machine; this sweep runs on {sweep.place}")
-    return msgspec.structs.replace(sweep, placing={**sweep.placing, "jobs": flags.number("--jobs", jobs)})
+    return msgspec.structs.replace(sweep, placing={**sweep.placing, "jobs": flags.at_once(jobs)})
 
 
 def _sortable(sweep: SweepRecord, name: str | None) -> None:
@@ -159,9 +168,22 @@ def _end_launcher(folder: Path) -> None:
         return
     if by.alive is None:
         raise ScalelabError(f"{folder}: it runs on {by.host}: `scalelab sweep cancel` there ends it")
-    os.kill(by.pid, signal.SIGTERM)
+    try:
+        os.kill(by.pid, signal.SIGTERM)
+    except ProcessLookupError:  # it has just ended
+        return
+    except PermissionError:
+        raise ScalelabError(f"{folder}: process {by.pid} runs it, and is another user's") from None
     if not _until(lambda: keeping.launcher(folder) != by or by.alive is False):
         raise RunError(f"{folder}: process {by.pid} has not ended after {PATIENCE:g} s")
+
+
+def _none_left(folder: Path, told: set[str]) -> bool:
+    """Whether Slurm has nothing of it any more; arrays that were not told yet, such as one just being submitted, are told to end."""
+    arrays = slurm.queue(folder).arrays
+    slurm.cancel(folder, sorted(arrays - told))
+    told |= arrays
+    return not arrays
 
 
 def _until(happened: Callable[[], bool]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,8 @@ def _add_where(made: Parser) -> None:
     group.add_argument("--wait", action="store_true", help="Slurm: follow it to its end, and submit what did not fit at once")
 
 
+MOST_JOBS = 4096
+"""a process each, with two descriptors in the runner"""
 ONLY_SLURM = ("max_running", "partition", "time", "account", "slurm_arg", "wait")
 
 
@@ -114,6 +116,7 @@ def asked(
     caught = [metrics.from_pattern(text) for text in parsed.metric] + [metrics.from_json(text) for text in parsed.metric_json]
     seed, repeats = number("--seed", parsed.seed, 0), number("--repeats", parsed.repeats)
     points = space.points(axes, None if parsed.random is None else number("--random", parsed.random), seed)
+    space.few(len(points) * repeats)
     names = _names(axes)
     listed = [name for axis in rows for name in axis.names]
     notes = planning.check(argv, names, listed, caught) + planning.notes(argv, repeats)
@@ -122,6 +125,12 @@ def asked(
         planning.findable(argv)
     goal, least = goal_of([one.name for one in caught], *_directed(parsed, caught))
     given = environment(parsed.env, place)
+    cwd = os.getcwd()
+    _text_alone(axes, given, cwd)
+    tasks = planning.tasks(argv, points, repeats, seed)
+    spread = placing(parsed, place)
+    if not one_at_a_time(place, spread):
+        planning.apart(caught, tasks)
     env = hidden(given)
     for name, value in given.items():
         if place == "slurm" and env[name] == HIDDEN and os.environ.get(name) != value:
@@ -133,9 +142,9 @@ def asked(
             name=planning.called(argv),
             command=[*forwarding.recordable(command), "--", *argv],
             argv=argv,
-            cwd=os.getcwd(),
+            cwd=cwd,
             parameters=names,
-            tasks=len(points) * repeats,
+            tasks=len(tasks),
             repeats=repeats,
             seed=seed,
             metrics=[MetricRead(**asdict(one)) for one in caught],
@@ -146,10 +155,10 @@ def asked(
             env=env,
             recorded=[*RECORDED, *(name for name, value in env.items() if value != HIDDEN)],
             place=place,
-            placing=placing(parsed, place),
+            placing=spread,
             created=now(),
         ),
-        planning.tasks(argv, points, repeats, seed),
+        tasks,
         notes,
     )
 
@@ -183,11 +192,12 @@ def placed(parsed: argparse.Namespace) -> str:
 
 def placing(parsed: argparse.Namespace, place: str) -> dict[str, object]:
     """What the place is told. Raises ScalelabError."""
-    numbers = {
+    numbers: dict[str, int | None] = {
         name: None if getattr(parsed, name) is None else number(f"--{name.replace('_', '-')}", getattr(parsed, name), least)
-        for name, least in (("jobs", 1), ("cpus_per_task", 1), ("gpus_per_task", 0), ("max_running", 1))
+        for name, least in (("cpus_per_task", 1), ("gpus_per_task", 0), ("max_running", 1))
     }
     if place == "local":
+        numbers["jobs"] = at_once(parsed.jobs)
         return {name: numbers[name] for name in ("jobs", "cpus_per_task", "gpus_per_task")}
     shares: dict[str, object] = {name: numbers[name] for name in ("cpus_per_task", "gpus_per_task")}
     if place == "hosts":
@@ -198,10 +208,24 @@ def placing(parsed: argparse.Namespace, place: str) -> dict[str, object]:
     return {**shares, "max_running": numbers["max_running"], **texts}
 
 
+def one_at_a_time(place: str, spread: Mapping[str, Any]) -> bool:
+    """Whether no two tasks run at once, as far as was asked for."""
+    if place == "hosts":
+        return sum(one.slots for one in hosts_of(spread["hosts"])) == 1
+    return bool(spread["jobs" if place == "local" else "max_running"] == 1)
+
+
+def at_once(text: str | None) -> int | None:
+    """``--jobs``. Raises ScalelabError."""
+    if text is not None and number("--jobs", text) > MOST_JOBS:
+        raise ScalelabError(f"--jobs {text}: at most {MOST_JOBS:,} at once; more would only wait for each other")
+    return None if text is None else int(text)
+
+
 def number(flag: str, text: str, least: int = 1) -> int:
-    """A whole number. Raises ScalelabError."""
-    if not (text.isascii() and text.isdecimal()) or int(text) < least:
-        raise ScalelabError(f"{flag} {text!r}: expected a whole number, at least {least}")
+    """A whole number below 10**18, which every JSON reader takes. Raises ScalelabError."""
+    if not (text.isascii() and text.isdecimal()) or len(text) > 18 or int(text) < least:
+        raise ScalelabError(f"{flag} {text[:40]!r}: expected a whole number, at least {least}, of at most 18 digits")
     return int(text)
 
 
@@ -214,6 +238,17 @@ def seconds(flag: str, text: str) -> float:
     if not 0 < found < float("inf"):
         raise ScalelabError(f"{flag} {text!r}: expected seconds, more than 0")
     return found
+
+
+def _text_alone(axes: Sequence[Axis | Range], env: Mapping[str, str], cwd: str) -> None:
+    planning.encodable("this folder", cwd)
+    for name, value in env.items():
+        planning.encodable(f"--env {name}", value)
+    for axis in axes:
+        if isinstance(axis, Axis):
+            for row in axis.rows:
+                for name, value in zip(axis.names, row, strict=True):
+                    planning.encodable(f"parameter {name!r}", value)
 
 
 def _names(axes: Sequence[Axis | Range]) -> list[str]:

@@ -15,11 +15,12 @@ from scalelab.cli.sweep_watch import SweepWatch
 from scalelab.errors import RunError, ScalelabError
 from scalelab.launch.slurm.programs import SlurmError
 from scalelab.record import text
-from scalelab.record.folder import held
 from scalelab.record.sweep import PlannedTask, SweepRecord, SweepStatus, TaskRecord
 from scalelab.sweep import job, keeping, placing, slurm, standing
 from scalelab.sweep.job import HIDDEN, Job
 
+DOING = "running or submitting this sweep"
+"""what another process is told that would do so too"""
 POLL = (1.0, 15.0)
 """seconds between two looks at Slurm's queue: a twentieth of the time that has passed, between these"""
 
@@ -73,13 +74,13 @@ def known_again(sweep: SweepRecord) -> dict[str, str]:
 
 def on_slurm(folder: Path, sweep: SweepRecord, tasks: Sequence[int], wait: bool, as_json: bool, err: Console) -> int:
     """Submit tasks as arrays, and follow them where asked to; the exit status."""
-    with held(folder, "submitting or following this sweep"):
-        before = keeping.results(folder)
-        sent = slurm.send(folder, sweep, tasks)
-        tell_sent(sent, err)
-        if wait:
-            follow(folder, sweep, before, sent.left, err)
-            return finish(folder, sweep, as_json, err)
+    slurm.mark_cancelled(folder, False)
+    before = keeping.results(folder)
+    sent = slurm.send(folder, sweep, tasks, sorted(slurm.queue(folder).arrays) if tasks else [])
+    tell_sent(sent, err)
+    if wait:
+        follow(folder, sweep, before, sent.left, err)
+        return finish(folder, sweep, as_json, err)
     if sent.left:
         err.print(
             f"{len(sent.left)} of {len(tasks)} tasks are not submitted yet: {sent.why}; "
@@ -107,6 +108,8 @@ def follow(folder: Path, sweep: SweepRecord, before: Mapping[int, TaskRecord], l
         try:
             while True:
                 records = keeping.results(folder, watch.records)
+                if slurm.cancelled(folder):  # from another terminal: nothing more begins
+                    waiting = []
                 try:
                     queue = slurm.queue(folder)
                     if waiting and len(queue.waiting) <= len(waiting) // 2:
@@ -132,13 +135,18 @@ def follow(folder: Path, sweep: SweepRecord, before: Mapping[int, TaskRecord], l
 
 
 def standing_now(folder: Path, sweep: SweepRecord) -> tuple[SweepStatus, list[keeping.TaskState]]:
-    """How a sweep stands, whoever runs it, and each of its tasks: one call of Slurm at most."""
-    records, notes = keeping.results(folder), []
+    """How a sweep stands, whoever runs it, and each of its tasks: one call of Slurm at most.
+
+    Who runs is looked for before the records are read: a task that ends in between has its record, and is not taken for lost.
+    """
+    notes: list[str] = []
     if sweep.place == "slurm":
         try:
             queue = slurm.queue(folder)
+            records = keeping.results(folder)
             states = keeping.states(sweep.tasks, records, False, queue.waiting, queue.running)
         except SlurmError as error:
+            records = keeping.results(folder)
             notes.append(f"Slurm could not be asked, so what waits or is lost is not known: {error}")
             states = keeping.states(sweep.tasks, records, None)
         said = slurm.log_line(folder)
@@ -146,6 +154,7 @@ def standing_now(folder: Path, sweep: SweepRecord) -> tuple[SweepStatus, list[ke
     else:
         by = keeping.launcher(folder)
         alive = by.alive if by is not None else False
+        records = keeping.results(folder)
         notes += (
             [f"it runs on {by.host}; whether it still does can't be seen from here"] if by is not None and alive is None else []
         )

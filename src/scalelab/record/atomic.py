@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -23,5 +24,6 @@ def write_atomic(path: Path, content: str | bytes, sync: bool = True) -> None:
                 os.fsync(file.fileno())  # a rename can reach the disk before what it names
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there is none, and a read-only disk says so in its own way
+            temporary.unlink()
         raise RunError(f"{path}: cannot be written: {error.strerror}; free some space or choose another --out") from error

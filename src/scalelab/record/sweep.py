@@ -56,7 +56,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     """completed: exit status 0, and every metric was caught"""
     reason: str | None = None
     """why it is not completed"""
-    values: dict[str, str] = {}
+    values: dict[str, str]
     repeat: int = 0
     seed: int = 0
     argv: list[str] = []

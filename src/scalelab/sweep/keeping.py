@@ -60,12 +60,20 @@ def default_folder(program: str) -> Path:
     return Path("sweeps") / f"{stamp}-{safe}-{secrets.token_hex(3)}"
 
 
+def make(folder: Path) -> None:
+    """Make the folder of a sweep, or take one that is there. Raises ScalelabError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ScalelabError(f"--out {str(folder)!r}: cannot be made: {error.strerror}") from None
+
+
 def create(folder: Path, sweep: SweepRecord, tasks: Sequence[PlannedTask]) -> None:
-    """Write what is to be run. Raises ScalelabError where the folder holds a sweep already, or can't be made."""
+    """Write what is to be run. Raises ScalelabError where the folder holds a sweep already, or can't be written."""
     if (folder / SWEEP).exists():
         raise ScalelabError(f"{folder}: holds a sweep already; `scalelab sweep resume` goes on with it, or choose another --out")
     try:
-        (folder / TASKS).mkdir(parents=True, exist_ok=True)
+        (folder / TASKS).mkdir(exist_ok=True)
         encoder = msgspec.json.Encoder()
         write_atomic(folder / PLAN, b"".join(encoder.encode(task) + b"\n" for task in tasks))
         write_atomic(folder / SWEEP, msgspec.json.format(encoder.encode(sweep), indent=1))  # last: with it the sweep is there
@@ -83,28 +91,36 @@ def load(folder: Path) -> SweepRecord:
         raise ScalelabError(f"{folder}: holds no {SWEEP}; name a sweep's folder, such as sweeps/2026…") from None
 
 
-def plan(folder: Path) -> list[PlannedTask]:
-    """Its tasks, in order. Raises ScalelabError."""
+def plan(folder: Path, sweep: SweepRecord) -> list[PlannedTask]:
+    """Its tasks, in order. Raises ScalelabError, also where they are not those of ``sweep``."""
     try:
         lines = (folder / PLAN).read_bytes().split(b"\n")[:-1]
         decoder = msgspec.json.Decoder(PlannedTask)
-        return [decoder.decode(line) for line in lines]
+        found = [decoder.decode(line) for line in lines]
     except OSError as error:
         raise ScalelabError(f"{folder / PLAN}: cannot be read: {error.strerror}") from None
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise ScalelabError(f"{folder / PLAN}: cannot be read: {error}") from None
+    if [task.task for task in found] != list(range(sweep.tasks)):
+        raise ScalelabError(f"{folder / PLAN}: is damaged: it should have the tasks 0 to {sweep.tasks - 1}, a line each")
+    return found
 
 
 def results(folder: Path, known: Mapping[int, TaskRecord] | None = None) -> dict[int, TaskRecord]:
-    """The records of the tasks that were begun, by number. One that can't be read counts as not there: its task is run again.
+    """The records of the tasks that were begun, by number. One that can't be read, or is another task's, counts as not there: its task is
+
+    run again.
 
     Those that were completed when they were read before, ``known``, are not read again: they stay.
     """
     decoder = msgspec.json.Decoder(TaskRecord)
     found = {task: record for task, record in (known or {}).items() if record.status == "completed"}
     done = {f"{task}.json" for task in found}
-    with os.scandir(folder / TASKS) as entries:
-        names = [entry.name for entry in entries if entry.name.endswith(".json") and entry.name not in done]
+    try:
+        with os.scandir(folder / TASKS) as entries:
+            names = [entry.name for entry in entries if entry.name.endswith(".json") and entry.name not in done]
+    except OSError as error:
+        raise ScalelabError(f"{folder / TASKS}: cannot be read: {error.strerror}") from None
     for name in names:
         if name.startswith("."):  # half written
             continue
@@ -113,7 +129,8 @@ def results(folder: Path, known: Mapping[int, TaskRecord] | None = None) -> dict
                 record = decoder.decode(file.read())
         except (OSError, msgspec.ValidationError, msgspec.DecodeError):
             continue
-        found[record.task] = record
+        if name == f"{record.task}.json":
+            found[record.task] = record
     return found
 
 

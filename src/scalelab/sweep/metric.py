@@ -141,6 +141,8 @@ def _number(value: Any) -> float:
         found = float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{str(value)[:40]!r} is no number") from None
+    except OverflowError:  # a whole number of JSON may have any length
+        raise ValueError("it is a number beyond all measure") from None
     if not math.isfinite(found):
         raise ValueError(f"it is {found}")
     return found

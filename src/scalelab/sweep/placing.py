@@ -8,7 +8,6 @@ from typing import Any
 
 from scalelab.launch.hosts.channel import SILENT
 from scalelab.launch.hosts.hostfile import hosts_of
-from scalelab.record.folder import held
 from scalelab.record.sweep import SweepRecord
 from scalelab.sweep import crew as crews
 from scalelab.sweep import keeping, running
@@ -38,19 +37,20 @@ PLACES: dict[str, Callable[[Path, dict[str, Any]], list[Crew]]] = {"local": loca
 
 
 def run(folder: Path, sweep: SweepRecord, jobs: list[Job], watch: Watching) -> None:
-    """Run jobs of the sweep in ``folder``, whichever way they end. Raises ScalelabError, before anything ran, where there is no crew;
-    RunError where none is left; KeyboardInterrupt after all tasks were ended.
+    """Run jobs of the sweep in ``folder``, which this process holds, whichever way they end.
+
+    Raises ScalelabError, before anything ran, where there is no crew; RunError where none is left; KeyboardInterrupt after all tasks
+    were ended.
     """
-    with held(folder, "running this sweep"):
-        made = PLACES[sweep.place](folder, sweep.placing)
-        try:
-            running.greet(made)
-            keeping.mark_launcher(folder)
-            watch.ready()
-            running.carry_out(made, jobs, watch)
-        finally:
-            for one in made:
-                one.hang_up()
-            for one in made:
-                one.close()
-            keeping.unmark_launcher(folder)
+    made = PLACES[sweep.place](folder, sweep.placing)
+    try:
+        running.greet(made)
+        keeping.mark_launcher(folder)
+        watch.ready()
+        running.carry_out(made, jobs, watch)
+    finally:
+        for one in made:
+            one.hang_up()
+        for one in made:
+            one.close()
+        keeping.unmark_launcher(folder)

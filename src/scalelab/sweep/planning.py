@@ -9,14 +9,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scalelab.errors import ScalelabError, nearest
-from scalelab.record.sweep import PlannedTask
+from scalelab.record.sweep import MetricRead, PlannedTask
 from scalelab.sweep.job import placeholders
-from scalelab.sweep.metric import Metric
+from scalelab.sweep.metric import OUTPUT, Metric
 from scalelab.sweep.space import Point
 from scalelab.sweep.template import fill, names
 
 INTERPRETERS = re.compile(r"(?:python|pypy)[\d.]*|(?:ba|da|z)?sh|perl|ruby|node|julia|Rscript|env|scalelab")
 """what a program is not called by, when something follows that it is"""
+DIGITS = 19
+"""of a whole number that every JSON reader takes: below 2**63"""
 OWN = tuple(placeholders({}, 0, 0, 0))
 """placeholders that every sweep has"""
 
@@ -27,8 +29,7 @@ def check(argv: Sequence[str], parameters: Sequence[str], listed: Sequence[str],
     ``listed``: those of the parameters that are columns of a file: one that is not used is only noted.
     """
     for place, word in enumerate(argv):
-        for text in (word, word.replace("\n", " ")):
-            _encodable(f"argument {place}", text)
+        encodable(f"argument {place}", word)
     used = {name: place for place, word in enumerate(argv) for name in _names(word, place)}
     used |= {name: -1 for metric in metrics if metric.file is not None for name in names(metric.file)}
     for name, place in used.items():
@@ -58,7 +59,8 @@ def tasks(argv: Sequence[str], points: Iterable[Point], repeats: int, seed: int)
     for repeat in range(repeats):
         for point in held:
             number = len(found)
-            own = int(point["seed"]) if point.get("seed", "").isdecimal() else seed + repeat
+            given = point.get("seed", "")
+            own = int(given) if given.isdecimal() and len(given) < DIGITS else seed + repeat
             filled = placeholders(point, number, repeat, own)
             words = [fill(word, filled) for word in argv]
             found.append(PlannedTask(task=number, values=point, repeat=repeat, seed=own, argv=words))
@@ -71,6 +73,18 @@ def notes(argv: Sequence[str], repeats: int) -> list[str]:
     if repeats > 1 and not used & {"seed", "repeat", "task"}:
         return [f"the command has no {{seed}}: nothing that scalelab gives tells the {repeats} repeats of a point apart"]
     return []
+
+
+def apart(metrics: Sequence[Metric | MetricRead], found: Sequence[PlannedTask]) -> None:
+    """Whether tasks that run at once read their metrics from files of their own. Raises ScalelabError: one would have another's number."""
+    for file in {one.file for one in metrics} - {None, OUTPUT}:
+        assert file is not None, "it was taken out"
+        own = {fill(file, placeholders(task.values, task.task, task.repeat, task.seed)) for task in found}
+        if len(own) < len(found):
+            raise ScalelabError(
+                f"--metric-json {file}: {len(found)} tasks would write {len(own)} file{'s' * (len(own) != 1)}, and those that run at "
+                "once read each other's numbers: write {task} into its name and the command, or run one at a time (--jobs 1)"
+            )
 
 
 def findable(argv: Sequence[str]) -> None:
@@ -102,7 +116,8 @@ def _names(word: str, place: int) -> list[str]:
         raise ScalelabError(f"argument {place}: {error}") from None
 
 
-def _encodable(what: str, text: str) -> None:
+def encodable(what: str, text: str) -> None:
+    """Raises ScalelabError for what no JSON file can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:

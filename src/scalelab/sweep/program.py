@@ -10,7 +10,6 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -82,8 +81,3 @@ class Program:
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
-
-
-def usable(cwd: str) -> str:
-    """The folder to start in: on another host the home folder stands in for one that is not there."""
-    return cwd if Path(cwd).is_dir() else str(Path.home())

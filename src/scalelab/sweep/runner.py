@@ -19,7 +19,7 @@ from scalelab.errors import RunError
 from scalelab.record.atomic import write_atomic
 from scalelab.sweep import metric as metrics
 from scalelab.sweep.job import Job
-from scalelab.sweep.program import Outcome, Program, usable
+from scalelab.sweep.program import Outcome, Program
 from scalelab.sweep.slots import Slot
 
 TICK = 0.25
@@ -28,6 +28,8 @@ SLURM = {
     "job": "SLURM_JOB_ID", "array": "SLURM_ARRAY_JOB_ID", "index": "SLURM_ARRAY_TASK_ID", "restarts": "SLURM_RESTART_COUNT",
     "cluster": "SLURM_CLUSTER_NAME",
 }  # fmt: skip
+CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""what colours a line or moves the cursor"""
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -49,16 +51,20 @@ class Running:
 
 
 class Runner:
-    """Runs jobs in slots. ``tell`` hears a record at the start and at the end of each task."""
+    """Runs jobs in slots. ``tell`` hears a record at the start and at the end of each task; ``home`` stands in for a folder to run in
 
-    def __init__(self, folder: Path, slots: list[Slot], tell: Tell) -> None:
+    that is not on this machine."""
+
+    def __init__(self, folder: Path, slots: list[Slot], tell: Tell, home: Path | None = None) -> None:
         self.tasks = folder / "tasks"
         self.free = list(slots)
-        self.tell = tell
+        self.tell, self.home = tell, home
         self.selector = selectors.DefaultSelector()
         self.running: dict[int, Running] = {}
         """by their tasks' numbers"""
         self.ending: str | None = None
+        self.guard: Callable[[int], None] = lambda pid: None
+        """told of each program that has begun, and with a minus that has ended"""
         self.asked: Callable[[int], str | None] = lambda status: None
         """why this process itself was told to end, asked when a program has ended: Slurm signals both, in any order"""
 
@@ -68,8 +74,9 @@ class Runner:
         env = {**os.environ, **job.env}
         env |= slot.environment(env)
         try:
-            out = (self.tasks / f"{job.task}.out").open("wb", buffering=0)
-            one = Running(job, slot, now(), env, usable(job.cwd), out)
+            out = _output(self.tasks / f"{job.task}.out")
+            cwd = job.cwd if self.home is None or Path(job.cwd).is_dir() else str(self.home)
+            one = Running(job, slot, now(), env, cwd, out)
             record = self._record(one, status="running")
             self._write(record, sync=False)
         except (OSError, RunError) as error:
@@ -105,9 +112,12 @@ class Runner:
         try:
             one.program = Program(one.job.argv, one.cwd, one.env, one.out, one.slot.cpus)
         except (OSError, ValueError) as error:  # ValueError: a null character in an argument
-            reason = f"{one.job.argv[0]}: cannot be started: {getattr(error, 'strerror', None) or error}"
+            what = "the folder to run in" if getattr(error, "filename", None) == one.cwd else "cannot be started"
+            named = one.cwd if what != "cannot be started" else one.job.argv[0]
+            reason = f"{named}: {what}: {getattr(error, 'strerror', None) or error}"
             self._finish(one, {"status": "failed", "reason": reason, "ended": now()})
             return
+        self.guard(one.program.process.pid)
         self.selector.register(one.program.pidfd, selectors.EVENT_READ, one)
 
     def _pulse(self, one: Running) -> None:
@@ -123,6 +133,7 @@ class Runner:
         assert one.program is not None, "it was waited for"
         self.selector.unregister(one.program.pidfd)
         outcome = one.program.reap()
+        self.guard(-one.program.process.pid)
         why = self.asked(outcome.status)
         if why is not None and one.program.ending is None:
             self.ending = one.program.ending = why
@@ -186,6 +197,13 @@ class Runner:
             return
 
 
+def _output(path: Path) -> IO[bytes]:
+    """An empty file that is appended to: what a program writes to /dev/stderr, which opens it anew, and what it writes to its descriptor
+
+    must not be written over each other."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644), "ab", buffering=0)
+
+
 def _fields(job: Job) -> dict[str, Any]:
     """What a record says of a task however it goes."""
     return {
@@ -204,7 +222,7 @@ def last_line(output: Path, start: int, most: int = 160) -> str:
     with output.open("rb") as file:
         end = file.seek(0, 2)
         file.seek(max(start, end - 4096))
-        lines = file.read().decode(errors="replace").splitlines()
+        lines = CONTROL.sub("", file.read().decode(errors="replace").replace("\r", "\n")).splitlines()
     said = next((line.strip() for line in reversed(lines) if re.search(r"\w", line)), "")
     return said if len(said) <= most else f"{said[: most - 1]}…"
 

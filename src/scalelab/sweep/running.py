@@ -116,7 +116,8 @@ def _turn(
                 if lost[job.task] <= TIMES_LOST:
                     waiting.appendleft(job)
                 else:
-                    watch.ended({"task": job.task, "status": "failed", "reason": f"its host was lost {lost[job.task]} times"})
+                    reason = f"its host was lost {lost[job.task]} times"
+                    watch.ended({"task": job.task, "values": job.values, "status": "failed", "reason": reason})
             crew.running.clear()
     watch.tick()
 

@@ -12,6 +12,8 @@ Protocol: JSON lines in, messages as ``launch.hosts.channel`` frames them out.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -27,6 +29,7 @@ from typing import Any
 from scalelab import __version__
 from scalelab.launch.hosts.channel import encode
 from scalelab.sweep import slots
+from scalelab.sweep.guard import guard
 from scalelab.sweep.job import from_wire
 from scalelab.sweep.runner import TICK, Runner
 
@@ -43,9 +46,11 @@ class Server:
         self.mirrored = told["folder"] is None
         self.folder = Path(tempfile.mkdtemp(prefix="scalelab-sweep-")) if self.mirrored else Path(told["folder"])
         (self.folder / "tasks").mkdir(exist_ok=True)
+        self.lock = alone(self.folder / "tasks")
         cores, gpus = slots.cores(), slots.gpus(os.environ)
         shared = slots.share(cores, gpus, told["jobs"], told["cpus_per_task"], told["gpus_per_task"])
-        self.runner = Runner(self.folder, shared, self.tell)
+        self.runner = Runner(self.folder, shared, self.tell, Path.home() if self.mirrored else None)
+        self.runner.guard = guard()
         self.runner.selector.register(0, selectors.EVENT_READ, "told")
         self.silence: float | None = told["silence"]
         self.heard = self.looked = time.monotonic()
@@ -111,6 +116,18 @@ class Server:
             while piece := file.read(PIECE):
                 say({"output": task}, piece)
                 self.sent[task] = file.tell()
+
+
+def alone(tasks: Path) -> int | None:
+    """Wait until no other runner writes into this folder: one whose launching process was killed takes seconds to end its tasks, and
+
+    its last word about one must not come after the task was begun again. The lock is held as long as this process lives.
+    """
+    with contextlib.suppress(OSError):  # a full disk, or one without locks
+        file = os.open(tasks / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return file
+    return None
 
 
 def say(message: dict[str, Any], body: bytes = b"") -> None:

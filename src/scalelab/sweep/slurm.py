@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from scalelab.errors import RunError, ScalelabError
+from scalelab.errors import ScalelabError
 from scalelab.launch.slurm import jobs as slurm_jobs
 from scalelab.launch.slurm.programs import SlurmError, call
 from scalelab.launch.slurm.request import Request
@@ -22,7 +22,7 @@ from scalelab.record.folder import now
 from scalelab.record.sweep import SweepRecord
 from scalelab.sweep.job import HIDDEN
 
-FOLDER, SUBMITTED = "slurm", "submitted.jsonl"
+FOLDER, SUBMITTED, CANCELLED = "slurm", "submitted.jsonl", "cancelled"
 FULL = re.compile(
     r"submit ?limit|MaxSubmit|QOSMax|AssocMax|accounting/QOS policy|temporarily unable|too many jobs|no answer", re.I
 )
@@ -96,7 +96,8 @@ def largest_array() -> int:
 def send(folder: Path, sweep: SweepRecord, tasks: Sequence[int], after: Sequence[str] = ()) -> Sent:
     """Submit tasks as arrays, as many as the site takes; ``after``: arrays of this sweep that are not over.
 
-    With ``--max-running`` one array waits for the other, so that the limit is the sweep's. Raises SlurmError where not one is taken.
+    With ``--max-running`` one array waits for the other, so that the limit is the sweep's. Raises SlurmError where not one is taken:
+    what was taken runs, whatever becomes of the rest.
     """
     left, most, before = list(tasks), largest_array(), list(after)
     arrays: list[Array] = []
@@ -105,9 +106,10 @@ def send(folder: Path, sweep: SweepRecord, tasks: Sequence[int], after: Sequence
         try:
             made = _send(folder, sweep, left[:size], before if sweep.placing.get("max_running") else [])
         except SlurmError as error:
-            if not FULL.search(str(error)) or (size == 1 and not arrays and not after):
+            full = FULL.search(str(error)) is not None
+            if not arrays and (not full or (size == 1 and not after)):
                 raise
-            refused, size = str(error), size // 2
+            refused, size = str(error), size // 2 if full else 0
             continue
         arrays.append(made)
         before, left = [made.job], left[size:]
@@ -126,9 +128,10 @@ def _send(folder: Path, sweep: SweepRecord, tasks: Sequence[int], after: Sequenc
         write_atomic(numbers, "".join(f"{task}\n" for task in tasks))
         write_atomic(path, script(folder, sweep, numbers).text())
         job = submit(path, f"afterany:{':'.join(after)}" if after else None, spread(len(tasks), sweep.placing.get("max_running")))
-    except (ScalelabError, RunError):
-        for file in (numbers, path):
-            file.unlink(missing_ok=True)
+    except ScalelabError as error:
+        numbers.unlink(missing_ok=True)  # should Slurm have taken them nevertheless, they end at once
+        if not DOWN.search(str(error)):  # else the script stays, and with it the name, which no other array may have then
+            path.unlink(missing_ok=True)
         raise
     made = Array(job=job, numbers=numbers.name, tasks=len(tasks), submitted=now())
     with (place / SUBMITTED).open("ab") as kept:
@@ -184,6 +187,20 @@ def cancel(folder: Path, arrays: Sequence[str]) -> None:
     """End what runs of these arrays, and take out what waits; by number and name, for Slurm may begin to count anew. Raises SlurmError."""
     if arrays:
         call(["scancel", f"--jobname={name_of(folder)}", *arrays])
+
+
+def mark_cancelled(folder: Path, yes: bool) -> None:
+    """Say that nothing more of the sweep is to be submitted, to whoever follows it; or take that back."""
+    if yes:
+        (folder / FOLDER).mkdir(exist_ok=True)
+        (folder / FOLDER / CANCELLED).touch()
+    else:
+        (folder / FOLDER / CANCELLED).unlink(missing_ok=True)
+
+
+def cancelled(folder: Path) -> bool:
+    """Whether that was said."""
+    return (folder / FOLDER / CANCELLED).exists()
 
 
 def log_line(folder: Path) -> str | None:

@@ -9,7 +9,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from scalelab.errors import ScalelabError, unknown
 from scalelab.sweep.template import NAME
 
 MOST = 100_000
-"""points of a sweep at most: beyond, a number was mistyped, or a file is too long for a folder of results"""
+"""tasks of a sweep at most: beyond, a number was mistyped, or a file is too long for a folder of results"""
 RANGE = re.compile(r"(?P<kind>[a-z]+):(?P<low>[-+.\deE]+):(?P<high>[-+.\deE]+)")
 
 
@@ -125,13 +125,20 @@ def _text(value: Any) -> str:
 
 def _csv(where: str, body: str) -> Rows:
     lines = csv.reader(io.StringIO(body, newline=""))
-    names = next(lines, [])
+    names = next(_well(where, lines), [])
     rows = []
-    for row in lines:
+    for row in _well(where, lines):
         if row and len(row) != len(names):
             raise ScalelabError(f"{where}: line {lines.line_num} has {len(row)} values, not {len(names)}")
         rows += [tuple(row)] if row else []
     return [name.strip() for name in names], rows
+
+
+def _well(where: str, lines: Iterator[list[str]]) -> Iterator[list[str]]:
+    try:
+        yield from lines
+    except csv.Error as error:  # such as of a value longer than any argument can be
+        raise ScalelabError(f"{where}: is no CSV: {error}") from None
 
 
 def _jsonl(where: str, body: str) -> Rows:
@@ -168,9 +175,9 @@ def points(axes: Sequence[Axis | Range], random_of: int | None, seed: int) -> li
     if random_of is None:
         if ranges:
             raise ScalelabError(f"--grid {ranges[0].name}={ranges[0].kind}:…: a range needs --random N, the number of draws")
-        _few(total)
+        few(total)
         return [_point(finite, combination) for combination in itertools.product(*(axis.rows for axis in finite))]
-    _few(random_of)
+    few(random_of)
     source = random.Random(seed)  # of a sweep, not of secrets
     if not ranges:
         if random_of > total:
@@ -201,9 +208,12 @@ def _point(axes: Sequence[Axis], rows: Iterable[tuple[str, ...]]) -> Point:
     return {name: value for axis, row in zip(axes, rows, strict=True) for name, value in zip(axis.names, row, strict=True)}
 
 
-def _few(count: int) -> None:
+def few(count: int) -> None:
+    """Raises ScalelabError for more tasks than a folder of results should hold."""
     if count > MOST:
-        raise ScalelabError(f"these are {count:,} points; a sweep may have {MOST:,}: try fewer values, or --random N of them")
+        raise ScalelabError(
+            f"these are {count:,} tasks; a sweep may have {MOST:,}: try fewer values or repeats, or --random N of them"
+        )
 
 
 def _once(axes: Sequence[Axis | Range]) -> None:
