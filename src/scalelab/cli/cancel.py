@@ -12,7 +12,6 @@ from scalelab.cli.slurm_kept import Entry, find
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError
 from scalelab.launch.slurm import jobs
-from scalelab.launch.slurm.jobs import State
 from scalelab.launch.slurm.settling import OPEN, settle
 from scalelab.record import folder as records
 
@@ -43,7 +42,7 @@ def run(words: list[str], debug: bool) -> int:
     found = {entry.folder: entry for entry in (find(name, Path(parsed.out) if parsed.out else None) for name in parsed.names)}
     wanted = [job for entry in found.values() for job in entry.jobs]
     known = jobs.states(wanted)
-    alive = [job for job in wanted if any(not state.over for state in _states_of(job, known))]
+    alive = [job for job in wanted if any(not state.over for state in known.all_of({job}))]
     over = [entry for entry in found.values() if not set(entry.jobs) & set(alive) and not _open(entry)]
     if over:
         raise ScalelabError(f"{over[0].folder}: its job is over already; `scalelab jobs --all` shows how it ended")
@@ -58,11 +57,6 @@ def run(words: list[str], debug: bool) -> int:
     return 0
 
 
-def _states_of(job: str, known: jobs.Known) -> list[State]:
-    """Of a job, or of all tasks of an array."""
-    return [state for state in known.states.values() if job in (state.job, state.job.partition("_")[0])]
-
-
 def _open(entry: Entry) -> bool:
     return entry.record is not None and entry.record.status in OPEN
 
@@ -72,7 +66,8 @@ def _wait(entry: Entry) -> Cancelled:
     end = time.monotonic() + PATIENCE
     while True:
         known = jobs.states(entry.jobs)
-        over = all(state.over for job in entry.jobs for state in _states_of(job, known))
+        whole = [job for job in entry.jobs if "." not in job]  # of a step only the step was ended
+        over = all(state.over for state in known.all_of(whole))
         status = "cancelled"
         if entry.record is not None:
             job = entry.jobs[-1]

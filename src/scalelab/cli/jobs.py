@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from rich.table import Table
 from scalelab.cli.flags import Parser, add_common
 from scalelab.cli.slurm_kept import Entry, entries
 from scalelab.cli.terminal import console
-from scalelab.launch.slurm.jobs import State, queue, states
+from scalelab.launch.slurm.jobs import Known, queue, states
 from scalelab.launch.slurm.settling import settle
 
 EXAMPLE = """  scalelab jobs
@@ -59,8 +58,8 @@ def run(words: list[str], debug: bool) -> int:
     if not parsed.all:
         found = [entry for entry in found if _recent(entry) or alive & {job.partition("_")[0] for job in entry.jobs}]
     known = states((job for entry in found for job in entry.jobs), seen)
-    found = [_settled(entry, known.states) for entry in found]
-    rows = [row(entry, known.states) for entry in found]
+    found = [_settled(entry, known) for entry in found]
+    rows = [row(entry, known) for entry in found]
     if parsed.json:
         print(msgspec.json.encode({"jobs": rows, "without": known.without}).decode())
         return 0
@@ -83,23 +82,18 @@ def _recent(entry: Entry, seconds: float = 86400.0) -> bool:
     return time.time() - newest < seconds
 
 
-def _settled(entry: Entry, known: Mapping[str, State]) -> Entry:
+def _settled(entry: Entry, known: Known) -> Entry:
     if entry.record is None:
         return entry
-    state = _of(known, entry.jobs[-1])
-    record = settle(entry.folder, entry.record, entry.jobs[-1], state)
+    record = settle(entry.folder, entry.record, entry.jobs[-1], known.of(entry.jobs[-1]))
     return replace(entry, record=record, status=record.status)
 
 
-def _of(known: Mapping[str, State], job: str) -> State | None:
-    return known.get(job) or known.get(job.partition("_")[0])
-
-
-def row(entry: Entry, known: Mapping[str, State]) -> Row:
+def row(entry: Entry, known: Known) -> Row:
     """What is to be said of an entry."""
     if entry.record is None:
         return _several(entry, known)
-    state, record = _of(known, entry.jobs[-1]), entry.record
+    state, record = known.of(entry.jobs[-1]), entry.record
     last = record.attempts[-1]
     before = next((one.why for one in reversed(record.attempts[:-1]) if one.why), None) if last.status == "queued" else None
     reason = last.why or (record.failure.error if record.failure else "") or (f"after: {before}" if before else "")
@@ -113,9 +107,9 @@ def row(entry: Entry, known: Mapping[str, State]) -> Row:
     )  # fmt: skip
 
 
-def _several(entry: Entry, known: Mapping[str, State]) -> Row:
+def _several(entry: Entry, known: Known) -> Row:
     """Of a study or a sweep: its arrays' tasks, counted."""
-    mine = [state for job, state in known.items() if job.partition("_")[0] in entry.jobs]
+    mine = known.all_of(entry.jobs)
     counts = Counter(state.state for state in mine)
     reasons = Counter(state.reason for state in mine if state.waiting and state.reason)
     alive = (

@@ -27,8 +27,9 @@ from torch import Tensor
 
 from scalelab.errors import RunError, ScalelabError
 from scalelab.record.folder import write_atomic
+from scalelab.record.pointer import NEWEST, pointer
 
-POINTERS = ("last", "previous", "best")
+POINTERS = (*NEWEST, "best")
 OWN = "replicas/"
 """prefix of each replica's own running statistics, [replicas, *shape]: only in a checkpoint made inside an epoch"""
 
@@ -50,39 +51,24 @@ def save(folder: Path, state: dict[str, Any], progress: Progress, best: bool) ->
     body = _encode(state, progress)
     path = checkpoints / f"step-{progress.step:08d}.safetensors"
     write_atomic(path, body)
-    pointer = json.dumps({"file": path.name, "sha256": hashlib.sha256(body).hexdigest(), "step": progress.step}, indent=1)
-    before = _pointer(checkpoints / "last.json")
-    if before is not None and before["step"] != progress.step:
+    named = json.dumps({"file": path.name, "sha256": hashlib.sha256(body).hexdigest(), "step": progress.step}, indent=1)
+    before = pointer(checkpoints / "last.json")
+    if before is not None and before.step != progress.step:
         os.replace(checkpoints / "last.json", checkpoints / "previous.json")
-    write_atomic(checkpoints / "last.json", pointer)
+    write_atomic(checkpoints / "last.json", named)
     if best:
-        write_atomic(checkpoints / "best.json", pointer)
-    wanted = {held["file"] for name in POINTERS if (held := _pointer(checkpoints / f"{name}.json")) is not None}
+        write_atomic(checkpoints / "best.json", named)
+    wanted = {held.file for name in POINTERS if (held := pointer(checkpoints / f"{name}.json")) is not None}
     for old in checkpoints.glob("step-*.safetensors"):
         if old.name not in wanted:
             old.unlink(missing_ok=True)
 
 
-def newest_step(folder: Path) -> int | None:
-    """The step of the newest checkpoint; None where no pointer tells."""
-    held = _pointer(folder / "checkpoints" / "last.json")
-    return None if held is None else held["step"]
-
-
 def best(folder: Path) -> tuple[Path, str] | None:
     """The file of the best checkpoint of a run folder, and what it must hash to; the newest where none was called best."""
-    pointers = (_pointer(folder / "checkpoints" / f"{name}.json") for name in ("best", "last"))
-    held = next((pointer for pointer in pointers if pointer is not None), None)
-    return None if held is None else (folder / "checkpoints" / held["file"], held["sha256"])
-
-
-def _pointer(path: Path) -> dict[str, Any] | None:
-    """{"file", "sha256", "step"}; None where there is none, or it is damaged."""
-    try:
-        held = json.loads(path.read_text())
-        return {"file": Path(str(held["file"])).name, "sha256": str(held["sha256"]), "step": int(held["step"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    found = (pointer(folder / "checkpoints" / f"{name}.json") for name in ("best", "last"))
+    held = next((one for one in found if one is not None), None)
+    return None if held is None else (folder / "checkpoints" / held.file, held.sha256)
 
 
 def load(folder: Path, say: Callable[[str], None]) -> tuple[dict[str, Any], Progress]:
@@ -97,16 +83,16 @@ def read(folder: Path, say: Callable[[str], None]) -> bytes:
     """
     checkpoints = folder / "checkpoints"
     faults = []
-    for name in ("last", "previous"):
+    for name in NEWEST:
         path = checkpoints / f"{name}.json"
         if not path.exists():
             continue
         try:
-            held = _pointer(path)
+            held = pointer(path)
             if held is None:
                 raise RunError("it is not a pointer to a checkpoint")
-            body: bytes = (checkpoints / held["file"]).read_bytes()
-            if hashlib.sha256(body).hexdigest() != held["sha256"]:
+            body: bytes = (checkpoints / held.file).read_bytes()
+            if hashlib.sha256(body).hexdigest() != held.sha256:
                 raise RunError("its checksum is wrong")
             decode(body)
             return body

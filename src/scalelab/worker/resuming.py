@@ -14,6 +14,7 @@ from scalelab.batch import Derived
 from scalelab.comm.world import World, merge_stages
 from scalelab.errors import ScalelabError
 from scalelab.record import folder as records
+from scalelab.record.pointer import newest_step
 from scalelab.spec import Spec
 from scalelab.strategies.base import Strategy
 from scalelab.worker import checkpoint
@@ -41,7 +42,7 @@ def check(folder: Path, spec: Spec, derived: Derived, plan: Plan) -> None:
                 f"--resume can't change --{flag} from {value!r} to {now[name]!r}: the checkpoint's steps are of the former"
             )
     completed = record.steps if record.status == "completed" else 0  # a checkpoint may be missing, the record's word is enough
-    reached = max(checkpoint.newest_step(folder) or 0, completed)
+    reached = max(newest_step(folder) or 0, completed)
     if reached >= plan.total_steps:
         raise ScalelabError(f"{folder}: has its {reached} steps already; to go on, say a larger total with --epochs or --steps")
 

@@ -13,6 +13,7 @@ from scalelab.errors import RunError
 from scalelab.launch.hosts.copying import Copy
 from scalelab.launch.hosts.mirror import Mirror, Part
 from scalelab.record import folder as records
+from scalelab.record.pointer import newest_step
 from scalelab.record.schema import Failure
 from scalelab.worker import checkpoint
 from scalelab.worker.checkpoint import Progress
@@ -193,7 +194,7 @@ def test_a_pointer_that_changes_after_the_look_waits_for_the_next(pair: Pair) ->
     pair.carry([next(parts)])
     checkpoint.save(pair.there, {"model": {}, "optimizer": {}}, Progress(2), best=False)
     pair.carry(parts)
-    assert checkpoint.newest_step(pair.here) == 1
+    assert newest_step(pair.here) == 1
     pair.carry(pair.mirror.rest())
     assert pair.equal()
 
@@ -219,3 +220,31 @@ def test_what_cannot_be_written_is_named(pair: Pair) -> None:
     (pair.here / "record.json").mkdir()
     with pytest.raises(RunError, match=r"here/record.json: cannot be written: Is a directory"):
         pair.copy.take({"do": "whole", "path": "record.json", "at": 0, "last": True}, b"x")
+
+
+def test_a_pointer_comes_after_the_steps_and_the_epochs_before_its_checkpoint(pair: Pair) -> None:
+    """Else who goes on from it, where the line was cut just then, would miss some for ever."""
+    for step in range(1, 4):  # the record is new at each look, the checkpoint was seen before
+        checkpoint.save(pair.there, {"model": {}, "optimizer": {}}, Progress(step), best=False)
+        pair.carry(pair.mirror.grown())
+        list(
+            pair.mirror._files([f"checkpoints/{path.name}" for path in (pair.there / "checkpoints").glob("*.safetensors")], False)
+        )
+        append(pair.there / "steps.jsonl", b"%d\n" % step)
+        records.write_atomic(pair.there / "record.json", b'{"epochs": %d}' % step)
+        pair.carry(pair.mirror.whole(1 << 30))
+        assert json.loads((pair.here / "checkpoints" / "last.json").read_bytes())["step"] == step
+        assert (pair.here / "steps.jsonl").read_bytes().split()[-1] == b"%d" % step
+        assert json.loads((pair.here / "record.json").read_bytes())["epochs"] == step
+
+
+def test_after_a_part_that_found_no_room_nothing_leaves_a_hole(pair: Pair) -> None:
+    steps = pair.here / "steps.jsonl"
+    steps.symlink_to("/dev/full")
+    with pytest.raises(RunError, match="No space left"):
+        pair.copy.take({"do": "grown", "path": "steps.jsonl", "at": 0, "fresh": False}, b"1\n")
+    steps.unlink()  # now there is some
+    pair.copy.take({"do": "grown", "path": "steps.jsonl", "at": 2, "fresh": False}, b"2\n")
+    assert not steps.exists()
+    pair.copy.take({"do": "grown", "path": "steps.jsonl", "at": 0, "fresh": True}, b"1\n2\n")
+    assert steps.read_bytes() == b"1\n2\n"

@@ -10,13 +10,14 @@ import pytest
 
 from scalelab.errors import ScalelabError
 from scalelab.launch.environments import tasks_per_host
+from scalelab.launch.slurm import rank
 from scalelab.launch.slurm.allocation import PORTS, Allocation, free_port
 from scalelab.launch.slurm.pulse import Samples
 from scalelab.launch.slurm.rank import route, variables
 from scalelab.record.schema import Sample
 
 STEP = {
-    "SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "1", "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+    "SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "1", "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
     "SLURM_STEP_NODELIST": "h[1-2]", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "1", "MASTER_ADDR": "127.0.0.1",
 }  # fmt: skip
 """of a task that srun started on the second of two hosts"""
@@ -32,6 +33,15 @@ def test_slurms_variables_become_torchruns() -> None:
 
 def test_an_interface_that_was_said_stays() -> None:
     assert "GLOO_SOCKET_IFNAME" not in variables({**STEP, "GLOO_SOCKET_IFNAME": "eth7"})
+
+
+def test_the_first_host_meets_the_others_on_the_way_to_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own name may well be 127.0.1.1 to itself."""
+    monkeypatch.setattr(rank, "route", {"h1": "lo", "h2": "eth0"}.get)
+    step = {**STEP, "MASTER_ADDR": "h1", rank.SECOND: "h2"}
+    assert variables({**step, "SLURM_NODEID": "0"})["GLOO_SOCKET_IFNAME"] == "eth0"
+    assert variables({**step, "SLURM_NODEID": "1"})["GLOO_SOCKET_IFNAME"] == "lo"
+    assert variables({**step, "SLURM_NODEID": "0", rank.SECOND: ""})["GLOO_SOCKET_IFNAME"] == "lo"
 
 
 def test_no_route_no_interface() -> None:
@@ -72,6 +82,17 @@ def test_ranks_elsewhere_are_alive_while_they_compute(tmp_path: Path) -> None:
     assert not pulse.beat(), "one that waits is sampled too"
     append(file, cpu=40.0)
     assert pulse.beat()
+
+
+def test_samples_of_an_earlier_attempt_say_nothing_of_this_one(tmp_path: Path) -> None:
+    file = tmp_path / "resources" / "rank-0.jsonl"
+    file.parent.mkdir()
+    append(file, cpu=90.0)
+    pulse = Samples(tmp_path)
+    assert pulse.beat()
+    assert pulse.beat(), "the ranks still start"
+    append(file, cpu=0.3)
+    assert not pulse.beat()
 
 
 def append(file: Path, cpu: float) -> None:

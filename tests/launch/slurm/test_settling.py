@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from scalelab.batch import derive
 from scalelab.launch import training
 from scalelab.launch.slurm import folder as places
+from scalelab.launch.slurm.job import LIMIT, close_lost, futile
 from scalelab.launch.slurm.jobs import State
 from scalelab.launch.slurm.requeue import wait_again
-from scalelab.launch.slurm.settling import settle
+from scalelab.launch.slurm.settling import current, settle
 from scalelab.record import folder as records
+from scalelab.record.pointer import any_saved, newest_step
 from scalelab.record.schema import Attempt, Status
 from tests.trainings import tiny
 
@@ -77,6 +82,53 @@ def test_a_record_that_is_being_written_stays(queued: Path) -> None:
 def test_a_record_that_is_closed_stays(tmp_path: Path) -> None:
     folder = made(tmp_path, "completed")
     assert settle(folder, records.load(folder), "12", None).status == "completed"
+
+
+def test_a_run_of_another_user_stays_where_its_job_is_not_known(queued: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: queued.stat().st_uid + 1)
+    assert settle(queued, records.load(queued), "12", None).status == "queued"
+    assert settle(queued, records.load(queued), "12", State("12", "CANCELLED")).status == "interrupted"
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(1, "queued"), (3, "lost")])
+def test_a_run_that_never_became_a_job_is_lost_after_a_while(queued: Path, minutes: int, status: str) -> None:
+    (queued / "slurm" / "job.json").unlink()
+    record = records.load(queued)
+    then = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
+    record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], queued=then)
+    records.save(queued, record)
+    assert current(queued).status == status
+
+
+def test_an_attempt_whose_host_is_gone_is_lost(tmp_path: Path) -> None:
+    folder = made(tmp_path, "running")
+    close_lost(folder, records.load(folder))
+    (last,) = records.load(folder).attempts
+    assert (last.status, last.why) == ("lost", "ended by Slurm, unheard")
+
+
+def test_a_job_goes_into_the_queue_again_while_that_leads_on(tmp_path: Path) -> None:
+    folder = made(tmp_path, "interrupted")
+    record = records.load(folder)
+    ended = msgspec.structs.replace(record.attempts[-1], job="12", start_seconds=1.0, first_step=10, why=LIMIT)
+    preempted = msgspec.structs.replace(ended, why="preempted")
+    record.attempts = [*[preempted] * 9, ended, ended]
+    assert futile(record, 20, "12", 3) is None, "being preempted is no attempt that ended at the time limit"
+    assert "all of --attempts" in (futile(record, 20, "12", 2) or "")
+    assert futile(record, 20, "13", 2) is None, "submitted anew"
+    assert "saved no further step" in (futile(record, 10, "12", 3) or "")
+    assert "no checkpoint" in (futile(record, None, "12", 3) or "")
+    record.attempts[-1] = msgspec.structs.replace(ended, start_seconds=None, first_step=0)
+    assert "saved no further step" in (futile(record, 20, "12", 3) or ""), "it never came to train"
+
+
+def test_the_checkpoint_before_counts_while_a_new_one_is_being_named(tmp_path: Path) -> None:
+    folder = made(tmp_path, "interrupted")
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    assert not any_saved(folder)
+    (folder / "checkpoints" / "previous.json").write_text('{"file": "step-1.safetensors", "sha256": "", "step": 1}')
+    assert any_saved(folder)
+    assert newest_step(folder) == 1
 
 
 def test_a_run_that_waits_again_keeps_why_and_its_job(tmp_path: Path) -> None:

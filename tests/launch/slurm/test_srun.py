@@ -38,6 +38,7 @@ def test_why_slurm_ended_it() -> None:
     node = "slurmstepd-h1: error: *** JOB 1 ON h1 CANCELLED AT 2026-11-21T21:19:55 DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS ***"
     assert srun.reason([preempted]) == "preempted"
     assert srun.reason([limit]) == "time limit"
+    assert srun.reason([preempted.replace("PREEMPTION", "JOB REQUEUE")]) == "requeued by hand"
     assert srun.reason([node]) == "a node was lost"
     assert srun.reason([node, "srun: error: Node failure on h2"]) == "a node was lost: h2"
     assert srun.reason(["slurmstepd-h1: error: *** STEP 2.0 ON h1 CANCELLED AT 2026-11-21T20:49:05 ***"]) is None

@@ -21,7 +21,7 @@ from scalelab.errors import ScalelabError
 from scalelab.launch import environments
 from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
 from scalelab.launch.pool import STACK, Pool
-from scalelab.launch.slurm import srun
+from scalelab.launch.slurm import rank, srun
 from scalelab.launch.slurm.programs import call
 from scalelab.launch.slurm.pulse import Samples
 from scalelab.launch.slurm.requeue import standing
@@ -68,7 +68,7 @@ class Allocation(Launcher):
         self.said: list[str] = []
         """srun's own words, line by line"""
         self.deadline: float | None = None
-        self._asked = False
+        self._asked = self._starting = False
         self._srun: subprocess.Popen[bytes] | None = None
         self._rest = b""
         self._pool: Pool | None = None
@@ -129,9 +129,10 @@ class Allocation(Launcher):
     def start_ranks(self, folder: Path, spec: Spec, derived: Derived, meeting: Meeting, processes: list[Process]) -> None:
         """All ranks by one srun, on hosts in Slurm's order."""
         names = [name for name, workers in zip(self.names, self.per_host, strict=True) for _ in range(workers)]
-        processes += [Process(rank, host=name) for rank, name in enumerate(names)]
+        processes += [Process(number, host=name) for number, name in enumerate(names)]
         environment = {**os.environ, **self._environment(spec, derived, meeting), "SCALELAB_STARTED": str(time.time())}
         self._processes, self.said, self._rest = processes, [], b""
+        self._starting = True  # from here on a signal asks the ranks, instead of breaking off what starts them
         self._srun = subprocess.Popen(self._line(folder, spec), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
         if self._asked:  # it came meanwhile
             self.stop()
@@ -147,13 +148,13 @@ class Allocation(Launcher):
         """What is the same for all ranks; ``rank.variables`` adds what is not."""
         return {
             "MASTER_ADDR": meeting.address, "MASTER_PORT": str(meeting.port or "FREE"), "OMP_NUM_THREADS": str(derived.threads),
-            "SCALELAB_STOP_ON": STOP_ON,
+            "SCALELAB_STOP_ON": STOP_ON, rank.SECOND: self.names[1] if len(self.names) > 1 else "",
         }  # fmt: skip
 
     @property
     def started(self) -> bool:
-        """Whether ranks were started."""
-        return self._srun is not None
+        """Whether ranks were started, or are just now."""
+        return self._starting
 
     def stop(self) -> None:
         """Ask all ranks for a checkpoint and their end: srun passes the signal on."""

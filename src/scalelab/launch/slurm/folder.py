@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from scalelab.errors import ScalelabError
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 
@@ -51,16 +50,3 @@ def total_steps(folder: Path) -> int | None:
         return int(json.loads((folder / PART / "plan.json").read_text())["total_steps"])
     except (OSError, ValueError, KeyError):
         return None
-
-
-def find(name: str, out: Path) -> tuple[Path, TrainRecord, str]:
-    """The run of a name, or of a job's id, its record, and its job. Raises ScalelabError where there is none of ours."""
-    runs = [(folder, records.load(folder)) for folder in records.find([name] if not name.isdigit() else [], out)]
-    jobs = [(folder, record, job) for folder, record in runs if (job := job_of(folder, record)) is not None]
-    if name.isdigit():
-        jobs = [found for found in jobs if found[2] == name]
-        if not jobs:
-            raise ScalelabError(f"job {name}: none of the runs in {out} is in it; --out says where they are")
-    if not jobs:
-        raise ScalelabError(f"{runs[0][0]}: Slurm has nothing to do with this run")
-    return jobs[-1]

@@ -34,10 +34,11 @@ from scalelab.launch.slurm.programs import SlurmError
 from scalelab.launch.slurm.requeue import requeue, say_why, seconds, standing, wait_again
 from scalelab.launch.slurm.settling import OPEN
 from scalelab.record import folder as records
+from scalelab.record.pointer import any_saved, newest_step
 from scalelab.record.schema import Failure, TrainRecord
 
 ATTEMPTS = 20
-"""after so many a run that reaches its time limit is not requeued any more"""
+"""of a job that end at its time limit; after so many it does not requeue itself any more"""
 MARGIN = 2.0
 """seconds before Slurm's SIGKILL in which the record is closed"""
 PINGS, ANSWER, LOOK = 3.0, 20.0, 0.5
@@ -52,7 +53,7 @@ def main(words: Sequence[str]) -> int:
     """The program; its exit status."""
     parser = argparse.ArgumentParser(prog="python -m scalelab.launch.slurm.job", description=__doc__)
     parser.add_argument("run", type=Path, help="the run's folder")
-    parser.add_argument("--attempts", type=int, default=ATTEMPTS, help="of the run in all, before it is not requeued any more")
+    parser.add_argument("--attempts", type=int, default=ATTEMPTS, help="that may end at the time limit before the job gives up")
     parsed = parser.parse_args(words)
     folder: Path = parsed.run
     try:
@@ -84,7 +85,7 @@ class Job:
         for number in (signal.SIGUSR1, signal.SIGTERM):
             signal.signal(number, self.hear)
         if record.attempts[-1].status == "running":
-            self.close_lost(record)
+            close_lost(self.folder, record)
         try:
             prepared = self.prepared(record)
             ended = training.train(self.launcher, prepared, record.environment.command, lambda folder: None, self.folder)
@@ -121,19 +122,12 @@ class Job:
         if number == signal.SIGTERM and self.launcher.deadline is None:
             self.launcher.deadline = time.monotonic() + max(1.0, self.grace - MARGIN)
 
-    def close_lost(self, record: TrainRecord) -> None:
-        """The attempt before had no time for a last word."""
-        job = record.attempts[-1].job
-        states = last_states(job) if job else []
-        close(self.folder, "lost", None)
-        say_why(self.folder, next((ENDS[state] for state in reversed(states) if state in ENDS), "ended by Slurm, unheard"), job)
-
     def prepared(self, record: TrainRecord) -> Prepared:
         """The spec, checked: by who submitted it, or here. It goes on where a checkpoint is."""
         launcher = self.launcher
         spec = msgspec.structs.replace(specs.load(self.folder / "spec.yaml"), resume=None)
         known = spec == msgspec.structs.replace(specs.from_mapping(record.spec), resume=None)
-        if (self.folder / "checkpoints" / "last.json").exists():
+        if any_saved(self.folder):
             spec = msgspec.structs.replace(spec, resume=str(self.folder))
         if not known or record.model is None or record.data is None:
             found = training.prepare(launcher, spec)
@@ -194,20 +188,37 @@ class Job:
 
     def again(self, record: TrainRecord, job: str) -> int:
         """The time is nearly over: requeue the job, unless that would lead to nothing."""
-        attempt = record.attempts[-1]
-        if attempt.stopped is None or attempt.stopped == attempt.first_step:
-            say_why(
-                self.folder, f"{LIMIT}; not requeued, since this attempt came to no further step: ask for a longer --time", job
-            )
-        elif len(record.attempts) >= self.attempts:
-            say_why(self.folder, f"{LIMIT}; not requeued, since this was attempt {len(record.attempts)} of {self.attempts}", job)
-        else:
+        why_not = futile(record, newest_step(self.folder), job, self.attempts)
+        if why_not is None:
             try:
                 requeue(self.folder, LIMIT, job)
                 return 0
             except SlurmError as error:
-                say_why(self.folder, f"{LIMIT}; not requeued: {error}", job)
+                why_not = str(error)
+        say_why(self.folder, f"{LIMIT}; not requeued: {why_not}", job)
         return 1
+
+
+def close_lost(folder: Path, record: TrainRecord) -> None:
+    """The attempt before had no time for a last word: its host is gone, or its program was killed."""
+    job = record.attempts[-1].job
+    states = last_states(job) if job else []
+    close(folder, "lost", None)
+    say_why(folder, next((ENDS[state] for state in reversed(states) if state in ENDS), "ended by Slurm, unheard"), job)
+
+
+def futile(record: TrainRecord, saved: int | None, job: str, attempts: int) -> str | None:
+    """Why another attempt of a run whose time is over would lead to nothing; None where it would go on.
+
+    ``saved``: the step of its newest checkpoint. ``attempts`` of ``job`` may end at the time limit.
+    """
+    if saved is None:
+        return "there is no checkpoint to go on from; ask for a longer --time, or keep checkpoints"
+    last = record.attempts[-1]
+    if last.start_seconds is None or saved <= last.first_step:
+        return "this attempt saved no further step; ask for a longer --time"
+    ended = 1 + sum(one.job == job and (one.why or "").startswith(LIMIT) for one in record.attempts[:-1])
+    return f"{ended} attempts have ended so, which is all of --attempts" if ended >= attempts else None
 
 
 if __name__ == "__main__":

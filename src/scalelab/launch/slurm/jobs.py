@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from scalelab.launch.slurm.programs import SlurmError, call
@@ -54,17 +54,23 @@ class Known:
     without: str | None = None
 
     def of(self, job: str) -> State | None:
-        """A job, or a task of an array, which may still be a part of a range of pending ones."""
+        """A job, or a task of an array, which may still be a part of a range of pending ones; of a step (``JOB.STEP``) its job."""
+        job = job.partition(".")[0]
         return self.states.get(job) or self.states.get(job.partition("_")[0])
+
+    def all_of(self, jobs: Collection[str]) -> list[State]:
+        """Of jobs, of the jobs of steps, and of all tasks of those that are arrays."""
+        jobs = {job.partition(".")[0] for job in jobs}
+        return [state for name, state in self.states.items() if name in jobs or name.partition("_")[0] in jobs]
 
 
 def states(jobs: Iterable[str], seen: Mapping[str, State] | None = None) -> Known:
-    """What Slurm knows of ``jobs`` (ids, or JOB_TASK for a task of an array): one call of squeue, and one of sacct where that leaves some.
+    """What Slurm knows of ``jobs`` (ids, JOB_TASK for a task of an array, JOB.STEP): one squeue, one sacct where that leaves some.
 
     ``seen``: what ``queue`` has told just now. A job that neither knows is not in the answer; of an array its tasks are. Raises SlurmError
     where squeue does not answer.
     """
-    wanted = set(jobs)
+    wanted = {job.partition(".")[0] for job in jobs}
     if not wanted:
         return Known({})
     arrays = {job.partition("_")[0] for job in wanted}

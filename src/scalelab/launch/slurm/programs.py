@@ -18,20 +18,22 @@ class SlurmError(ScalelabError):
     """Slurm said no, in the words that follow; or it does not answer."""
 
 
-def call(line: Sequence[str], outside: bool = True) -> str:
+def call(line: Sequence[str], outside: bool = True, patience: float = PATIENCE) -> str:
     """What a program of Slurm prints. Raises SlurmError with its words.
 
     ``outside``: it is not told of the job that this process may be in; what stands there would go on to the new one.
+    ``patience``: seconds that it may take.
     """
     environment = {name: value for name, value in os.environ.items() if not (outside and _of_a_job(name))}
     try:
         done = subprocess.run(
-            line, capture_output=True, text=True, timeout=PATIENCE, env=environment, stdin=subprocess.DEVNULL, errors="replace"
-        )
+            line, capture_output=True, text=True, timeout=patience, env=environment, stdin=subprocess.DEVNULL, errors="replace",
+            start_new_session=True,
+        )  # fmt: skip  # Ctrl-C is for us alone: a job that sbatch was just submitting would be nobody's
     except FileNotFoundError:
         raise SlurmError(f"{line[0]}: not found; --slurm works where Slurm's programs are: on a cluster's login node") from None
     except subprocess.TimeoutExpired:
-        raise SlurmError(f"{line[0]}: no answer in {PATIENCE:g} s") from None
+        raise SlurmError(f"{line[0]}: no answer in {patience:g} s") from None
     if done.returncode:
         raise SlurmError(f"{line[0]}: {words(done.stderr, line[0]) or f'exit status {done.returncode}'}")
     return done.stdout

@@ -17,18 +17,18 @@ TAIL = 4096
 class Samples:
     """Of a run's folder. Ranks that leave none (``--sample-seconds 0``, or they have not come to it) count as alive.
 
-    Their process group's own timeout stands then.
+    Their process group's own timeout stands then. What an earlier attempt has left there says nothing of this one.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "resources"
-        self.seen: dict[Path, int] = {}
+        self.seen: dict[Path, int] = {path: path.stat().st_size for path in self.folder.glob("rank-*.jsonl")}
+        self.left = dict(self.seen)
 
     def beat(self) -> bool:
         """Whether one has computed since the last beat."""
-        files = list(self.folder.glob("rank-*.jsonl"))
-        computed = [self._computed(path) for path in files]
-        return not files or any(computed)
+        computed = [self._computed(path) for path in self.folder.glob("rank-*.jsonl")]
+        return self.seen == self.left or any(computed)
 
     def _computed(self, path: Path) -> bool:
         with contextlib.suppress(OSError, msgspec.MsgspecError):

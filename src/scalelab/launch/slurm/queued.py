@@ -15,7 +15,9 @@ from scalelab.batch import Derived, decoding, derive
 from scalelab.errors import RunError, ScalelabError
 from scalelab.launch import training
 from scalelab.launch.launcher import Prepared
+from scalelab.launch.signals import uninterrupted
 from scalelab.launch.slurm import folder as places
+from scalelab.launch.slurm.jobs import cancel
 from scalelab.launch.slurm.request import Request
 from scalelab.launch.slurm.script import Script
 from scalelab.launch.slurm.submit import submit
@@ -65,17 +67,26 @@ def derived(spec: Spec, request: Request, prepared: Prepared | None = None) -> D
 def enqueue(asked: Asked, command: list[str]) -> tuple[Path, str]:
     """Make the run's folder, record and script, and submit it; the folder, as ``--out`` names it, and the job's id.
 
-    Raises ScalelabError; a folder that was made for it is taken away again, one of a run that goes on is as it was.
+    Raises ScalelabError; a folder that was made for it is taken away again, one of a run that goes on is as it was. Ctrl-C waits: either
+    there is a job that the folder knows, or there is none.
     """
+    with uninterrupted():
+        return _enqueue(asked, command)
+
+
+def _enqueue(asked: Asked, command: list[str]) -> tuple[Path, str]:
     spec = asked.spec
+    jobs: list[str] = []
     folder = Path(spec.resume) if spec.resume else training.create(spec)
     kept = {path: path.read_bytes() for name in ("record.json", "spec.yaml") if (path := folder / name).exists()}
     try:
         with records.held(folder):
             _write(folder, asked, command)
-        job = submit(places.script(folder))
-        places.note_submission(folder, job)
+        jobs.append(submit(places.script(folder)))
+        places.note_submission(folder, jobs[0])
     except (ScalelabError, OSError) as error:
+        if jobs:
+            cancel(jobs)
         if spec.resume is None:
             shutil.rmtree(folder, ignore_errors=True)
         for path, body in kept.items():
@@ -83,7 +94,7 @@ def enqueue(asked: Asked, command: list[str]) -> tuple[Path, str]:
         if isinstance(error, ScalelabError) and not isinstance(error, RunError):
             raise
         raise ScalelabError(str(error)) from None
-    return folder, job
+    return folder, jobs[0]
 
 
 def _write(folder: Path, asked: Asked, command: list[str]) -> None:

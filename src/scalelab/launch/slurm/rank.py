@@ -17,12 +17,18 @@ from scalelab.launch import environments
 
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 """variables that say over which network interface the ranks meet"""
+SECOND = "SCALELAB_SECOND_HOST"
+"""variable: the job's second host, by name; empty where it has one"""
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """torchrun's variables of this process, and the interface that leads to the first rank's host where nobody said another."""
+    """torchrun's variables of this process, and the interface that leads to the first rank's host where nobody said another.
+
+    From that host itself it is the one that leads to the second: many name themselves 127.0.1.1 in their /etc/hosts.
+    """
     found = environments.translated("slurm", environ)
-    interface = route(environ.get("MASTER_ADDR", ""))
+    first = environ.get("SLURM_NODEID") == "0"
+    interface = route((environ.get(SECOND) if first else None) or environ.get("MASTER_ADDR", ""))
     return found | ({name: interface for name in INTERFACES if name not in environ} if interface else {})
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -27,6 +28,8 @@ MARK = "scalelab host: "
 class Answer(msgspec.Struct, frozen=True):
     """One host's."""
 
+    node: str
+    """Slurm's name for it, which need not be the host's own"""
     host: Host
     versions: dict[str, str]
     """what must be equal on all: of Python, torch, and the digest of scalelab's own source"""
@@ -41,7 +44,7 @@ def answer(file: Path) -> Answer:
     except metadata.PackageNotFoundError:
         torch = "missing"
     versions = {"Python": platform.python_version(), "torch": torch, "scalelab's own source": environment.code()}
-    return Answer(environment.host(), versions, file.exists())
+    return Answer(os.environ["SLURMD_NODENAME"], environment.host(), versions, file.exists())
 
 
 def call_roll(srun: list[str], file: Path, hosts: list[str]) -> list[Host]:
@@ -55,11 +58,11 @@ def call_roll(srun: list[str], file: Path, hosts: list[str]) -> list[Host]:
     except subprocess.TimeoutExpired:
         raise ScalelabError(f"not all hosts of the job ({', '.join(hosts)}) answered in {PATIENCE:g} s") from None
     told = [text.removeprefix(MARK) for text in done.stdout.splitlines() if text.startswith(MARK)]
-    found = {one.host.name.partition(".")[0]: one for one in (msgspec.json.decode(text, type=Answer) for text in told)}
-    missing = [host for host in hosts if host.partition(".")[0] not in found]
+    found = {one.node: one for one in (msgspec.json.decode(text, type=Answer) for text in told)}
+    missing = [host for host in hosts if host not in found]
     if missing:
         raise ScalelabError(f"{', '.join(missing)}: did not answer; srun: {words(done.stderr, 'srun')}")
-    answers = [found[host.partition(".")[0]] for host in hosts]
+    answers = [found[host] for host in hosts]
     faults = [fault for host, one in zip(hosts, answers, strict=True) for fault in differing(host, one, hosts[0], answers[0])]
     faults += [f"{host} does not see {file}" for host, one in zip(hosts, answers, strict=True) if not one.sees]
     if faults:

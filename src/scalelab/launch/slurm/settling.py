@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from scalelab.errors import ScalelabError
 from scalelab.launch.ending import close
-from scalelab.launch.slurm.jobs import State
+from scalelab.launch.slurm import folder as places
+from scalelab.launch.slurm.jobs import State, states
+from scalelab.launch.slurm.programs import PATIENCE, SlurmError
 from scalelab.launch.slurm.requeue import say_why
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure, Status, TrainRecord
@@ -18,12 +22,32 @@ INTERRUPTED = {"CANCELLED": "cancelled", "TIMEOUT": "time limit", "PREEMPTED": "
 FAILED = {"NODE_FAIL": "a node was lost", "OUT_OF_MEMORY": "out of memory on a node", "BOOT_FAIL": "a node did not boot"}
 
 
+def current(folder: Path) -> TrainRecord:
+    """A run's record, settled where its job is over, or where there never was one: who submitted it was killed. Raises ScalelabError."""
+    record = records.load(folder)
+    if record.status not in OPEN:
+        return record
+    job = places.job_of(folder, record)
+    if job is None:
+        began = datetime.fromisoformat(record.attempts[-1].queued or records.now())
+        if record.status == "queued" and datetime.now(UTC) - began > 2 * timedelta(seconds=PATIENCE):
+            return _closed(folder, "lost", "was never submitted", None, None)
+        return record
+    try:
+        return settle(folder, record, job, states([job]).of(job))
+    except SlurmError:  # it does not answer, or is not here
+        return record
+
+
 def settle(folder: Path, record: TrainRecord, job: str, state: State | None) -> TrainRecord:
     """The record, closed where Slurm says that its job is over. ``state`` None: Slurm does not know the job any more.
 
-    A record that is being written, or that another process settles at this moment, stays as it is.
+    A record that is being written, or that another process settles at this moment, stays as it is; so does another user's run whose
+    job is not known, since squeue is asked for this user's jobs.
     """
     if record.status not in OPEN or (state is not None and not state.over):
+        return record
+    if state is None and folder.stat().st_uid != os.geteuid():
         return record
     try:
         with records.held(folder, "training this run"):
@@ -35,7 +59,11 @@ def settle(folder: Path, record: TrainRecord, job: str, state: State | None) -> 
 
 def _settled(folder: Path, job: str, state: State | None) -> TrainRecord:
     ended, why, failure = verdict(job, state)
-    close(folder, ended, failure)
+    return _closed(folder, ended, why, failure, job)
+
+
+def _closed(folder: Path, status: Status, why: str, failure: Failure | None, job: str | None) -> TrainRecord:
+    close(folder, status, failure)
     say_why(folder, why, job)
     return records.load(folder)
 
