@@ -18,6 +18,11 @@ STEP = {
     "SLURM_STEP_TASKS_PER_NODE": "3,1", "SLURM_LAUNCH_NODE_IPADDR": "10.77.0.10",
 }  # fmt: skip
 """srun -N2 -n4"""
+INTERACTIVE = {
+    **JOB, "SLURMD_NODENAME": "h1", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_PROCID": "0", "SLURM_STEP_ID": "4294967290",
+    "SLURM_STEP_NODELIST": "h1", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_TASKS_PER_NODE": "1",
+}  # fmt: skip
+"""salloc -N2 -n4, where LaunchParameters=use_interactive_step: srun --interactive --preserve-env --pty bash"""
 STEP_PMIX = {
     **STEP, "SLURM_MPI_TYPE": "pmix", "PMIX_NAMESPACE": "slurm.pmix.2.0", "PMIX_RANK": "3", "PMIX_HOSTNAME": "h2",
     "SLURM_PMIX_MAPPING_SERV": "(vector,(0,1,3),(1,1,1))",

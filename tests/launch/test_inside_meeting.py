@@ -9,9 +9,12 @@ import time
 import pytest
 
 from scalelab.errors import ScalelabError
+from scalelab.launch.hosts.channel import encode
 from scalelab.launch.inside import meeting, pmi, world
+from scalelab.launch.inside.crew import Crew
 from scalelab.launch.inside.meeting import Spot, first_node, known
-from scalelab.launch.inside.peer import greet, reach
+from scalelab.launch.inside.other import hello
+from scalelab.launch.inside.peer import Peer, greet, reach
 from scalelab.launch.inside.placing import placed
 from scalelab.launch.inside.world import World
 from scalelab.measure import environment
@@ -48,6 +51,7 @@ def test_slurm_names_the_place_and_ports_follow_from_the_step() -> None:
     assert other == spot, "the same on every rank"
     assert spot.ports != meeting.ports(_world({**captured.STEP, "SLURM_STEP_ID": "1"}))
     assert all(15000 <= port < 30000 for port in spot.ports), "none that the system gives out by itself"
+    assert known(step, {**captured.STEP, "MASTER_PORT": "4000"}, None) == Spot(("h1",), (4000,))
 
 
 def test_an_mpis_ranks_need_a_given_place_only_over_several_hosts() -> None:
@@ -104,6 +108,40 @@ def test_a_stranger_who_listens_is_passed_over() -> None:
             time.sleep(0.01)
         assert heard[0].over == "the line closed"
         heard[0].close()
+
+
+def test_what_was_said_before_a_line_closed_is_heard_first() -> None:
+    near, far = socket.create_server(("127.0.0.1", 0)), socket.socket()
+    with near, far:
+        far.connect(near.getsockname())
+        peer = Peer(near.accept()[0])
+        far.sendall(encode({"do": "over", "status": 0}))
+    deadline = time.monotonic() + 5
+    while peer.over is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not peer.done
+    message = peer.hear()
+    assert message is not None
+    assert message[0]["status"] == 0
+    assert peer.done
+    peer.close()
+
+
+def test_who_says_to_be_a_rank_that_is_there_already_is_sent_away() -> None:
+    two = World("mpich", 0, 2, 0, 2, "")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        crew = Crew(two, listener)
+        spot = Spot(("127.0.0.1",), (listener.getsockname()[1],))
+        hellos: list[dict[str, object]] = [
+            {"do": "hello", "rank": 0},
+            {"do": "hello", "rank": 5},
+            {"do": "x"},
+            {**hello(two), "rank": 1},
+        ]
+        for said in hellos:
+            threading.Thread(target=lambda said=said: reach(spot, two.token, lambda: None).tell(said), daemon=True).start()
+        crew.gather(10)
+    assert list(crew.peers) == [1]
 
 
 def _hydra(lines: list[socket.socket]) -> None:

@@ -22,6 +22,7 @@ PLACES = {
 }
 NONE = {
     "nothing": {}, "a batch script": captured.BATCH, "a shell of salloc": captured.SALLOC, "a step of one task": captured.STEP_OF_ONE,
+    "the interactive step of salloc": captured.INTERACTIVE,
     "mpirun -n 1": {**captured.OPENMPI, "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"},
     "torchrun of one in a step of four": {**captured.STEP, **captured.TORCHRUN, "RANK": "0", "WORLD_SIZE": "1"},
     "half of torchrun's variables": {"RANK": "1", "WORLD_SIZE": "2"},
@@ -50,6 +51,12 @@ def test_ranks_of_one_start_have_the_same_token_and_those_of_another_have_not() 
     own, same, step, job = (found.token for environ in [captured.STEP, *others] if (found := world.found(environ)))
     assert own == same
     assert len({own, step, job}) == 3
+
+
+def test_a_step_is_named_as_squeue_lists_it() -> None:
+    assert world.step(captured.STEP) == "2.0"
+    assert world.step({**captured.STEP, "SLURM_ARRAY_JOB_ID": "1", "SLURM_ARRAY_TASK_ID": "7"}) == "1_7.0"
+    assert world.step({**captured.STEP, "SLURM_HET_SIZE": "2"}) is None
 
 
 def test_prterun_tells_no_number_of_ranks_and_is_refused() -> None:

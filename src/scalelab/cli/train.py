@@ -20,6 +20,8 @@ from scalelab.cli.terminal import Watcher, console
 from scalelab.errors import ScalelabError
 from scalelab.launch import training
 from scalelab.launch.launcher import Prepared
+from scalelab.launch.slurm.settling import current
+from scalelab.launch.unclosed import refuse_running
 from scalelab.record import folder as records
 from scalelab.spec import Spec
 
@@ -79,9 +81,9 @@ def spec_of(values: dict[str, Any]) -> Spec:
     if not values.get("resume"):
         return specs.from_mapping(values, flags=True)
     folder = records.find([str(values["resume"])], Path(str(values.get("out", "runs"))))[0]
-    record = records.load(folder)
+    record = current(folder)
     if record.status == "running":
-        raise ScalelabError(f"{folder}: its record says it is running; wait for it, or end it")
+        refuse_running(folder, record.attempts[-1])
     if record.status == "queued":
         raise ScalelabError(f"{folder}: its job waits in the queue; wait for it, or end it with `scalelab cancel`")
     kept = msgspec.to_builtins(specs.load(folder / "spec.yaml"))

@@ -15,10 +15,11 @@ TORCHRUN = {
 }  # fmt: skip
 """of PyTorch's torchrun: https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables"""
 SLURM = {
-    "rank": "SLURM_PROCID", "workers": "SLURM_NTASKS", "local_rank": "SLURM_LOCALID", "host": "SLURM_NODEID",
+    "rank": "SLURM_PROCID", "workers": "SLURM_STEP_NUM_TASKS", "local_rank": "SLURM_LOCALID", "host": "SLURM_NODEID",
     "per_host": "SLURM_STEP_TASKS_PER_NODE", "hosts": "SLURM_STEP_NODELIST", "job": "SLURM_JOB_ID", "step": "SLURM_STEP_ID",
 }  # fmt: skip
-"""of a process that srun started: https://slurm.schedmd.com/srun.html#SECTION_OUTPUT-ENVIRONMENT-VARIABLES"""
+"""of a process that srun started: https://slurm.schedmd.com/srun.html#SECTION_OUTPUT-ENVIRONMENT-VARIABLES. Not SLURM_NTASKS: in the
+interactive step of a salloc (LaunchParameters=use_interactive_step), which is one task, that is what the job was asked for"""
 OPENMPI = {
     "rank": "OMPI_COMM_WORLD_RANK", "workers": "OMPI_COMM_WORLD_SIZE", "local_rank": "OMPI_COMM_WORLD_LOCAL_RANK",
     "local_workers": "OMPI_COMM_WORLD_LOCAL_SIZE", "job": "PMIX_NAMESPACE",

@@ -79,7 +79,10 @@ class Crew:
         self._compare()
 
     def _take(self, told: dict[str, Any], peer: Peer) -> None:
-        rank = told["rank"]
+        rank = told.get("rank", -1)
+        if told.get("do") != "hello" or rank not in range(self.world.size) or rank in self.hellos:
+            peer.close()  # of another start, whose first process is not there yet: it tries elsewhere, or gives up
+            return
         self.hellos[rank], self.peers[rank], self.ahead[rank] = told, peer, told["clock"] - told["came"]
 
     def _compare(self) -> None:

@@ -22,7 +22,7 @@ from scalelab.launch.hosts.copying import Copy
 from scalelab.launch.inside.crew import Crew
 from scalelab.launch.inside.guard import ASKED, Guard
 from scalelab.launch.inside.meeting import LOOPBACK, Spot, meet
-from scalelab.launch.inside.world import MPIS, World
+from scalelab.launch.inside.world import MPIS, World, step
 from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
 from scalelab.launch.local import LISTEN_FD
 from scalelab.launch.pool import Pool
@@ -46,6 +46,7 @@ class Inside(Launcher):
     def __init__(self, world: World, environ: Mapping[str, str], address: str | None = None) -> None:
         """Listens at once, so that whatever is wrong later the others hear of it. Raises ScalelabError."""
         self.world, self.slots = world, world.size
+        self.job = step(environ) if world.cluster == "slurm" else None
         self._pool = Pool()
         self._copies: dict[int, Copy] = {}
         self._shares: dict[int, bool] = {}
@@ -218,10 +219,9 @@ class Inside(Launcher):
             while (message := peer.hear()) is not None:
                 self._take(rank, *message)
             process = self._processes.get(rank)
-            if peer.over is not None and process is not None and process.status is None:
+            if peer.done and process is not None and process.status is None:
                 process.status, process.ended = -9, peer.lost
                 process.error = f"its process on {process.host} is gone: {peer.over}"
-
         if not self._failed and any(process.status for process in self._processes.values()):
             self._failed = True
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # mpiexec's, because of that failure, which is still to be told

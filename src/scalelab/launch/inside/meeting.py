@@ -76,9 +76,9 @@ def known(world: World, environ: Mapping[str, str], address: str | None) -> Spot
     if address:
         return Spot((address,), port)
     if world.cluster == "slurm":
-        return Spot((first_node(said["hosts"]),), ports(world))
+        return Spot((first_node(said["hosts"]),), port)
     if world.one_host and world.job:
-        return Spot((LOOPBACK,), ports(world))
+        return Spot((LOOPBACK,), port)
     return None
 
 

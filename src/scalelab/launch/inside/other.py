@@ -78,7 +78,7 @@ class Follower:
     def run(self) -> int:
         """Until the first process has gone; the exit status."""
         try:
-            while self.peer.over is None:
+            while not self.peer.done:
                 self._turn()
         except KeyboardInterrupt:
             return self._interrupted()
@@ -158,7 +158,7 @@ class Follower:
         self.peer.tell({"do": "interrupted"})
         self._end(0.2)
         deadline = time.monotonic() + LAST_WORD
-        while self.peer.over is None and self.status is None and time.monotonic() < deadline:
+        while not self.peer.done and self.status is None and time.monotonic() < deadline:
             message = self.peer.hear(0.05)
             if message is not None and message[0]["do"] == "over":
                 self.status = message[0]["status"]

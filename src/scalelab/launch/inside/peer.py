@@ -42,6 +42,11 @@ class Peer:
         """Send a message; one that can't arrive any more is dropped."""
         self._writer.send(message, body)
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing more comes, and all that came was heard."""
+        return self.over is not None and self._heard.empty()  # in this order: the last message comes before the end
+
     def hear(self, timeout: float = 0.0) -> tuple[Message, bytes] | None:
         """The next message, waited for at most ``timeout`` seconds; "came" of it says when."""
         if self._reader.silent() > SILENT:

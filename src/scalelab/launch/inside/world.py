@@ -70,6 +70,15 @@ def found(environ: Mapping[str, str]) -> World | None:
     return None
 
 
+def step(environ: Mapping[str, str]) -> str | None:
+    """The step of Slurm that this process is in, as ``squeue --steps`` names it; None for a part of a heterogeneous job."""
+    names = ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "SLURM_STEP_ID")
+    array, task, job, number = (environ.get(name) for name in names)
+    if job is None or number is None or "SLURM_HET_SIZE" in environ:
+        return None
+    return f"{array}_{task}.{number}" if array and task else f"{job}.{number}"
+
+
 def disagreement(environ: Mapping[str, str]) -> str | None:
     """What to know where two MPIs have both left their variables, and they say different things; None where they don't."""
     seen = {name: said for name in MPIS if all((said := told(name, environ)).get(meaning) for meaning in CERTAIN[name])}
