@@ -87,7 +87,7 @@ FAULTS: dict[str, tuple[Told, Asked, str, str, str]] = {
         "torch sees 1",
     ),
     "a control group": (machine(quota=1.5), ASKED, "cores", "warn", "allows 1.5"),
-    "few cores": (machine(usable=2), replace(ASKED, workers=4), "cores", "warn", "2 of 8 for 4 workers"),
+    "few cores": (replace(machine(usable=2), workers=4), ASKED, "cores", "warn", "2 of 8 for 4 workers"),
     "little memory": (machine(free=1 << 20), ASKED, "memory", "warn", "1.00 MiB free"),
     "little disk": (machine(scratch_free=1 << 20), ASKED, "disk", "warn", "1.00 MiB free in /scratch"),
     "a clock that is late": (replace(SOUND, clock=(-40.0, 0.01)), ASKED, "clock", "fail", "−40.0 s ± 10.0 ms"),

@@ -91,11 +91,15 @@ def test_a_name_that_nobody_has_is_an_error() -> None:
 def test_a_link_is_measured_by_who_receives() -> None:
     served = links.serve({"range": [20000, 29999]})
     try:
+        there = {"addresses": ["127.0.0.1"], "ports": served["ports"], "who": served["who"], "seconds": 1.0}
         assert len(served["ports"]) == links.PORTS
         assert "error" not in served
-        reached = links.connect({"addresses": ["127.0.0.1"], "ports": [*served["ports"], 1], "seconds": 1.0})
+        reached = links.connect({**there, "ports": [*served["ports"], 1]})
         assert reached["address"] == "127.0.0.1"
         assert list(reached["closed"]) == ["1"]
+        assert links.connect({**there, "who": "another"}) == {"error": "127.0.0.1: somebody else answers there"}, (
+            "a bridge's address"
+        )
         found = links.measure({"address": "127.0.0.1", "port": served["ports"][0], "seconds": 0.5})
     finally:
         links.stop({})
@@ -103,9 +107,7 @@ def test_a_link_is_measured_by_who_receives() -> None:
     assert 1e-6 < statistics.median(found["round_trips"]) < 0.1
     assert len(found["rates"]) >= 2
     assert statistics.median(found["rates"]) > 1e6
-    assert "error" in links.connect({"addresses": ["127.0.0.1"], "ports": served["ports"], "seconds": 1.0}), (
-        "nobody listens any more"
-    )
+    assert "error" in links.connect(there), "nobody listens any more"
 
 
 def test_a_port_in_use_is_told() -> None:

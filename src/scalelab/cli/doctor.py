@@ -41,9 +41,12 @@ def run(words: list[str], debug: bool) -> int:
     parsed = parser.parse(words)
     if parsed.slurm and parsed.hosts:
         raise ScalelabError("--hosts and --slurm: one of the two; Slurm's nodes are looked at by --slurm")
-    for flag, given in (("--nodes", parsed.nodes), ("--partition", parsed.partition), ("--slurm-arg", parsed.slurm_arg)):
-        if given and not parsed.slurm:
-            raise ScalelabError(f"{flag}: means something with --slurm only; leave it out")
+    for flags, given in ((("nodes", "partition", "slurm_arg"), "--slurm"), (("ssh_arg", "env"), "--hosts")):
+        for name in flags:
+            if getattr(parsed, name) not in (None, []) and not getattr(parsed, given[2:]):
+                raise ScalelabError(f"--{name.replace('_', '-')}: means something with {given} only; leave it out")
+    if parsed.master_port is not None and not 1 <= parsed.master_port < 1 << 16:
+        raise ScalelabError(f"--master-port {parsed.master_port}: expected 1 to 65535")
     found = _diagnosis(parsed)
     if parsed.json:
         print(msgspec.json.encode(found).decode())

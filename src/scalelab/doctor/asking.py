@@ -6,7 +6,7 @@ import ipaddress
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scalelab.doctor.findings import Link
@@ -32,6 +32,10 @@ class Place:
     ask: Ask | None
     why: str | None = None
     clock: tuple[float, float] | None = None
+    workers: int = 1
+    """that it is to run"""
+    interface: str | None = None
+    """its own, where it is not ``Questions.interface``"""
 
 
 @dataclass(frozen=True)
@@ -53,38 +57,33 @@ def gather(places: Sequence[Place], questions: Questions) -> tuple[list[Told], l
     """What all hosts tell, and how fast they reach each other."""
     with ThreadPoolExecutor(len(places)) as threads:
         machines = list(threads.map(lambda place: _about(place, questions), places))
-    there = [place for place in places if place.ask is not None]
+    there = [place for place, told in zip(places, machines, strict=True) if told.unreachable is None]
     closed, links = between(there, questions, {told.name: told for told in machines}) if len(there) > 1 else ({}, [])
     logins = _logins(there)
-    whole = [
-        Told(
-            told.name, told.unreachable, told.machine, told.programs, told.clock, told.sees, told.master,
-            logins.get(told.name, {}), closed.get(told.name, {}),
-        )
-        for told in machines
-    ]  # fmt: skip
-    return whole, links
+    return [replace(told, logins=logins.get(told.name, {}), closed=closed.get(told.name, {})) for told in machines], links
 
 
 def _about(place: Place, questions: Questions) -> Told:
     ask = place.ask
     if ask is None:
         return Told(place.name, unreachable=place.why or "it can't be reached")
-    machine = ask("machine", {"out": questions.out})
-    return Told(
-        place.name, machine=machine, programs=ask("programs", {}), clock=place.clock,
-        sees=ask("sees", {"path": questions.token}) if questions.token else None,
-        master=ask("resolves", {"host": questions.master}) if questions.master else None,
-    )  # fmt: skip
+    try:
+        return Told(
+            place.name, machine=ask("machine", {"out": questions.out}), programs=ask("programs", {}), clock=place.clock,
+            sees=ask("sees", {"path": questions.token}) if questions.token else None,
+            master=ask("resolves", {"host": questions.master}) if questions.master else None, workers=place.workers,
+        )  # fmt: skip
+    except ScalelabError as error:  # it was lost meanwhile: the others are told of all the same
+        return Told(place.name, unreachable=str(error))
 
 
 def _logins(places: Sequence[Place]) -> dict[str, dict[str, str | None]]:
     """Whether the first host may log in to the others."""
     if len(places) < 2:
         return {}
-    first, ask = places[0], places[0].ask
-    assert ask is not None
-    return {first.name: {other.name: ask("ssh", {"host": other.name}).get("error") for other in places[1:]}}
+    first, others = places[0], [other.name for other in places[1:]]
+    found = _ask(first, "ssh", {"hosts": others})
+    return {first.name: dict.fromkeys(others, found["error"]) if "error" in found else found}
 
 
 def between(places: Sequence[Place], questions: Questions, told: dict[str, Told]) -> tuple[dict[str, dict[str, str]], list[Link]]:
@@ -94,7 +93,10 @@ def between(places: Sequence[Place], questions: Questions, told: dict[str, Told]
         def serve(place: Place) -> Any:
             return _ask(place, "serve", {"range": told[place.name].machine["ports"], "port": questions.port})
 
-        addresses = {place.name: reached_by(told[place.name].machine["interfaces"], questions.interface) for place in places}
+        addresses = {
+            place.name: reached_by(told[place.name].machine["interfaces"], place.interface or questions.interface)
+            for place in places
+        }
         served = dict(zip((place.name for place in places), threads.map(serve, places), strict=True))
         closed: dict[str, dict[str, str]] = {
             name: {name: found["error"]} if "error" in found else {} for name, found in served.items()
@@ -130,17 +132,17 @@ def reached_by(interfaces: dict[str, list[str]], wanted: str | None) -> list[str
 
 def _meet(a: Place, b: Place, served: dict[str, Any], addresses: dict[str, list[str]]) -> tuple[str | None, Link | None]:
     found = _reach(a, b, served, addresses)
-    open_ports = [port for port in served[b.name]["ports"] if str(port) not in found.get("closed", {})]
-    if "error" in found or not open_ports:
+    if "error" in found:
         return _fault(found), None
+    open_ports = [port for port in served[b.name]["ports"] if str(port) not in found["closed"]]
     measured = _ask(a, "measure", {"address": found["address"], "port": open_ports[0], "seconds": BANDWIDTH})
     return _fault(found), link(a.name, b.name, measured)
 
 
 def _reach(a: Place, b: Place, served: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, Any]:
-    found: dict[str, Any] = _ask(
-        a, "connect", {"addresses": addresses[b.name], "ports": served[b.name]["ports"], "seconds": REACH}
-    )
+    there = served[b.name]
+    question = {"addresses": addresses[b.name], "ports": there.get("ports", []), "who": there.get("who", ""), "seconds": REACH}
+    found: dict[str, Any] = _ask(a, "connect", question)
     return found
 
 
@@ -163,7 +165,10 @@ def link(source: str, target: str, measured: dict[str, Any]) -> Link:
 
 def _ask(place: Place, name: str, question: dict[str, Any]) -> Any:
     assert place.ask is not None
-    return place.ask(name, question)
+    try:
+        return place.ask(name, question)
+    except ScalelabError as error:  # lost in the middle: a fault of its own among the others'
+        return {"error": str(error)}
 
 
 def rounds(count: int) -> list[list[tuple[int, int]]]:

@@ -149,10 +149,10 @@ def cores(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
             f"give the container or job more, or use --threads-per-worker so that all workers have {max(1, int(quota))} together"
         )
         yield Said("warn", f"{usable} of {there}, but a control group allows {quota:g} at once", fix)
-    elif usable < asked.workers:
+    elif usable < one.workers:
         yield Said(
             "warn",
-            f"{usable} of {there} for {asked.workers} workers",
+            f"{usable} of {there} for {one.workers} workers",
             "fewer slots: no efficiency is claimed when oversubscribed",
         )
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,13 +35,13 @@ class Wanted:
 
 def local(wanted: Wanted) -> Diagnosis:
     """This machine."""
-    return _diagnosed([here()], wanted, None, None, 1)
+    return _diagnosed([here()], wanted, None, None)
 
 
 def hosts(targets: Sequence[Target], wanted: Wanted, ssh_args: Sequence[str] = ()) -> Diagnosis:
     """Hosts over ssh. Raises ScalelabError where ``out`` can't be written."""
     with token(wanted.out) as (path, inode), over_ssh(targets, ssh_args) as places:
-        return _diagnosed(places, wanted, path, inode, max(target.slots for target in targets))
+        return _diagnosed(places, wanted, path, inode)
 
 
 def nodes(count: int, args: Sequence[str], wanted: Wanted) -> Diagnosis:
@@ -52,10 +51,10 @@ def nodes(count: int, args: Sequence[str], wanted: Wanted) -> Diagnosis:
         return slurm.diagnosed(order, count, args)
 
 
-def _diagnosed(places: Sequence[Place], wanted: Wanted, path: str | None, inode: int | None, workers: int) -> Diagnosis:
+def _diagnosed(places: Sequence[Place], wanted: Wanted, path: str | None, inode: int | None) -> Diagnosis:
     environment = relevant(wanted.environment)
     told, links = gather(places, Questions(wanted.out, path, environment.get("MASTER_ADDR"), wanted.interface, wanted.port))
-    found = findings(told, Asked(environment, code(), inode, wanted.out, workers=workers))
+    found = findings(told, Asked(environment, code(), inode, wanted.out))
     return Diagnosis(
         fit=not any(one.status == "fail" for one in found), hosts=[place.name for place in places], findings=found, links=links
     )
@@ -63,22 +62,23 @@ def _diagnosed(places: Sequence[Place], wanted: Wanted, path: str | None, inode:
 
 @contextmanager
 def token(out: str) -> Iterator[tuple[str, int]]:
-    """A file in the folder ``out``, which others may see: its path, its inode. Both are gone afterwards, where they were not there."""
+    """A file in the folder ``out``, which others may see: its path, its inode. Both are gone afterwards, where they were not there.
+
+    Raises ScalelabError where it can't be written; what was made of it is gone then, too.
+    """
     folder = Path(out).resolve()
-    made = next((place for place in (*reversed(folder.parents), folder) if not place.exists()), None)
-    path = folder / f".scalelab-doctor-{secrets.token_hex(6)}"
+    path, made = folder / f".scalelab-doctor-{secrets.token_hex(6)}", list[Path]()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text("scalelab doctor looks who sees this file; it may be deleted\n")
-    except OSError as error:
-        raise ScalelabError(f"--out {out!r}: cannot be written: {error.strerror}") from None
-    try:
-        yield str(path), os.stat(path).st_ino
+        try:
+            made = [place for place in (folder, *folder.parents) if not place.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text("scalelab doctor looks who sees this file; it may be deleted\n")
+            inode = path.stat().st_ino
+        except OSError as error:
+            raise ScalelabError(f"--out {out!r}: cannot be written: {error.strerror}") from None
+        yield str(path), inode
     finally:
-        path.unlink(missing_ok=True)
-        if made is not None:
-            with contextlib.suppress(OSError):  # somebody put something there
-                for place in (folder, *folder.parents):
-                    place.rmdir()
-                    if place == made:
-                        break
+        with contextlib.suppress(OSError):  # somebody put something there
+            path.unlink(missing_ok=True)
+            for place in made:
+                place.rmdir()

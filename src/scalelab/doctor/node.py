@@ -41,6 +41,9 @@ class Order(msgspec.Struct, frozen=True):
 
 def main(text: str, environ: Mapping[str, str]) -> int:
     """The first node prints a ``Diagnosis``; the others answer until it has gone. The exit status."""
+    environ = {
+        name: value for name, value in environ.items() if name.startswith("SLURM_")
+    }  # MASTER_ADDR is looked at, not believed
     order, world = msgspec.json.decode(text, type=Order), worlds.found(environ)
     own = Place(socket.gethostname(), lambda name, question: ANSWERS[name](question))
     if world is None:
@@ -51,8 +54,12 @@ def main(text: str, environ: Mapping[str, str]) -> int:
     if listener is None:
         serve(reach(spot, world.token, lambda: None))
         return 0
+    listener.settimeout(PATIENCE)
     with listener:
-        peers = [greet(listener, world.token) for _ in range(world.size - 1)]
+        try:
+            peers = [greet(listener, world.token) for _ in range(world.size - 1)]
+        except TimeoutError:
+            raise RunError(f"a node did not come to {own.name} within {PATIENCE:g} seconds") from None
     show([own, *(_place(peer) for peer in peers)], order)
     for peer in peers:
         peer.close()

@@ -46,7 +46,7 @@ def _place(agent: Agent) -> Place:
         return Place(agent.place.host, None, agent.lost)
     except ScalelabError as error:
         return Place(agent.place.host, None, str(error))
-    return Place(agent.place.host, _ask(agent), clock=agent.clock)
+    return Place(agent.place.host, _ask(agent), clock=agent.clock, workers=agent.place.slots, interface=agent.place.interface)
 
 
 def _ask(agent: Agent) -> Ask:

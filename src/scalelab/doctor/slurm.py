@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import math
 import re
 import socket
 import sys
@@ -18,6 +20,8 @@ from scalelab.launch.slurm.programs import SlurmError, call
 
 WAIT = 30
 """seconds for srun to get nodes; it gives up after"""
+LIBRARIES, PAIR = 240.0, 6.0
+"""seconds at most for what each node finds of itself on a busy machine, and for a round of pairs, both ways"""
 UNUSABLE = ("down", "drain", "fail", "maint", "unk", "no_respond", "inval")
 """beginnings of a node's states"""
 
@@ -55,7 +59,18 @@ def _limits(sacct: str | None) -> str:
     if sacct is not None:
         return ""
     try:
-        said = call(["sacctmgr", "--noheader", "--parsable2", "show", "assoc", "where", "user=$USER", "format=MaxSubmitJobs"])
+        said = call(
+            [
+                "sacctmgr",
+                "--noheader",
+                "--parsable2",
+                "show",
+                "assoc",
+                "where",
+                f"user={getpass.getuser()}",
+                "format=MaxSubmitJobs",
+            ]
+        )
     except SlurmError:
         return ""
     return ", ".join(sorted({line for line in said.splitlines() if line}))
@@ -114,11 +129,12 @@ def _partition(name: str, limit: str, rows: Sequence[tuple[str, str, str, int]])
 
 def looked_at(order: Order, nodes: int, args: Sequence[str]) -> Diagnosis:
     """What the nodes of one srun find of themselves and of each other. Raises SlurmError in srun's words."""
+    minutes = math.ceil((LIBRARIES + PAIR * nodes) / 60)
     line = [
         "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--immediate={WAIT}", "--job-name=scalelab-doctor",
-        "--time=5", *args, sys.executable, "-m", "scalelab.doctor.node", msgspec.json.encode(order).decode(),
+        f"--time={minutes}", *args, sys.executable, "-m", "scalelab.doctor.node", msgspec.json.encode(order).decode(),
     ]  # fmt: skip
-    said = call(line)
+    said = call(line, patience=WAIT + 60.0 * minutes + 60.0)  # Slurm ends it first, and leaves nothing on the nodes
     last = next((text for text in reversed(said.splitlines()) if text.startswith("{")), "")
     try:
         return msgspec.json.decode(last, type=Diagnosis)

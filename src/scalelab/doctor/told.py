@@ -26,6 +26,8 @@ class Told:
     """by host: None where ssh from here to there works, else its words"""
     closed: Mapping[str, str] = field(default_factory=dict)
     """by host: why it can't be reached from here at the ports that ranks use, where that is so"""
+    workers: int = 1
+    """that it is to run"""
 
     def variable(self, name: str, asked: Asked) -> str | None:
         """What ranks there would find in a variable."""
@@ -46,5 +48,3 @@ class Asked:
     out: str | None = None
     shared: bool = False
     """whether --out has to be one folder for all hosts: on Slurm; over ssh it need not"""
-    workers: int = 1
-    """a host"""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import socket
 import threading
 import time
@@ -24,10 +25,12 @@ PORTS = 3
 """listened at: one in each third of the range that gloo and NCCL get theirs from"""
 SERVING: dict[int, socket.socket] = {}
 """listeners of this process, by port, which ``stop`` closes"""
+WHO = secrets.token_hex(8).encode()
+"""by which this process is known from another one that listens at the same port of another host"""
 
 
 def serve(question: dict[str, Any]) -> dict[str, Any]:
-    """{"range": [first, last] of ports, "port": one more, or None} → {"ports": those that this host listens at now}, {"error"}."""
+    """{"range": [first, last] of ports, "port": one more, or None} → {"who", "ports": those that it listens at now}, {"error"}."""
     first, last = question["range"]
     third = (last - first) // PORTS
     wanted = [(first + place * third, first + (place + 1) * third) for place in range(PORTS)]
@@ -37,12 +40,12 @@ def serve(question: dict[str, Any]) -> dict[str, Any]:
     for start, stop_before in wanted:
         listener = _listener(start, stop_before)
         if listener is None:
-            return {"ports": ports, "error": f"port {start} is in use"}
+            return {"who": WHO.decode(), "ports": ports, "error": f"port {start} is in use"}
         port = listener.getsockname()[1]
         SERVING[port] = listener
         ports.append(port)
         threading.Thread(target=_accept, args=(listener,), daemon=True).start()
-    return {"ports": ports}
+    return {"who": WHO.decode(), "ports": ports}
 
 
 def _listener(start: int, stop_before: int) -> socket.socket | None:
@@ -76,7 +79,9 @@ def _take(line: socket.socket) -> None:
         line.settimeout(PATIENCE)
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         kind = line.recv(1)
-        if kind == b"L":
+        if kind == b"W":
+            line.sendall(WHO)
+        elif kind == b"L":
             while byte := line.recv(1):
                 line.sendall(byte)
         elif kind == b"B":
@@ -96,13 +101,17 @@ def _count(line: socket.socket) -> list[float]:
 
 
 def connect(question: dict[str, Any]) -> dict[str, Any]:
-    """{"addresses", "ports"} of another host → {"address": one that answers, "closed": {port: why}} of it, or {"error"}."""
+    """{"addresses", "ports", "who"} of another host → {"address": one where it answers, "closed": {port: why}} of it, or {"error"}.
+
+    An address that another host has too, as each has that of its own bridge for containers, leads elsewhere.
+    """
     addresses, ports = question["addresses"], question["ports"]
     if not addresses or not ports:
         return {"error": "it listens nowhere" if addresses else "it has no address there"}
     tried = [(address, port) for address in addresses for port in ports]
     with ThreadPoolExecutor(len(tried)) as threads:  # a firewall that says nothing costs all the time that is given
-        faults = dict(zip(tried, threads.map(lambda there: _fault(there[0], there[1], question["seconds"]), tried), strict=True))
+        found = threads.map(lambda there: _fault(there, question["who"], question["seconds"]), tried)
+        faults = dict(zip(tried, found, strict=True))
     for address in addresses:
         closed = {str(port): fault for port in ports if (fault := faults[address, port]) is not None}
         if len(closed) < len(ports):
@@ -110,12 +119,14 @@ def connect(question: dict[str, Any]) -> dict[str, Any]:
     return {"error": f"{addresses[0]}: {faults[tried[0]]}"}
 
 
-def _fault(address: str, port: int, seconds: float) -> str | None:
+def _fault(there: tuple[str, int], who: str, seconds: float) -> str | None:
     try:
-        socket.create_connection((address, port), seconds).close()
+        with socket.create_connection(there, seconds) as line:
+            line.sendall(b"W")
+            said = b"".join(iter(lambda: line.recv(len(WHO)), b""))
     except OSError as error:
         return error.strerror or str(error)
-    return None
+    return None if said == who.encode() else "somebody else answers there"
 
 
 def measure(question: dict[str, Any]) -> dict[str, Any]:

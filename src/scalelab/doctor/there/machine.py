@@ -77,11 +77,14 @@ def _share(folder: Path) -> float | None:
 
 
 def _room(out: str | None) -> int | None:
-    """Bytes free where a folder is, or would be made; None where nothing is asked."""
+    """Bytes free where a folder is, or would be made; None where nothing is asked, or it can't be looked at."""
     if out is None:
         return None
-    place = next(folder for folder in (Path(out).resolve(), *Path(out).resolve().parents) if folder.exists())
-    return shutil.disk_usage(place).free
+    folder = Path(out).resolve()
+    try:
+        return shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
+    except OSError:
+        return None
 
 
 def _all_interfaces() -> list[str]:

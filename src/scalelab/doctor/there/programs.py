@@ -28,7 +28,7 @@ if there: found["nccl"] = ".".join(map(str, torch.cuda.nccl.version())) if "nccl
 try:
     import horovod.torch as hvd
     found["horovod"] = {"gloo": bool(hvd.gloo_built()), "mpi": bool(hvd.mpi_built()), "nccl": bool(hvd.nccl_built())}
-except ImportError as error:
+except Exception as error:
     found["horovod"] = {"error": str(error)}
 print("\\n" + json.dumps(found))
 """
