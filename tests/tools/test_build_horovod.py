@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import threading
 import time
@@ -69,6 +70,14 @@ def test_each_mpi_gets_a_wheel_of_its_own(builder: ModuleType, tmp_path: Path) -
         found.append(builder.version("2.15.0", {"PATH": str(tmp_path / name)}))
     assert all(".gloo.mpi" in version for version in found)
     assert found[0] != found[1]
+
+
+def test_an_mpi_that_came_as_a_wheel_into_this_environment_counts_for_none(builder: ModuleType, tmp_path: Path) -> None:
+    own = sysconfig.get_path("scripts")
+    assert builder.version("2.15.0", {"PATH": own}) == builder.version("2.15.0", {"PATH": str(tmp_path)})
+    program(tmp_path / "open", "mpicxx", "print('g++')")
+    built = builder.settings({"PATH": f"{own}:{tmp_path}/open"}, "0.28.1+gloo.mpi1")
+    assert built["PATH"] == f"{tmp_path}/open:{own}", "CMake sees the system's first"
 
 
 def test_what_is_missing_is_told_in_one_line_with_the_command_that_brings_it(tmp_path: Path) -> None:
