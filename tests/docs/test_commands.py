@@ -93,11 +93,15 @@ def run(command: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+PATIENCE = 300
+"""seconds for a command on the test cluster, all of whose hosts share the machine's cores with whatever else runs there"""
+
+
 def on(host: Host, folder: Path) -> Shell:
     """A shell on a host of the test cluster, in a folder that all its hosts see."""
 
     def type_there(command: str) -> tuple[int, str]:
-        done = host.run(["bash", "-c", command], env={"COLUMNS": "140"}, cwd=folder, timeout=120)
+        done = host.run(["bash", "-c", command], env={"COLUMNS": "140"}, cwd=folder, timeout=PATIENCE)
         return done.returncode, done.stdout + done.stderr
 
     return type_there

@@ -10,12 +10,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from scalelab.errors import ScalelabError
+from scalelab.launch import training
+from scalelab.launch.pool import Pool
 from scalelab.launch.slurm.jobs import State
 from scalelab.record.study import StudyRecord
 from scalelab.spec import Spec
-from scalelab.studies.slurm import kept
+from scalelab.studies.slurm import kept, task
 from scalelab.studies.slurm.arrays import Shape, grouped, shape
-from scalelab.studies.slurm.concluding import closed, reason
+from scalelab.studies.slurm.concluding import closed, planned_of, reason
 from scalelab.studies.slurm.kept import Job, Jobs
 from scalelab.studies.study import Point, Run
 from tests.conftest import Command
@@ -198,6 +201,27 @@ def test_a_training_is_given_up_only_where_slurm_or_its_record_says_that_it_is_o
     status: str, state: State | None, silent: str | None, expected: bool
 ) -> None:
     assert closed(trained(status), state, silent) is expected
+
+
+def test_only_what_is_missing_is_made(
+    command: Command, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "study"
+    asked = ["study", "batch-size", "--slurm-dry-run", *SCALING, "--batch", 12, 24, "--out", folder]
+    assert command(*asked).status == 0
+    (array,) = kept.read(folder).jobs
+    made_already = array.trainings[1]
+    training.train(pool, planned_of(folder).row(*made_already), [], lambda run: None)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    assert task.main(folder, array.name) == 0
+    assert "is finished already" in capfd.readouterr().out
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    with pytest.raises(ScalelabError, match="has 2 trainings, so no task 3"):
+        task.main(folder, array.name)
+    assert command(*asked).status == 0
+    (left,) = kept.read(folder).jobs
+    assert left.trainings == [one for one in array.trainings if one != made_already]
+    assert len(list((folder / "runs").iterdir())) == 1
 
 
 def test_conclude_of_no_study_is_refused(command: Command, tmp_path: Path) -> None:
