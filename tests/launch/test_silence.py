@@ -63,3 +63,13 @@ def test_a_file_that_grows_is_a_sign_of_life(pool: Pool, tmp_path: Path) -> None
             assert not watching.fell()
     finally:
         pool.end([process])
+
+
+def test_the_time_for_which_this_process_was_stopped_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(silence.time, "monotonic", lambda: now)
+    watching = Silence(tmp_path, [], 3.0, pulse=lambda: False)
+    found = {}
+    for now in (1.5, 1000.0, 1001.5, 1003.0):
+        found[now] = watching.fell()
+    assert found == {1.5: False, 1000.0: False, 1001.5: False, 1003.0: True}

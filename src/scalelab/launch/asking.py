@@ -26,13 +26,16 @@ class Silent(ScalelabError):
     """What was asked neither answered nor computed for as long as ``--timeout`` allows."""
 
 
-def ask(pool: Pool, target: str, spec: Spec, doing: str = DOING, env: dict[str, str] | None = None) -> Any:
+def ask(
+    pool: Pool, target: str, spec: Spec, doing: str = DOING, env: dict[str, str] | None = None, inside: Path | None = None
+) -> Any:
     """What ``target`` ("module:function", called with a spec's file and an answer's) answers, as JSON.
 
-    ``doing`` says in the errors what was going on; ``env`` is set in the process besides its environment. Raises ScalelabError, Silent
-    after ``--timeout`` seconds in which the process computed nothing; nothing is left behind.
+    ``doing`` says in the errors what was going on; ``env`` is set in the process besides its environment; ``inside`` is a folder for what
+    the two write for each other. Raises ScalelabError, Silent after ``--timeout`` seconds in which the process computed nothing; nothing
+    is left behind.
     """
-    with tempfile.TemporaryDirectory(prefix="scalelab-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="scalelab-", dir=inside) as scratch:
         question, answer = Path(scratch, "spec.yaml"), Path(scratch, "answer.json")
         question.write_text(specs.dump(spec))
         process = pool.start(target, [str(question), str(answer)], env)

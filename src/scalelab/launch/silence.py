@@ -14,6 +14,8 @@ EVERY = 1.0
 """seconds between two looks"""
 IDLE = 0.02
 """share of a core below which a worker does not compute; sampling its resources each second takes a tenth of that"""
+STOPPED = 5.0
+"""seconds between two looks after which it was this process that stood still: stopped, or its machine asleep"""
 GRACE = 5.0
 """seconds more for several workers: the one that waits for a silent one knows better what it waits for, and says so first"""
 
@@ -37,6 +39,8 @@ class Silence:
         now = time.monotonic()
         if now - self.looked < EVERY:
             return False
+        if now - self.looked > STOPPED:
+            self.since += now - self.looked
         self.looked = now
         files, beat = self._files(), self.pulse()
         if beat or files != self.files:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import random
+import threading
 import time
 from collections.abc import Iterator
 
@@ -94,11 +95,29 @@ def test_both_ends_tell_that_they_live(line: Line, monkeypatch: pytest.MonkeyPat
     assert line.heard.empty()  # a sign of life is nothing to act upon
     writer.close()
     line.over.get(timeout=10)
-    time.sleep(0.1)
-    assert line.reader.silent() > 0.05
 
 
 def test_a_stranger_is_named(line: Line) -> None:
     os.write(line.sink, b"Last login: today\n")
     assert line.over.get(timeout=10) == "not a message: Last login: today"
     os.close(line.sink)
+
+
+def test_an_end_that_is_busy_with_what_it_heard_hears_no_silence() -> None:
+    source, sink = os.pipe()
+    begun, free = threading.Event(), threading.Event()
+
+    def heard(message: channel.Message, body: bytes) -> None:  # a slow disk, a terminal that was stopped by Ctrl-S
+        begun.set()
+        free.wait(10)
+
+    reader = Reader(source, heard, lambda why: None)
+    reader.start()
+    os.write(sink, channel.encode({"do": "much"}))
+    assert begun.wait(10)
+    time.sleep(0.3)
+    assert reader.silent() == 0.0
+    free.set()
+    time.sleep(0.3)
+    assert reader.silent() > 0.2
+    os.close(sink)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
@@ -18,6 +22,7 @@ from scalelab.launch.hosts import connection
 from scalelab.launch.hosts.connection import Agent, Lost
 from scalelab.launch.hosts.hub import Hub, Unreachable
 from scalelab.launch.hosts.placement import Place
+from scalelab.spec import from_mapping
 
 LOCAL = """#!/bin/sh
 while [ "$1" != -- ]; do shift; done
@@ -107,6 +112,62 @@ def test_a_killed_agent_is_lost_to_all_who_wait_and_the_next_clears_up_after_it(
     assert len(left) == 1
     agent()
     assert not left[0].exists()
+
+
+def test_an_agent_that_is_told_to_end_more_than_once_ends(agent: Connect, tmp_path: Path) -> None:
+    process = psutil.Process(agent().hello["pid"])
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for _ in range(50):
+            process.terminate()
+            time.sleep(0.001)
+    process.wait(5)
+    assert not list((tmp_path / "tmp").glob("scalelab-*"))
+
+
+def test_what_an_agent_that_is_killed_while_it_is_asked_leaves_is_cleared_up_by_the_next(agent: Connect, tmp_path: Path) -> None:
+    found = agent()
+    question = {"do": "ask", "target": "tests.launch.idling:idle", "doing": "checking", "env": {}}
+    found.post(question, msgspec.json.encode(from_mapping({})))
+    deadline = time.monotonic() + 10
+    while not list((tmp_path / "tmp").rglob("spec.yaml")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(found.hello["pid"], signal.SIGKILL)
+    agent().close()
+    assert not list((tmp_path / "tmp").glob("scalelab-*"))
+
+
+STOPPED = """
+import sys, time
+from scalelab.launch.hosts import connection
+from scalelab.launch.hosts.hub import Hub
+from scalelab.launch.hosts.placement import Place
+connection.SILENT = 1.0
+hub = Hub()
+(agent,) = hub.connected([Place("h1")])
+agent.be_patient(1.0)
+print(agent.hello["pid"], flush=True)
+sys.stdin.readline()
+agent.check()
+print(agent.lost, agent.request({"do": "time"})["now"] > 0, flush=True)
+hub.close()
+"""
+
+
+def test_the_hosts_wait_for_a_launcher_that_is_stopped_by_ctrl_z(ssh: Path) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", STOPPED], process_group=0, **pipes) as launcher:
+        there = psutil.Process(int(launcher.stdout.readline()))
+        launcher.send_signal(signal.SIGTSTP)
+        deadline = time.monotonic() + 10
+        while psutil.Process(launcher.pid).status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(2.5)
+        assert there.is_running()
+        launcher.send_signal(signal.SIGCONT)
+        assert launcher.communicate("\n", timeout=20)[0] == "None True\n"
+    there.wait(5)
 
 
 def test_an_agent_that_goes_silent_is_lost(agent: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """One host's part of a command over ssh: ``python -m scalelab.launch.hosts.agent RUN_ID``, spoken to through its stdin and stdout.
 
 It starts ranks in a scratch folder, sends back what they write, and answers questions about its host. It ends all that it started, and
-itself, when its line closes or has been silent for ``channel.SILENT`` seconds, however that came about.
+itself, when its line closes or has been silent for ``channel.SILENT`` seconds, however that came about; longer where it was told so.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -33,6 +34,7 @@ RUN_ID = "SCALELAB_RUN_ID"
 MARK = "scalelab agent"
 """and the run's id: before the first message, after whatever the login shell says"""
 PREFIX = "scalelab-agent-"
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 EVERY = 0.05
 """seconds between two looks at the ranks"""
 
@@ -52,6 +54,7 @@ class Agent:
         self._inbox: queue.SimpleQueue[tuple[Message, bytes]] = queue.SimpleQueue()
         self._reader = Reader(source, self._heard, lambda why: self.leave())
         self._leaving = threading.Lock()
+        self._patience = SILENT
 
     def settle(self) -> None:
         """Make the scratch folder, now that TMPDIR is known."""
@@ -80,15 +83,25 @@ class Agent:
     def leave(self) -> None:
         """End everything that was started, and this process. Called by whichever thread knows first; it does not return."""
         with self._leaving:
-            self.pool.close()
-            end_all(self.run_id)
-            shutil.rmtree(self.scratch, ignore_errors=True)
-            os._exit(0)
+            try:
+                self.pool.close()
+                end_all(self.run_id)
+                shutil.rmtree(self.scratch, ignore_errors=True)
+            finally:
+                os._exit(0)
+
+    def leave_on(self, number: int, frame: FrameType | None) -> None:
+        """The signals' handler. A second one would wait for the first one's lock, in the same thread, for ever."""
+        for sign in ENDING:
+            signal.signal(sign, signal.SIG_IGN)
+        self.leave()
 
     def _heard(self, message: Message, body: bytes) -> None:
-        """By the thread that reads: the time is told at once, all else waits for its turn."""
+        """By the thread that reads: the time is told at once, as is how long silence may last; all else waits for its turn."""
         if message.get("do") == "time":
             self.writer.send({"do": "reply", "id": message["id"], "now": time.time()})
+        elif message.get("do") == "patience":
+            self._patience = message["seconds"]
         else:
             self._inbox.put((message, body))
 
@@ -104,7 +117,7 @@ class Agent:
             self.writer.send({"do": "reply", "id": message["id"], **reply})
 
     def _watch(self) -> None:
-        while self._reader.silent() < SILENT:
+        while self._reader.silent() < self._patience:
             time.sleep(1.0)
         self.leave()
 
@@ -156,14 +169,14 @@ def main(run_id: str) -> None:
     os.dup2(2, 1)  # what is printed here must not come between the messages
     os.write(sink, f"\n{MARK} {run_id}\n".encode())
     agent = Agent(run_id, source, sink)
-    for sign in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(sign, lambda number, frame: agent.leave())
+    for sign in ENDING:
+        signal.signal(sign, agent.leave_on)
     try:
         agent.serve()
     except BaseException:
         traceback.print_exc()
     finally:
-        agent.leave()
+        agent.leave_on(0, None)
 
 
 if __name__ == "__main__":

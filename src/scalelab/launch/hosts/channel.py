@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import queue
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ PING = 2.0
 """seconds between two signs of life"""
 SILENT = 15.0
 """seconds without one after which the other end is given up"""
+LISTEN = 1.0
+"""seconds that a reader waits before it looks at the clock again"""
 CHUNK = 1 << 18
 """bytes of a file that go into one message"""
 HEADER = 1 << 24
@@ -86,7 +89,7 @@ class Writer:
         """bytes handed in and not sent yet"""
         self._descriptor = descriptor
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler sends too, whatever it interrupts
         self._thread = threading.Thread(target=self._run, name="scalelab-writer", daemon=True)
         self._thread.start()
 
@@ -135,24 +138,26 @@ class Reader:
         over: Callable[[str], None],
         before: Callable[[bytes], bytes | None] | None = None,
     ) -> None:
-        self.last = time.monotonic()
-        """when the last byte came"""
+        self._waited, self._since = 0.0, time.monotonic()
+        self._listening = False
         self._descriptor, self._heard, self._over, self._before = descriptor, heard, over, before
         self._thread = threading.Thread(target=self._run, name="scalelab-reader", daemon=True)
 
     def start(self) -> None:
         """Begin to read."""
+        self._since = time.monotonic()
         self._thread.start()
 
     def silent(self) -> float:
-        """Seconds since the last byte came."""
-        return time.monotonic() - self.last
+        """Seconds for which nothing came, though it was listened: neither those that ``heard`` takes, for which the line is full of what
+        was said meanwhile, nor those for which this process, or its machine, was stopped.
+        """
+        return self._waited + min(time.monotonic() - self._since, LISTEN) if self._listening else 0.0
 
     def _run(self) -> None:
         decoder, why = Decoder(), ""
         try:
-            while data := os.read(self._descriptor, 1 << 20):
-                self.last = time.monotonic()
+            while data := self._read():
                 if self._before is not None:
                     begun = self._before(data)
                     if begun is None:
@@ -164,6 +169,16 @@ class Reader:
         except (OSError, Broken) as error:
             why = str(error)
         self._over(why)
+
+    def _read(self) -> bytes:
+        """What comes next; nothing at the end of the line."""
+        line = select.poll()
+        line.register(self._descriptor, select.POLLIN)
+        self._waited, self._since, self._listening = 0.0, time.monotonic(), True
+        while not line.poll(LISTEN * 1000):
+            self._waited, self._since = self.silent(), time.monotonic()
+        self._listening = False
+        return os.read(self._descriptor, 1 << 20)
 
 
 def _write(descriptor: int, data: bytes) -> None:

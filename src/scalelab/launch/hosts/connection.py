@@ -140,6 +140,10 @@ class Agent:
         """Seconds since it was last heard."""
         return self._reader.silent()
 
+    def be_patient(self, seconds: float) -> None:
+        """Have the agent wait so long for a sign of life before it ends what it started."""
+        self.tell({"do": "patience", "seconds": seconds})
+
     def check(self) -> None:
         """Notice that it has gone silent."""
         if self.lost is None and self._begun.is_set() and self._reader.silent() > SILENT:

@@ -21,6 +21,8 @@ class Copy:
     def __init__(self, folder: Path, host: str, ahead: float = 0.0) -> None:
         self.folder, self.host, self.ahead = folder, host, ahead
         self._bases: dict[str, int] = {}
+        self._torn: set[str] = set()
+        """files that grow, and of which a part could not be written: what came after it would leave a hole"""
 
     def take(self, message: Message, body: bytes) -> None:
         """Carry out a message of a ``Mirror``. Raises RunError naming what can't be written."""
@@ -31,6 +33,8 @@ class Copy:
                 path, message, body
             )
         except OSError as error:
+            if message["do"] == "grown":
+                self._torn.add(message["path"])
             raise RunError(f"{path}: cannot be written: {error.strerror}; free some space or choose another --out") from error
 
     def known(self, name: str) -> None:
@@ -42,6 +46,9 @@ class Copy:
         if message["fresh"]:  # another file has taken its place there
             self._bases[name] = 0
             _replace(path, body)
+            self._torn.discard(name)
+            return
+        if name in self._torn:
             return
         if name not in self._bases:
             self._bases[name] = path.stat().st_size if path.exists() else 0

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from scalelab.errors import ScalelabError
 from scalelab.launch.hosts.channel import Message
 from scalelab.launch.hosts.connection import Agent, Lost
+from scalelab.launch.hosts.pausing import Pausing
 from scalelab.launch.hosts.placement import Place
 from scalelab.launch.hosts.running import Running
 from scalelab.record import text
@@ -33,6 +34,7 @@ class Hub:
         self.ssh_args, self.say = tuple(ssh_args), say or _print
         self.run_id = secrets.token_hex(6)
         self.agents: dict[str, Agent] = {}
+        self._pausing = Pausing(lambda: list(self.agents.values()))
         self.numbers = itertools.count(1)
         """of the trainings"""
         self._running: Running | None = None
@@ -80,6 +82,7 @@ class Hub:
         with ThreadPoolExecutor(len(self.agents) or 1) as threads:
             list(threads.map(Agent.close, self.agents.values()))
         self.agents.clear()
+        self._pausing.close()
 
     def _heard(self, agent: Agent, message: Message, body: bytes) -> None:
         with self._lock:

@@ -2,7 +2,8 @@
 
 Files that grow (logs, steps, events, samples) are sent by what was appended, at once. All others are sent whole, one after the other,
 when they have stopped changing, and take their place there in one piece. Hidden files (a half-written ``.name.tmp``, a lock) stay here.
-A pointer to a checkpoint is read before the checkpoints are listed and sent after them, so that it never names one that is not there.
+A pointer to a checkpoint is read before the checkpoints are listed and sent after them, so that it never names one that is not there;
+and after the steps and the record, so that who goes on from it misses none of the steps and epochs before it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ OF_A_RANK = re.compile(r"^rank-(\d+)\b")
 POINTER, CHECKPOINT = re.compile(r"^checkpoints/[^/]+\.json$"), re.compile(r"^checkpoints/[^/]+\.safetensors$")
 LEFT = ("profile/",)
 """folders of what is put together here and then removed"""
-FIRST = "failures/"
+FIRST, RECORD = "failures/", "record.json"
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,9 @@ class Mirror:
         pointers = [(name, *read) for name in self._names() if POINTER.match(name) and (read := self._read(name)) is not None]
         names = [name for name in self._names() if not GROWING.search(Path(name).name) and not POINTER.match(name)]
         yield from self._files(sorted(names, key=lambda name: (not name.startswith(FIRST), bool(CHECKPOINT.match(name)))), final)
+        if any(self.sent.get(name) != state for name, state, _ in pointers):
+            yield from self.grown()
+            yield from self._files([RECORD], final=True)  # which is only ever replaced, so it is whole though it may change
         for name, state, body in pointers:
             if self.sent.get(name) != state and f"checkpoints/{_named(body)}" in self.sent:
                 yield {"do": "whole", "path": name, "at": 0, "last": True}, body

@@ -54,7 +54,7 @@ def _versions() -> dict[str, str]:
 def ask(agent: Agent, message: Message, body: bytes) -> dict[str, Any]:
     """What "target" answers about the spec in ``body``; "run": the run that the spec goes on with."""
     spec = specs.from_mapping(json.loads(body))
-    return {"answer": asking.ask(agent.pool, message["target"], spec, message["doing"], message["env"])}
+    return {"answer": asking.ask(agent.pool, message["target"], spec, message["doing"], message["env"], agent.scratch)}
 
 
 def begin(agent: Agent, message: Message, body: bytes) -> dict[str, Any]:
