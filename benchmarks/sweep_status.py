@@ -66,6 +66,7 @@ def make(folder: Path, tasks: int) -> None:
         name="train", command=["scalelab", "sweep"], argv=["./train", "{lr}", "{seed}"], cwd="/", parameters=["lr", "seed"], tasks=tasks,
         metrics=[MetricRead(name="accuracy", pattern="accuracy (.*)")], goal="accuracy", place="slurm", created="2026-01-01T00:00:00.000Z",
     )  # fmt: skip
+    keeping.make(folder)
     keeping.create(folder, sweep, planned)
     encoder = msgspec.json.Encoder()
     for task in planned[: tasks // 2 + 64]:

@@ -179,11 +179,16 @@ def _end_launcher(folder: Path) -> None:
 
 
 def _none_left(folder: Path, told: set[str]) -> bool:
-    """Whether Slurm has nothing of it any more; arrays that were not told yet, such as one just being submitted, are told to end."""
+    """Whether Slurm has nothing of it any more, and nobody submits any; arrays that were not told yet to end are told."""
+    try:
+        with held(folder, sweep_run.DOING):
+            free = True
+    except ScalelabError:  # who follows it may just have called sbatch, and ends soon
+        free = False
     arrays = slurm.queue(folder).arrays
     slurm.cancel(folder, sorted(arrays - told))
     told |= arrays
-    return not arrays
+    return free and not arrays
 
 
 def _until(happened: Callable[[], bool]) -> bool:

@@ -124,7 +124,7 @@ def follow(folder: Path, sweep: SweepRecord, before: Mapping[int, TaskRecord], l
                     watch.stands(records, queue.running, queue.waiting | set(waiting))
                     if not queue.waiting and not queue.running and not waiting:
                         return
-                time.sleep(min(max((time.monotonic() - began) / 20, POLL[0]), POLL[1]))
+                _pause(folder, min(max((time.monotonic() - began) / 20, POLL[0]), POLL[1]))
         except KeyboardInterrupt:
             watch.__exit__()
             err.print(
@@ -132,6 +132,13 @@ def follow(folder: Path, sweep: SweepRecord, before: Mapping[int, TaskRecord], l
                 markup=False,
             )
             raise
+
+
+def _pause(folder: Path, seconds: float) -> None:
+    """So long, or until the sweep is cancelled from elsewhere."""
+    end, before = time.monotonic() + seconds, slurm.cancelled(folder)
+    while (left := end - time.monotonic()) > 0 and slurm.cancelled(folder) == before:
+        time.sleep(min(left, POLL[0] / 4))
 
 
 def standing_now(folder: Path, sweep: SweepRecord) -> tuple[SweepStatus, list[keeping.TaskState]]:

@@ -102,7 +102,7 @@ def send(folder: Path, sweep: SweepRecord, tasks: Sequence[int], after: Sequence
     left, most, before = list(tasks), largest_array(), list(after)
     arrays: list[Array] = []
     size, refused = min(len(left), most), ""
-    while left and size:
+    while left and size and not cancelled(folder):
         try:
             made = _send(folder, sweep, left[:size], before if sweep.placing.get("max_running") else [])
         except SlurmError as error:
