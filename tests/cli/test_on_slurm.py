@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,34 @@ def test_without_slurm_here_one_line_says_so_and_nothing_stays(
     done = command(*ASKED, "--slurm", "--nodes", 2)
     assert done.error == "sbatch: not found; --slurm works where Slurm's programs are: on a cluster's login node"
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **bodies: str) -> None:
+    """Programs of these names, as shell scripts, are what is found."""
+    folder.mkdir()
+    for name, body in bodies.items():
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_a_job_that_its_run_can_not_know_of_is_cancelled(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    unwritable = 'for script; do :; done; mkdir -p "$(dirname "$script")/job.json/in the way"; echo 77'
+    programs(tmp_path / "bin", monkeypatch, sbatch=unwritable, scancel=f"echo $@ > {tmp_path}/cancelled")
+    done = command(*ASKED, "--slurm", "--nodes", 2)
+    assert (done.status, "cannot be written" in done.error) == (2, True)
+    assert (tmp_path / "cancelled").read_text() == "77\n"
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_ctrl_c_while_it_is_submitted_leaves_no_run_without_its_job(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    programs(tmp_path / "bin", monkeypatch, sbatch="kill -INT $PPID; sleep 0.2; echo 77")
+    assert command(*ASKED, "--slurm", "--nodes", 2).status == 130
+    (run,) = (tmp_path / "runs").iterdir()
+    assert json.loads((run / "slurm" / "job.json").read_text())["job"] == "77"
