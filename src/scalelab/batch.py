@@ -10,6 +10,8 @@ import msgspec
 from scalelab.errors import ScalelabError
 from scalelab.spec import Spec
 
+BATCH = 64
+"""the global batch where the spec says nothing"""
 MEASURED = "measured"
 """``--shares measured``: in proportion to the speed of each worker, found out at the start"""
 
@@ -202,7 +204,7 @@ def _check_slices(spec: Spec, micro_batch: int) -> None:
 def _batch(spec: Spec, replicas: int) -> int:
     if spec.batch is not None and spec.batch_per_worker is not None:
         raise ScalelabError("--batch and --batch-per-worker say the same thing twice: give one (batch is over all workers)")
-    return spec.batch_per_worker * replicas if spec.batch_per_worker is not None else spec.batch or 64
+    return spec.batch_per_worker * replicas if spec.batch_per_worker is not None else spec.batch or BATCH
 
 
 def _accumulate(spec: Spec, batch: int, replicas: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
@@ -37,6 +39,8 @@ def test_a_sentence_of_single_trainings_is_of_these_alone() -> None:
     assert told("Batch 8 is enough.", many) == "Batch 8 is enough."
     assert told("Batch 8 is enough.", many, single) == "In these single trainings, batch 8 is enough."
     assert told("", single) == ""
+    named = replace(single, point=replace(single.point, hosts=("Lab1", "Lab2")))
+    assert told("Lab1 is fast.", named) == "In these single trainings, Lab1 is fast."
 
 
 def test_single_trainings_are_named_once_where_all_are() -> None:

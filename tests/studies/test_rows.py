@@ -42,6 +42,13 @@ def test_over_hosts_the_workers_of_the_first_decide_and_each_other_host_for_itse
     assert not any(one.derived.oversubscribed for one in found), "2 x 500 threads on 1000 cores of each host"
 
 
+@pytest.mark.parametrize(("gpus", "chosen"), [((1, 0), "auto"), ((0, 1), "cpu")])
+def test_a_host_without_gpu_that_is_compared_leaves_the_first_host_its_own(gpus: tuple[int, int], chosen: str) -> None:
+    alone = [replace(row("ddp", 1, count), hosts=(host,), local=1) for host, count in zip(("h1", "h2"), gpus, strict=True)]
+    together = replace(row("ddp", 2, gpus[0]), hosts=("h1", "h2"), local=1)
+    assert {one.spec.device for one in on_one_device([*alone, together], several=True)} == {chosen}
+
+
 def test_what_is_known_of_another_hosts_cores_stays_known() -> None:
     one = replace(row("ddp", 4, 0), local=1, cores=1000)
     crowded = replace(one, derived=msgspec.structs.replace(one.derived, oversubscribed=True))

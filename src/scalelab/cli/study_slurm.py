@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from scalelab.cli.on_slurm import FLAGS, whole
+from scalelab.cli.over_hosts import MEANT
 from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
 from scalelab.launch.slurm.request import Request
@@ -32,6 +33,7 @@ OWN = ("workers_per_node", "cpus_per_task", "gpus_per_node", "partition", "time"
 """of the flags of ``train --slurm`` those that a study has too: its nodes follow from its workers"""
 LOOK, SLOWEST = 2.0, 30.0
 """seconds between two looks at the queue: a twentieth of the time that it has been followed, but no less and no more than these"""
+SLURMS = "Slurm chooses the hosts, and sbatch takes this environment along"
 Finish = Callable[[Path, StudyRecord], int]
 """shows a study that is concluded; the exit status"""
 
@@ -56,10 +58,10 @@ def add_slurm(parser: ArgumentParser) -> None:
 def wanted(parsed: Namespace) -> bool:
     """Whether the study is to be jobs. Raises ScalelabError for flags that mean something only then."""
     if parsed.slurm or parsed.slurm_dry_run:
-        for other in ("on", "hosts", "dry_run"):
+        for other in ("on", *MEANT, "dry_run"):
             if getattr(parsed, other, None):
-                more = "--slurm-dry-run writes all and submits nothing" if other == "dry_run" else "Slurm chooses the hosts"
-                raise ScalelabError(f"--{other.replace('_', '-')}: not with --slurm: {more}")
+                why = "--slurm-dry-run writes all and submits nothing" if other == "dry_run" else SLURMS
+                raise ScalelabError(f"--{other.replace('_', '-')}: not with --slurm: {why}")
         return True
     given = next((name for name in (*OWN, "slurm_arg", "wait", "one_by_one") if getattr(parsed, name)), None)
     if given:

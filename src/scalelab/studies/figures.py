@@ -104,6 +104,8 @@ def told(sentence: str, *results: Result) -> str:
     """``sentence``, which compares ``results``, as one about these trainings and no others where ``once`` says so."""
     if not sentence or not once(*results):
         return sentence
+    if sentence.startswith(tuple(host for one in results for host in one.point.hosts)):
+        return f"{SINGLE}{sentence}"
     return f"{SINGLE}{sentence[0].lower()}{sentence[1:]}"
 
 

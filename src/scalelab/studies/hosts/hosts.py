@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from scalelab.batch import MEASURED
+from scalelab.batch import BATCH, MEASURED
 from scalelab.errors import ScalelabError
 from scalelab.record import text
 from scalelab.record.study import Axis, Card, Column, Factor, Findings, Plot, Row, Series, Table
@@ -87,7 +87,7 @@ def _point(asked: Asked, role: str, hosts: tuple[str, ...], workers: int, **valu
 
 def _batch(asked: Asked) -> dict[str, int]:
     """What ``--weak`` makes of the batch: each worker of any point keeps the share that it has on the first host."""
-    batch, first = asked.base.batch or 64, asked.places[0][1]
+    batch, first = asked.base.batch or BATCH, asked.places[0][1]
     if not asked.options.get("weak") or asked.base.batch_per_worker is not None:
         return {}
     if batch % first:

@@ -19,8 +19,10 @@ def on_one_device(rows: Sequence[Prepared], several: bool = False) -> list[Prepa
     Decided row by row, a machine with one GPU would compare one process on it with two on the CPU. ``several`` hosts: where the first
     has a GPU for each of its workers, each other host decides for itself.
     """
-    workers = max((row.local or row.spec.workers for row in rows), default=1)
-    device = "cpu" if any(row.devices < workers for row in rows) else "auto" if several else "cuda"
+    first = max((row.hosts for row in rows), key=len, default=())[:1]
+    mine = [row for row in rows if row.hosts[:1] in ((), first)]
+    workers = max((row.local or row.spec.workers for row in mine), default=1)
+    device = "cpu" if any(row.devices < workers for row in mine) else "auto" if several else "cuda"
     return [_on(row, device) if row.spec.device == "auto" else row for row in rows]
 
 

@@ -24,8 +24,8 @@ from scalelab.studies.slurm.kept import FOLDER, Job, Jobs
 REPORT = "report"
 TASK = "scalelab.studies.slurm.task"
 HOPELESS = frozenset({
-    "PartitionNodeLimit", "PartitionTimeLimit", "PartitionConfig", "PartitionInactive", "BadConstraints", "AccountNotAllowed",
-    "QOSNotAllowed", "InvalidAccount", "InvalidQOS", "AssocMaxNodePerJobLimit", "AssocMaxCpuPerJobLimit", "JobHeldAdmin",
+    "PartitionNodeLimit", "PartitionTimeLimit", "PartitionConfig", "BadConstraints", "AccountNotAllowed",
+    "QOSNotAllowed", "InvalidAccount", "InvalidQOS", "AssocMaxNodePerJobLimit", "AssocMaxCpuPerJobLimit",
     "AssocMaxWallDurationPerJobLimit", "QOSMaxNodePerJobLimit", "QOSMaxCpuPerJobLimit", "QOSMaxWallDurationPerJobLimit",
     "MaxNodePerAccount", "DependencyNeverSatisfied",
 })  # fmt: skip
