@@ -26,7 +26,7 @@ from scalelab.record.schema import DataFacts, ModelFacts
 from scalelab.spec import Spec
 from scalelab.strategies.base import Batch, Recipe, Strategy
 from scalelab.strategies.blocks import recomputable
-from scalelab.worker import initial, profiling, resuming, sharing
+from scalelab.worker import alike, initial, profiling, resuming, sharing
 from scalelab.worker import plan as planning
 from scalelab.worker.plan import Plan
 
@@ -121,6 +121,7 @@ def model_facts(spec: Spec, model: nn.Module, shape: tuple[int, ...]) -> ModelFa
 def build(spec: Spec, derived: Derived, world: World) -> Job:
     """Everything in place on this rank, weights equal on all ranks."""
     dataset = data.load(spec, lambda _: None)
+    alike.check(dataset, world)
     derived = decoding(spec, derived, usable_cores(), dataset.streamed, local_workers(spec.workers))
     plan = planning.make(spec, derived, len(dataset.train))
     dtype = DTYPES[spec.precision]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ SPEC = specs.from_mapping({"strategy": "ddp", "workers": 3, "data": "cifar10", "
 WANTED = Wanted(SPEC, "c0de", looking.digest(SPEC), {"m.py": "d1g"})
 SEEN = {
     "identity": "", "spec": WANTED.digest, "files": {"m.py": "d1g"}, "paths": {"/data": True}, "memory": 8 << 30, "disk": 1 << 40,
-    "scratch": "/scratch",
+    "scratch": "/scratch", "weights": "w1g",
 }  # fmt: skip
 VERSIONS = {"python": "3.11.2", "torch": "2.15.0+cu126", "torchvision": "0.29.2", "scalelab": "0.1.0"}
 
@@ -46,6 +47,7 @@ def test_hosts_that_are_alike_are_fit() -> None:
         (told("b", {"files": {}}), "file"),
         (told("b", {"files": {"m.py": "other"}}), "file"),
         (told("b", {"paths": {"/data": False}}), "data"),
+        (told("b", {"weights": "other"}), "weights"),
         (told("b", {"disk": 1 << 20}), "disk"),
         (told("b", clock=(-7.5, 0.1)), "clock"),
         (told("b", {"identity": "a"}), "one host"),
@@ -132,3 +134,14 @@ def test_a_replica_has_the_share_of_its_slowest_worker() -> None:
     assert shares((Place("a", 2, share=4.0), Place("b", 2, share=1.0)), [2, 2], 2) == "2:0.5"
     assert shares((Place("a", 3, share=6.0), Place("b", 1, share=1.0)), [3, 1], 2) == "2:1"
     assert shares((Place("a", 1, share=4.0), Place("b", 1)), [1, 1], 2) is None
+
+
+def test_initial_weights_are_known_by_what_they_hold(tmp_path: Path) -> None:
+    for folder, body in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / folder / "checkpoints").mkdir(parents=True)
+        (tmp_path / folder / "w.pt").write_bytes(body)
+        (tmp_path / folder / "checkpoints" / "last.json").write_bytes(body)
+    for name in ("w.pt", "."):  # a file, and a run's folder
+        a, b, c = (looking.weights(specs.from_mapping({"weights": str(tmp_path / folder / name)})) for folder in "abc")
+        assert a == b != c
+    assert looking.weights(specs.from_mapping({"weights": str(tmp_path / "none")})) == looking.weights(SPEC) == {}

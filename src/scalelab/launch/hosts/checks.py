@@ -197,6 +197,14 @@ def data_there(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Faul
             yield Fault(one.place.host, "data", f"{path} does not exist", todo)
 
 
+def same_weights(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
+    """The initial weights are those of the first host, which the record names."""
+    mine, first = (host.seen.get("weights") for host in (one, told[0]))
+    if mine and first and mine != first:
+        said = f"{wanted.spec.weights} differs from that of {told[0].place.host}"
+        yield Fault(one.place.host, "weights", said, "copy the same file to all hosts")
+
+
 def memory(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
     """Its free memory holds the weights and gradients of its workers, the least that any training needs."""
     if wanted.held is None or not one.seen:
@@ -225,7 +233,7 @@ def clock(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
 
 Check = Callable[[Told, Sequence[Told], Wanted], Iterator[Fault]]
 CHECKS: tuple[Check, ...] = (
-    reachable, code_versions, library_versions, one_host, same_spec, user_files, data_there, memory, disk, clock,
+    reachable, code_versions, library_versions, one_host, same_spec, user_files, data_there, same_weights, memory, disk, clock,
 )  # fmt: skip
 """in the order in which they are told"""
 ALONE = ("reachable", "interpreter", "scalelab", "one host")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import socket
@@ -97,7 +98,24 @@ def _read(fields: dict[str, Any]) -> dict[str, Any]:
         spec = specs.from_mapping(fields)
     except ScalelabError as error:
         return {"error": str(error)}
-    return {"spec": digest(spec), "files": files(spec), "paths": {path: Path(path).expanduser().exists() for path in named(spec)}}
+    return {
+        "spec": digest(spec),
+        "files": files(spec),
+        "paths": {path: Path(path).expanduser().exists() for path in named(spec)},
+        **weights(spec),
+    }
+
+
+def weights(spec: Spec) -> dict[str, str]:
+    """{"weights": what the initial weights hash to}, of a run those that its best checkpoint names; {} where there are none."""
+    if not spec.weights or spec.resume:
+        return {}
+    path = Path(spec.weights).expanduser()
+    pointers = [path / "checkpoints" / name for name in ("best.json", "last.json")] if path.is_dir() else [path]
+    for file in pointers:
+        with contextlib.suppress(OSError), file.open("rb") as opened:
+            return {"weights": hashlib.file_digest(opened, "sha256").hexdigest()[:12]}
+    return {}
 
 
 def named(spec: Spec) -> list[str]:

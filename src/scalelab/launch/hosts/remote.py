@@ -216,7 +216,8 @@ class Remote(Launcher):
             with contextlib.suppress(RunError):
                 running.poll(0.05)
             for part in running.parts:
-                if not part.drained and time.monotonic() - max(part.heard, began) > grace + SILENT:
+                quiet = time.monotonic() - max(part.heard, began) if part.agent.silent else 0.0  # else it is heard at this moment
+                if not part.drained and quiet > grace + SILENT:
                     part.agent.lose(f"its ranks did not end within {grace + SILENT:g} seconds")
         self.hub.run(None)
         self._running = None
