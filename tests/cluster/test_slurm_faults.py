@@ -40,7 +40,7 @@ def whole(run: Path, record: TrainRecord) -> None:
         assert after.first_step == before.stopped
 
 
-def test_preempted_at_its_time_limit_requeued_and_cancelled(slurm: Cluster, tmp_path: Path) -> None:
+def test_preempted_at_its_time_limit_requeued_and_given_up(slurm: Cluster, tmp_path: Path) -> None:
     run, job = submit(slurm, tmp_path, *LONG)
     going(run, 1)
     stronger = jobs.submit(
@@ -55,61 +55,50 @@ def test_preempted_at_its_time_limit_requeued_and_cancelled(slurm: Cluster, tmp_
     record = when(run, lambda record: record.status == "queued", STOP, "time limit")
     assert record.attempts[1].why == "time limit (SIGUSR1)"
     assert "after: time limit" in scalelab(slurm, tmp_path, "jobs").stdout
-    going(run, 3, AGAIN)
-    slurm.h0.run(["scontrol", "requeue", job], check=True)
+    when(run, lambda record: record.status == "running", AGAIN, "it runs again")
+    slurm.h0.run(["scontrol", "requeue", job], check=True)  # its ranks still import torch
     record = when(run, lambda record: record.status == "queued", STOP, "requeued")
     assert record.attempts[2].why == "requeued by hand"
-    scalelab(slurm, tmp_path, "cancel", job)
-    record = records.load(run)
-    assert (record.status, record.attempts[3].why, len(record.attempts)) == ("interrupted", "cancelled", 4)
+    when(run, lambda record: record.status == "running", AGAIN, "it runs again")
+    slurm.h0.run(["scancel", "--batch", "--signal=USR1", job], check=True)
+    record = when(run, lambda record: record.attempts[-1].why, STOP, "an attempt that came no further is the last")
+    assert record.status == "interrupted"
+    assert "saved no further step" in (record.attempts[3].why or "")
+    jobs.reach(slurm.h0, job, "FAILED")
     assert {attempt.job for attempt in record.attempts} == {job}
     whole(run, record)
     idle(slurm)
 
 
-def test_a_run_that_comes_no_further_is_not_requeued_for_ever(slurm: Cluster, tmp_path: Path) -> None:
-    run, job = submit(slurm, tmp_path, *LONG)
-    when(run, lambda record: record.status == "running", AGAIN, "it runs")
-    slurm.h0.run(["scancel", "--batch", "--signal=USR1", job], check=True)  # its ranks still import torch
-    record = when(run, lambda record: record.attempts[-1].why, STOP, "time limit")
-    assert record.status == "interrupted"
-    assert "came to no further step" in (record.attempts[-1].why or "")
-    jobs.reach(slurm.h0, job, "FAILED")
-    idle(slurm)
-
-
 def test_slurms_own_daemons_may_be_away(quick: Cluster, tmp_path: Path) -> None:
-    flags = (*FLAGS, "--strategy", "ddp", "--nodes", "2", "--train-limit", "24000", "--epochs", "4", "--check-in-job")
+    flags = (*FLAGS, "--strategy", "ddp", "--nodes", "2", "--train-limit", "24000", "--epochs", "2", "--check-in-job")
     waiting = quick.h0.start(line("train", "--slurm", "--wait", *flags), env=passed(), cwd=tmp_path, stderr=-1, stdout=-1)
     until(lambda: records.find([], tmp_path / "runs"), 60, "the run")
     (run,) = records.find([], tmp_path / "runs")
     going(run, 1)
     quick.hosts["h2"].stop_slurmd()
     quick.stop_slurmctld()
-    when(run, lambda record: record.epochs, 60, "an epoch without a controller")
     time.sleep(6)  # --wait asks it every five
+    when(run, lambda record: record.epochs, 60, "an epoch without a controller")
     quick.start_slurmctld()
     quick.hosts["h2"].start_slurmd()
     _, err = waiting.communicate(timeout=120)
     assert waiting.returncode == 0, err
     assert "the job may go on, so this waits on" in err
     record = records.load(run)
-    assert (record.status, record.steps, len(record.attempts)) == ("completed", 4000, 1)
+    assert (record.status, record.steps, len(record.attempts)) == ("completed", 2000, 1)
     idle(quick)
 
 
 def test_a_run_goes_on_elsewhere_when_a_node_is_lost(quick: Cluster, tmp_path: Path) -> None:
-    """The second time it is the host of the job's own program: nothing is left that could tell."""
-    run, job = submit(quick, tmp_path, *LONG, "--train-limit", "4800")
+    run, job = submit(quick, tmp_path, *LONG, "--train-limit", "1200")
     when(run, lambda record: record.epochs, AGAIN, "a checkpoint")
-    for attempt, why, status in ((1, "a node was lost: h2", "interrupted"), (2, "ended by Slurm, unheard", "lost")):
-        hosts = [one.name for one in records.load(run).environment.hosts]
-        lost = hosts[1] if attempt == 1 else hosts[0]
-        quick.hosts[lost].power_off()
-        record = going(run, attempt + 1, AGAIN)
-        assert (record.attempts[attempt - 1].why, record.attempts[attempt - 1].status) == (why, status)
-        assert record.attempts[attempt].first_step >= 200
-        assert lost not in {one.name for one in record.environment.hosts}
+    lost = records.load(run).environment.hosts[1].name
+    quick.hosts[lost].power_off()
+    record = going(run, 2, AGAIN)
+    assert (record.attempts[0].why, record.attempts[0].status) == (f"a node was lost: {lost}", "interrupted")
+    assert record.attempts[1].first_step >= 50
+    assert lost not in {one.name for one in record.environment.hosts}
     scalelab(quick, tmp_path, "cancel", job)
     record = records.load(run)
     assert (record.status, record.attempts[-1].why) == ("interrupted", "cancelled")
