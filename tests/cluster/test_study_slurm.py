@@ -94,6 +94,7 @@ def test_horovod_scales_as_jobs(slurm: Cluster, tmp_path: Path) -> None:
     assert all(one["environment"]["command"] == study(folder)["command"] for one in records(folder)), "what a person would type"
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("_own_cache")
 def test_a_task_that_is_requeued_begins_anew_and_one_that_is_cancelled_is_closed(slurm: Cluster, tmp_path: Path) -> None:
     folder = tmp_path / "study"
@@ -112,7 +113,7 @@ def test_a_task_that_is_requeued_begins_anew_and_one_that_is_cancelled_is_closed
         host.idle()
 
 
-def trained(folder: Path, but: set[str], seconds: float = 60) -> str:
+def trained(folder: Path, but: set[str], seconds: float = 120) -> str:
     """The name of another run than ``but``, once it has trained a while."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -50,6 +50,7 @@ CLUSTERS = {"cluster": (), "slurm": needs.SLURM}
 """where a block may be typed instead: fixtures, and the programs that each needs"""
 
 
+@pytest.mark.timeout(600)  # pages that type on the test cluster
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 def test_a_page_works_as_printed(
     page: Path, here: Path, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest

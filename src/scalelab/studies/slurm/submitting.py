@@ -124,12 +124,11 @@ def submit_all(folder: Path, written: Sequence[Written], one_by_one: bool) -> tu
     arrays = [one for one in written if one.array is not None]
     mine, before = jobs.jobs[-len(arrays) :], None
     for job, one in zip(mine, arrays, strict=True):
-        try:
-            with uninterrupted():  # a job that nobody remembers would be found by nobody
+        with uninterrupted():  # a job that nobody remembers would be found by nobody
+            try:
                 job.id = before = submit(one.script, f"afterany:{before}" if one_by_one and before else None)
-                kept.save(folder, jobs)
-        except SlurmError as error:
-            job.refused = str(error)
+            except SlurmError as error:
+                job.refused = str(error)
             kept.save(folder, jobs)
     ids = [job.id for job in mine if job.id is not None]
     if not ids:
