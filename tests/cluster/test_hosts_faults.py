@@ -19,6 +19,7 @@ from scalelab.cli.train import spec_of
 from scalelab.errors import ScalelabError
 from scalelab.launch import training
 from scalelab.launch.hosts import connection
+from scalelab.launch.hosts.channel import SILENT
 from scalelab.launch.hosts.placement import Place
 from scalelab.launch.hosts.remote import Remote
 from scalelab.record import folder as records
@@ -127,24 +128,35 @@ def told(record: TrainRecord) -> str:
     ("act", "error"),
     [
         (killed_rank, "ended with signal 9"),
-        (lambda here: here.h2.kill("hosts.agent"), "its host was lost: the connection to it ended"),
         (lambda here: here.h2.kill("^sshd"), "its host was lost: the connection to it ended"),
         (killed_all, "its host was lost: the connection to it ended"),
     ],
-    ids=["a rank", "the agent", "its ssh session", "all of its processes"],
+    ids=["a rank", "its ssh session", "all of its processes"],
 )
 def test_what_is_killed_on_a_host_is_named_and_the_run_goes_on(here: Here, act: Callable[[Here], object], error: str) -> None:
     record, seconds = here.broken(lambda folder: act(here))
     assert told(record).startswith(error)
-    assert seconds < 10
+    assert seconds < BOUND
     until(lambda: not here.ranks(here.h1) + here.ranks(here.h2), 10, "the end of all ranks")
     here.goes_on(record)
 
 
+@pytest.fixture
+def impatient(here: Here, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Both ends give up after 6 seconds, not 15: the same code, by another figure."""
+    monkeypatch.setattr(connection, "SILENT", 6.0)
+    for agent in here.remote.agents:
+        agent.be_patient(6.0)
+    yield
+    for agent in here.remote.agents:
+        agent.be_patient(SILENT)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_cable_that_is_cut_is_noticed_at_both_ends(here: Here) -> None:
     record, seconds = here.broken(lambda folder: here.h2.cut())
     ended = time.monotonic()
-    assert "no sign of life for 15 seconds" in told(record)
+    assert "no sign of life for 6 seconds" in told(record)
     assert seconds < BOUND
     until(lambda: not here.h2.kill("scalelab", 0), BOUND - seconds, "the end of all of scalelab on the host that is cut off")
     assert time.monotonic() - ended + seconds < BOUND
@@ -153,15 +165,17 @@ def test_a_cable_that_is_cut_is_noticed_at_both_ends(here: Here) -> None:
     here.goes_on(record)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_host_that_loses_its_power(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "SILENT", 5.0)
     record, seconds = here.broken(lambda folder: here.h2.power_off())
-    assert "no sign of life for 5 seconds" in told(record)
-    assert seconds < 15
+    assert "no sign of life for 6 seconds" in told(record)
+    assert seconds < BOUND
     began = time.monotonic()
+    monkeypatch.setattr(here.remote.hub, "ssh_args", ("-oConnectTimeout=3",))
     with pytest.raises(ScalelabError, match=r"h2"):  # it is down at the start of the next one
         training.prepare(here.remote, tiny(here.out, **LONG))
     assert time.monotonic() - began < 20
+    monkeypatch.undo()
     here.h2.power_on()
     here.goes_on(record)
 
@@ -172,7 +186,7 @@ def test_a_full_disk_of_one_host(here: Here) -> None:
     assert record.failure is not None
     assert record.failure.host == "h1"
     assert "cannot be written: No space left on device; free some space or another TMPDIR there" in record.failure.error
-    assert seconds < 10
+    assert seconds < BOUND
     assert not here.ranks(here.h1) + here.ranks(here.h2)
     here.goes_on(record)
 
@@ -232,7 +246,7 @@ def test_a_rank_that_hangs_is_named_and_its_stack_is_in_its_log(here: Here) -> N
     model.write_text(textwrap.dedent(HANGS))
     record, seconds = here.broken(lambda folder: None, model=f"{model}:Hangs", model_args={}, timeout=4)
     assert told(record).startswith("it hung: rank 0 waited for it until --timeout")
-    assert seconds < 15
+    assert seconds < BOUND
     assert "in stand_still" in (here.out / record.run / "logs" / "rank-1.txt").read_text()
     assert not here.ranks(here.h1) + here.ranks(here.h2)
 
