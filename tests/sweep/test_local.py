@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rich.console import Console
 
-from scalelab.record.sweep import SweepStatus, TaskRecord
+from scalelab.cli.sweep_shown import show_rows
+from scalelab.record.sweep import MetricRead, SweepRecord, SweepStatus, TaskRecord
+from scalelab.sweep.table import TaskRow
 from tests import support
 from tests.sweep.conftest import Sweep
 
@@ -240,3 +244,29 @@ def test_dry_run_prints_the_commands_and_starts_nothing(sweep: Sweep, tmp_path: 
     assert list(tmp_path.iterdir()) == []
     planned = json.loads(sweep("--grid", "x=1,a b", "--dry-run", "--json", "--", "touch", "{x}").out)
     assert [task["argv"] for task in planned["tasks"]] == [["touch", "1"], ["touch", "a b"]]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_table_fits_a_terminal_and_loses_no_word_of_a_reason(width: int) -> None:
+    made = SweepRecord(
+        name="p", command=[], argv=[], cwd="/", parameters=["rate", "name"], tasks=1, repeats=2, created="",
+        metrics=[MetricRead(name="accuracy", pattern="x")],
+    )  # fmt: skip
+    row = TaskRow(
+        task=1234, state="failed", reason="exit status 127: it was interrupted", values={"rate": "0.001", "name": "long " * 20},
+        metrics={"accuracy": 0.912345}, seconds=3, peak_memory_bytes=1 << 30, host="node17",
+    )  # fmt: skip
+    out = Console(width=width, file=io.StringIO())
+    show_rows(out, made, [row], 1)
+    said = out.file.getvalue()  # type: ignore[attr-defined]
+    assert all(len(line) <= width for line in said.splitlines())
+    assert all(
+        word in said for word in ["accuracy", "0.912345", "3.00 s", "1.00 GiB", "failed:", "status", "interrupted", "0.001"]
+    )
+
+
+def test_half_a_record_of_a_killed_runner_is_cleared_away(sweep: Sweep, tmp_path: Path) -> None:
+    assert sweep("--out", "s", "--", "false").status == 1
+    (tmp_path / "s/tasks/.0.json.123.tmp").write_text("{")
+    assert sweep("resume", "s").status == 1
+    assert not list((tmp_path / "s/tasks").glob(".*.tmp"))

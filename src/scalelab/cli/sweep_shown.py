@@ -21,6 +21,8 @@ STATES = {
     "completed": None, "failed": "red", "interrupted": "yellow", "lost": "yellow", "running": None, "queued": None, "missing": "yellow",
 }  # fmt: skip
 """in the order in which they are told, with their styles"""
+LEAST_VALUE, MOST_VALUE, REASON = 8, 30, 12
+"""characters of a parameter's value in a narrow and in a wide terminal, and of a status at least"""
 
 
 def finish(folder: Path, sweep: SweepRecord, as_json: bool, err: Console) -> int:
@@ -77,15 +79,15 @@ def show_rows(out: Console, sweep: SweepRecord, rows: Sequence[TaskRow], of: int
     for name in sweep.parameters:
         table.add_column(escape(name), no_wrap=True, justify="right")
     if sweep.repeats > 1:
-        table.add_column("seed", justify="right")
-    for one in sweep.metrics:
-        table.add_column(escape(one.name), justify="right")
-    for name in ("time", "memory"):
-        table.add_column(name, justify="right")
+        table.add_column("seed", no_wrap=True, justify="right")
+    for name in (*(escape(one.name) for one in sweep.metrics), "time", "memory"):
+        table.add_column(name, no_wrap=True, justify="right")
     table.add_column("host", no_wrap=True)
-    table.add_column("status")
+    table.add_column("status", min_width=REASON)
+    others = 12 * (len(sweep.metrics) + 4) + REASON
+    most = max(LEAST_VALUE, min(MOST_VALUE, (out.width - others) // max(1, len(sweep.parameters))))
     for row in rows:
-        table.add_row(*(escape(cell) for cell in cells(sweep, row)), style=STATES[row.state])
+        table.add_row(*(escape(cell) for cell in cells(sweep, row, most)), style=STATES[row.state])
     out.print(table)
     if of > len(rows):
         out.print(
@@ -93,9 +95,9 @@ def show_rows(out: Console, sweep: SweepRecord, rows: Sequence[TaskRow], of: int
         )
 
 
-def cells(sweep: SweepRecord, row: TaskRow) -> list[str]:
-    """A task's cells."""
-    found = [str(row.task), *(text.shorten(" ".join(row.values[name].split()), 30) for name in sweep.parameters)]
+def cells(sweep: SweepRecord, row: TaskRow, most: int = MOST_VALUE) -> list[str]:
+    """A task's cells; of a parameter's value at ``most`` characters."""
+    found = [str(row.task), *(text.shorten(" ".join(row.values[name].split()), most) for name in sweep.parameters)]
     found += [str(row.seed)] if sweep.repeats > 1 else []
     found += [text.ABSENT if (value := row.metrics.get(one.name)) is None else f"{value:.6g}" for one in sweep.metrics]
     found.append(text.ABSENT if row.seconds is None else text.seconds(row.seconds))

@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from scalelab.errors import ScalelabError
@@ -180,7 +181,7 @@ def cards(sweep: SweepRecord, rows: Sequence[TaskRow], best: Sequence[Best], fou
         made.append(
             Card(
                 label="A task took",
-                value=text.seconds(sorted(took)[len(took) // 2]),
+                value=text.seconds(median(took)),
                 sub=f"median; together {text.seconds(sum(took))}",
             )
         )

@@ -126,6 +126,8 @@ def alone(tasks: Path) -> int | None:
     with contextlib.suppress(OSError):  # a full disk, or one without locks
         file = os.open(tasks / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         fcntl.flock(file, fcntl.LOCK_EX)
+        for left in tasks.glob(".*.tmp"):  # half a record of a runner that was killed
+            left.unlink()
         return file
     return None
 
