@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from scalelab.record.schema import Figure
+from scalelab.record.schema import Figure, Host
 from scalelab.record.study import Axis, Column, Plot, Row, Series, Table
 from scalelab.report import study
 from scalelab.report.columns import Notes
@@ -20,6 +20,7 @@ from scalelab.report.study_table import lay
 from tests import support
 from tests.report import samples, study_samples
 from tests.report.test_page import Opened
+from tests.studies import made
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,20 @@ def test_it_is_quiet_and_shows_all_of_the_record(opened: Opened) -> None:
         "those of the last call took 12.8 s, and 12 s had been estimated", "out of memory",
     ):  # fmt: skip
         assert part in shown, part
+
+
+@pytest.mark.parametrize(
+    ("processors", "said"),
+    [
+        (["A"], "A, 4 cores ·"),
+        (["A", "A"], "2 hosts: A, 4 cores ·"),
+        (["A", "B"], "2 hosts: A, 4 cores; B, 4 cores ·"),
+        ([*"ABCDE"], "5 hosts: A, 4 cores; B, 4 cores; C, 4 cores; 2 more kinds ·"),
+    ],
+)
+def test_the_kinds_of_all_hosts_are_named(processors: list[str], said: str) -> None:
+    hosts = [Host(name=f"h{number}", processor=processor, cores=4) for number, processor in enumerate(processors)]
+    assert f"· {said}" in study.facts(study_samples.study(), [made.on(samples.record()[0], *hosts)])
 
 
 def test_every_figure_with_something_in_it_is_drawn(opened: Opened) -> None:

@@ -61,6 +61,10 @@ def content(record: StudyRecord, runs: Runs, drawn: Sequence[Chart], folder: str
     return told | {"sections": sections(told, drawn)}
 
 
+KINDS = 3
+"""of hosts, that a page's first lines name"""
+
+
 def title(record: StudyRecord, records: Sequence[TrainRecord]) -> str:
     """``Weak scaling of basic_cnn on digits``: with the models and data where they are few."""
     name = record.study.replace("-", " ").capitalize()
@@ -72,10 +76,10 @@ def facts(record: StudyRecord, records: Sequence[TrainRecord]) -> str:
     """``study weak-scaling · 12 trainings, 3 of each point · AMD EPYC, 2 cores · 2 January 2026``."""
     made = len(records)
     each = "one of each point" if record.repeats == 1 else f"{text.count(record.repeats)} of each point"
-    host = next((host for one in records for host in one.environment.hosts), None)
-    names = {host.name for one in records for host in one.environment.hosts}
-    several = f"{len(names)} hosts: " if len(names) > 1 else ""
-    where = [f"{several}{host.processor}, {host.cores} cores"] if host is not None and host.processor else []
+    hosts = {host.name: host for one in records for host in one.environment.hosts}
+    kinds = list(dict.fromkeys(f"{host.processor}, {host.cores} cores" for host in hosts.values() if host.processor))
+    several = f"{len(hosts)} hosts: " if len(hosts) > 1 else ""
+    where = [several + "; ".join([*kinds[:KINDS], *[f"{len(kinds) - KINDS} more kinds"] * (len(kinds) > KINDS)])] if kinds else []
     quick = ["--quick: small and once"] if record.quick and record.repeats == 1 else ["--quick"] if record.quick else []
     parts = [f"study {record.study}", f"{made} training{'s' * (made != 1)}, {each}", *quick, *where, record.started[:10]]
     return " · ".join(part for part in parts if part)
