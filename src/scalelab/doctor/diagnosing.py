@@ -78,7 +78,8 @@ def token(out: str) -> Iterator[tuple[str, int]]:
             raise ScalelabError(f"--out {out!r}: cannot be written: {error.strerror}") from None
         yield str(path), inode
     finally:
-        with contextlib.suppress(OSError):  # somebody put something there
+        with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
-            for place in made:
+        for place in made:
+            with contextlib.suppress(OSError):  # it was never made, or somebody put something there
                 place.rmdir()

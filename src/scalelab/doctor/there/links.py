@@ -58,11 +58,12 @@ def _listener(start: int, stop_before: int) -> socket.socket | None:
 
 def stop(question: dict[str, Any]) -> dict[str, Any]:
     """Listen no more."""
-    for listener in SERVING.values():
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-    SERVING.clear()
+    for port in list(SERVING):
+        listener = SERVING.pop(port, None)
+        if listener is not None:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
     return {}
 
 

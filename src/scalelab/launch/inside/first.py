@@ -231,9 +231,9 @@ class Inside(Launcher):
             self._beats.add(rank)
         elif message["do"] == "interrupted":
             self._interrupted = True
-        elif message["do"] == "ended":
+        elif message["do"] == "ended" and self._processes[rank].status is None:  # it may be said again to who asks for the end
             process = self._processes[rank]
-            process.status, process.ended = message["status"], time.time()
+            process.status, process.ended = message["status"], message["came"]
             if not self._crew.here(rank) and self._shares[rank]:
                 self._on_one_clock(rank)
         elif message["do"] == "begun":
