@@ -173,8 +173,9 @@ def queue(folder: Path) -> Queue:
             continue
         if job not in numbers:
             numbers[job] = [int(line) for line in (folder / FOLDER / arrays[job].numbers).read_text().split()]
-        (found.waiting if state.waiting else found.running).add(numbers[job][int(index)])
         found.arrays.add(job)
+        if int(index) < len(numbers[job]):  # else another's job, where Slurm has begun to count anew
+            (found.waiting if state.waiting else found.running).add(numbers[job][int(index)])
     return found
 
 
