@@ -71,7 +71,7 @@ def test_preempted_at_its_time_limit_requeued_and_given_up(slurm: Cluster, tmp_p
 
 
 def test_slurms_own_daemons_may_be_away(quick: Cluster, tmp_path: Path) -> None:
-    flags = (*FLAGS, "--strategy", "ddp", "--nodes", "2", "--train-limit", "24000", "--epochs", "2", "--check-in-job")
+    flags = (*FLAGS, "--strategy", "ddp", "--nodes", "2", "--train-limit", "24000", "--epochs", "4", "--check-in-job")
     waiting = quick.h0.start(line("train", "--slurm", "--wait", *flags), env=passed(), cwd=tmp_path, stderr=-1, stdout=-1)
     until(lambda: records.find([], tmp_path / "runs"), 60, "the run")
     (run,) = records.find([], tmp_path / "runs")
@@ -86,7 +86,7 @@ def test_slurms_own_daemons_may_be_away(quick: Cluster, tmp_path: Path) -> None:
     assert waiting.returncode == 0, err
     assert "the job may go on, so this waits on" in err
     record = records.load(run)
-    assert (record.status, record.steps, len(record.attempts)) == ("completed", 2000, 1)
+    assert (record.status, record.steps, len(record.attempts)) == ("completed", 4000, 1)
     idle(quick)
 
 
