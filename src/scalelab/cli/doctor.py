@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scalelab.cli.flags import Parser, add_common
+from scalelab.cli.over_hosts import filled, interface
 from scalelab.cli.terminal import console, shown
 from scalelab.doctor import diagnosing
 from scalelab.doctor.diagnosing import Wanted
@@ -58,7 +59,9 @@ def run(words: list[str], debug: bool) -> int:
 def _parser() -> Parser:
     parser = Parser("doctor", "What is fit for training, and what is not, each with its fix.", EXAMPLE)
     group = parser.add_argument_group("where it looks (default: this machine)")
-    group.add_argument("--hosts", metavar="FILE|H1:4,H2:4", help="hosts over ssh, each by itself and each pair")
+    group.add_argument(
+        "--hosts", type=filled("--hosts"), metavar="FILE|H1:4,H2:4", help="hosts over ssh, each by itself and each pair"
+    )
     group.add_argument("--slurm", action="store_true", help="Slurm's limits, and some of its nodes, by one srun")
     group.add_argument("--nodes", metavar="N", type=int, help="with --slurm: how many nodes (default 2)")
     group.add_argument("--partition", metavar="NAME", help="with --slurm: of which partition")
@@ -69,7 +72,7 @@ def _parser() -> Parser:
     group.add_argument(
         "--env", metavar="KEY[=VALUE]", action="append", default=[], help="with --hosts: as ranks would get it (repeatable)"
     )
-    parser.add_argument("--interface", metavar="NAME|SUBNET", help="over which hosts are to reach each other")
+    parser.add_argument("--interface", type=interface, metavar="NAME|SUBNET", help="over which hosts are to reach each other")
     parser.add_argument("--out", metavar="FOLDER", default="runs", help="folder for runs: who shares it? (default runs)")
     parser.add_argument("--master-port", metavar="PORT", type=int, help="one more port that has to be open between hosts")
     add_common(parser)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from scalelab.errors import ScalelabError
+from scalelab.launch.hosts import interfaces
 from scalelab.launch.hosts.forwarding import forwarded
 from scalelab.launch.hosts.hostfile import hosts_of
 from scalelab.launch.hosts.remote import Remote
@@ -21,18 +23,44 @@ MEANT = {
 def add_flags(group: argparse._ArgumentGroup) -> None:
     """Those of trainings over hosts."""
     group.add_argument(
-        "--hosts", metavar="FILE|H1:4,H2:4", help="over ssh: a hostfile, or hosts with their slots (docs/hosts.md)"
+        "--hosts",
+        type=filled("--hosts"),
+        metavar="FILE|H1:4,H2:4",
+        help="over ssh: a hostfile, or hosts with their slots (docs/hosts.md)",
     )
     group.add_argument(
-        "--interface", metavar="NAME|SUBNET", help="over which hosts' ranks speak; a subnet picks each host's own in it"
+        "--interface",
+        type=interface,
+        metavar="NAME|SUBNET",
+        help="over which hosts' ranks speak; a subnet picks each host's own in it",
     )
-    group.add_argument("--master-addr", metavar="ADDRESS", help="of the first host, where all ranks meet (default: found out)")
+    address = filled("--master-addr")
+    group.add_argument(
+        "--master-addr", type=address, metavar="ADDRESS", help="of the first host, where all ranks meet (default: found out)"
+    )
     group.add_argument(
         "--env", metavar="KEY[=VALUE]", action="append", default=[], help="a variable for the ranks on all hosts (repeatable)"
     )
     group.add_argument(
         "--ssh-arg", metavar="ARG", action="append", default=[], help="for ssh, as --ssh-arg=-F --ssh-arg=FILE (repeatable)"
     )
+
+
+def filled(flag: str) -> Callable[[str], str]:
+    """A flag's value that is not empty, as that of a variable that is not set is; it raises ScalelabError."""
+
+    def value(text: str) -> str:
+        if not text.strip():
+            raise ScalelabError(f"{flag} '': is empty; is a variable not set? say what is meant, or leave the flag out")
+        return text
+
+    return value
+
+
+def interface(text: str) -> str:
+    """The value of --interface. Raises ScalelabError where it is empty, or meant as a subnet and none."""
+    interfaces.subnet_of(filled("--interface")(text))
+    return text
 
 
 def refuse_elsewhere(parsed: argparse.Namespace, on: str) -> None:

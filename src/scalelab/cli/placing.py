@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 
 from scalelab.cli import inside
-from scalelab.cli.over_hosts import add_flags, over_hosts, refuse_elsewhere
+from scalelab.cli.over_hosts import add_flags, filled, over_hosts, refuse_elsewhere
 from scalelab.errors import unknown
 from scalelab.launch.hosts.forwarding import shown
 from scalelab.launch.launcher import Command, Launcher
@@ -29,6 +29,7 @@ def add_placing(parser: argparse.ArgumentParser, commands: bool = True) -> None:
     group = parser.add_argument_group("where it runs")
     group.add_argument(
         "--on",
+        type=filled("--on"),
         metavar="|".join(PLACES),
         help="what starts the workers (default local; inside: mpirun, srun or torchrun has done so)",
     )

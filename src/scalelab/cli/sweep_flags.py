@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scalelab.cli.flags import Parser, add_common
+from scalelab.cli.over_hosts import filled
 from scalelab.errors import ScalelabError, unknown
 from scalelab.launch.hosts import forwarding
 from scalelab.launch.hosts.hostfile import hosts_of
@@ -86,7 +87,9 @@ def _add_where(made: Parser) -> None:
     group.add_argument("--jobs", metavar="N", help="tasks at once on this machine (default: as many as cores and GPUs allow)")
     group.add_argument("--cpus-per-task", metavar="N", help="cores of each task (default: those of the machine, shared out)")
     group.add_argument("--gpus-per-task", metavar="N", help="GPUs of each task (default: those of the machine, shared out)")
-    group.add_argument("--hosts", metavar="FILE|H:N,H:N", help="over ssh, as many tasks at once as a host has slots")
+    group.add_argument(
+        "--hosts", type=filled("--hosts"), metavar="FILE|H:N,H:N", help="over ssh, as many tasks at once as a host has slots"
+    )
     group.add_argument("--slurm", action="store_true", help="as a Slurm array")
     group.add_argument("--max-running", metavar="N", help="Slurm: tasks at once")
     group.add_argument("--partition", metavar="NAME", help="Slurm: where")
