@@ -97,7 +97,7 @@ def test_a_host_that_is_named_twice_or_can_not_connect_is_told(fresh: Callable[.
     found = rows(done.stderr)
     assert [row[:2] for row in found] == [["h2", "interface"], ["10.77.0.11", "one host"]], done.stderr
     assert "no route to 10.77.0.11" in found[0][2]
-    assert found[1][2] == "is the same host as h1"
+    assert found[1][2] == "this is the same host as h1"
 
 
 def test_a_port_that_a_firewall_closes_is_told(fresh: Callable[..., Cluster]) -> None:

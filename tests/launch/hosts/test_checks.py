@@ -145,3 +145,13 @@ def test_initial_weights_are_known_by_what_they_hold(tmp_path: Path) -> None:
         a, b, c = (looking.weights(specs.from_mapping({"weights": str(tmp_path / folder / name)})) for folder in "abc")
         assert a == b != c
     assert looking.weights(specs.from_mapping({"weights": str(tmp_path / "none")})) == looking.weights(SPEC) == {}
+
+
+def test_one_faults_line_reads_as_a_sentence() -> None:
+    said = "Host key verification failed."
+    (lost,) = checks.lost("b", said)
+    assert str(Unfit([lost], 2)).startswith("b: reachable: Host key verification failed; compare the key")
+    (twice,) = checks.faults([told("a"), told("b", {"identity": "a"})], WANTED)
+    assert str(Unfit([twice], 2)) == "b: one host: this is the same host as a; name it once, with more slots"
+    (full,) = checks.faults([told("b", {"disk": 1 << 20})], WANTED)
+    assert full.found == "1.00 MiB are free in /scratch, 100 MiB are needed"

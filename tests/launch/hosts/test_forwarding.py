@@ -32,6 +32,17 @@ def test_values_are_taken_as_they_are(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_behind_a_quoted_value_may_stand_a_comment_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".scalelab_env").write_text("A=\"a b\" # it's \"mine\"\nB='#1'\nC='' #\nD='tis\n")
+    assert forwarded([], {}, [tmp_path]) == {"A": "a b", "B": "#1", "C": "", "D": "'tis"}
+    (tmp_path / ".scalelab_env").write_text("A=1\nB='s3cr3t'\"more\"\n")
+    with pytest.raises(
+        ScalelabError, match=r"\.scalelab_env:2: B: more than a # comment stands behind the closing quote"
+    ) as error:
+        forwarded([], {}, [tmp_path])
+    assert "s3cr3t" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -39,7 +50,7 @@ def test_values_are_taken_as_they_are(tmp_path: Path) -> None:
         ("MASTER_ADDR=h1", "--master-addr and --master-port are flags"),
         ("LACKING", "--env LACKING: LACKING is not set here; give its value too, as LACKING=VALUE"),
         ("two words=1", "expected KEY=VALUE"),
-        ("=1", "expected KEY=VALUE"),
+        ("=1", "--env =…: the name before the = is missing; expected KEY=VALUE"),
         ("A=\0", "holds a zero byte"),
     ],
 )
@@ -57,10 +68,13 @@ def test_an_error_in_the_file_names_its_line_and_no_value(tmp_path: Path) -> Non
 
 
 def test_secrets_are_not_shown() -> None:
-    secret = ("HF_TOKEN", "aws_secret_access_key", "DB_PASSWORD", "WANDB_API_KEY", "GOOGLE_CREDENTIALS", "GIT_PAT", "X_AUTH")
+    secret = (
+        "HF_TOKEN", "aws_secret_access_key", "DB_PASSWORD", "WANDB_API_KEY", "GOOGLE_CREDENTIALS", "GIT_PAT", "X_AUTH",
+        "PASS", "MYSQL_PASS", "DBPASS", "DB_PASS_2", "SMTP_PASSWD", "PHPSESSION", "SESSION_ID", "OAUTH", "HTTP_AUTHORIZATION",
+    )  # fmt: skip
     assert set(shown(dict.fromkeys(secret, "s3cr3t")).values()) == {"****"}
     assert shown({"PROXY": "http://me:s3cr3t@proxy:3128"}) == {"PROXY": "****"}
-    plain = {"NCCL_DEBUG": "INFO", "PYTHONPATH": "/a", "OMP_NUM_THREADS": "2", "URL": "http://a:80/b@c"}
+    plain = {"NCCL_DEBUG": "INFO", "PYTHONPATH": "/a", "OMP_NUM_THREADS": "2", "URL": "http://a:80/b@c", "GIT_AUTHOR_NAME": "me"}
     assert shown(plain) == plain
 
 

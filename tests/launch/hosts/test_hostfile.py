@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_every_key_of_a_hostfile(tmp_path: Path) -> None:
         ("h1 slot=4", "2: unknown key 'slot' (did you mean 'slots'?); valid: slots, share, interface, python, port, data-dir"),
         ("h1 slots=0", "2: slots '0': expected a number of workers, at least 1"),
         ("h1 slots=two", "2: slots 'two': expected a number"),
-        ("h1 share=-1", "2: share '-1': expected a positive number"),
+        ("h1 share=-1", "2: share '-1': expected a positive number: how much of a batch it takes with all its slots"),
         ("h1 share=nan", "2: share 'nan': expected a positive number"),
         ("h1 port=70000", "2: port '70000': expected 1 to 65535"),
         ("h1 python=", "2: a value is empty"),
@@ -92,3 +93,23 @@ def test_what_names_no_hosts_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_hostfile_without_a_host_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ScalelabError, match=r"hosts.txt: names no host; a line is as `h1 slots=4`"):
         hosts_of(written(tmp_path, "# later\n"))
+
+
+def test_a_folder_is_no_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "adir").mkdir()
+    with pytest.raises(ScalelabError, match=r"--hosts adir: is a folder; name a hostfile"):
+        hosts_of("adir")
+    assert hosts_of("adir:2") == (Place("adir", slots=2),)
+
+
+def test_a_pipe_is_a_hostfile() -> None:
+    here, there = os.pipe()
+    os.write(there, b"h1 slots=2\nh2\n")
+    os.close(there)
+    assert hosts_of(f"/dev/fd/{here}") == (Place("h1", slots=2), Place("h2"))
+    os.close(here)
+
+
+def test_a_mark_at_the_beginning_belongs_to_no_name(tmp_path: Path) -> None:
+    assert hosts_of(written(tmp_path, "\N{BYTE ORDER MARK}h1 slots=2\n")) == (Place("h1", slots=2),)

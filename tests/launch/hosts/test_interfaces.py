@@ -6,7 +6,7 @@ import pytest
 
 from scalelab.errors import ScalelabError
 from scalelab.launch.hosts import interfaces
-from scalelab.launch.hosts.interfaces import Interface, chosen, routed
+from scalelab.launch.hosts.interfaces import Interface, chosen, leading_out, routed
 
 THERE = {
     name: tuple(map(ipaddress.ip_address, addresses))
@@ -42,6 +42,13 @@ def test_what_a_host_has_not_is_named_with_what_it_has(wanted: str, said: str) -
     with pytest.raises(ScalelabError) as error:
         chosen(wanted, THERE)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("wanted", ["lo", "127.0.0.0/8", "::1/128"])
+def test_the_loopback_leads_to_no_other_host(wanted: str) -> None:
+    with pytest.raises(ScalelabError, match=r"^lo \(.*\) is the loopback, by which no other host is reached"):
+        leading_out(chosen(wanted, THERE))
+    assert leading_out(chosen("wg0", THERE)) == Interface("wg0", "10.9.0.1")
 
 
 def test_the_route_to_this_host_itself_is_by_its_own_address() -> None:

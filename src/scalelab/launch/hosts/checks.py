@@ -70,7 +70,7 @@ class Unfit(ScalelabError):
         names = list(dict.fromkeys(fault.host for fault in faults))
         if len(faults) == 1:
             one = faults[0]
-            super().__init__(f"{one.host}: {one.check}: {one.found}; {one.todo}")
+            super().__init__(f"{one.host}: {one.check}: {one.found.rstrip('.')}; {one.todo}")
         else:
             listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             super().__init__(f"{len(faults)} faults on {len(names)} of {hosts} hosts ({listed}); nothing was started")
@@ -126,7 +126,9 @@ def one_host(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]
     """No two names mean the same host."""
     for other in told[: told.index(one)]:
         if one.seen and one.seen.get("identity") == other.seen.get("identity"):
-            yield Fault(one.place.host, "one host", f"is the same host as {other.place.host}", "name it once, with more slots")
+            yield Fault(
+                one.place.host, "one host", f"this is the same host as {other.place.host}", "name it once, with more slots"
+            )
 
 
 def code_versions(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
@@ -219,7 +221,7 @@ def disk(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
     """The folder where its ranks write before it is sent has room."""
     need = DISK + (6 * wanted.held if wanted.held and one is told[0] and wanted.spec.checkpoint else 0)
     if one.seen and one.seen["disk"] < need:
-        said = f"{size(one.seen['disk'])} free in {one.seen['scratch']}; {size(need)} are needed"
+        said = f"{size(one.seen['disk'])} are free in {one.seen['scratch']}, {size(need)} are needed"
         yield Fault(one.place.host, "disk", said, "make room there, or set TMPDIR of that host's agent with --env TMPDIR=FOLDER")
 
 

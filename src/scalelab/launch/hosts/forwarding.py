@@ -16,11 +16,15 @@ OURS = {
     "SCALELAB_STARTED", "SCALELAB_LISTEN_FD",
 }  # fmt: skip
 """what says which rank a process is: nobody else may"""
-SECRET = re.compile(r"TOKEN|SECRET|PASS(?:WORD|WD|PHRASE)|KEY|CREDENTIAL|PRIVATE|COOKIE|(?:^|_)(?:AUTH|PAT|PWD)(?:_|$)", re.I)
+SECRET = re.compile(
+    r"TOKEN|SECRET|PASS(?:WORD|WD|PHRASE|_|\d|$)|KEY|CREDENTIAL|PRIVATE|COOKIE|SESSION|AUTH(?!ORS?(?:_|$))|(?:^|_)(?:PAT|PWD)(?:_|$)",
+    re.IGNORECASE,
+)
 """in the name of a variable whose value is shown to nobody"""
 SECRET_VALUE = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 """a password in an address"""
 HIDDEN = "****"
+QUOTED = re.compile(r"""(["'])((?:(?!\1).)*)\1(?:\s*#.*)?""")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -33,7 +37,7 @@ def forwarded(asked: Sequence[str], own: Mapping[str, str], folders: Sequence[Pa
     for folder in folders:
         found.update(_of_file(folder / FILE, own))
     for text in asked:
-        found.update([_assignment(text, own, f"--env {text.partition('=')[0]}")])
+        found.update([_assignment(text, own, f"--env {text.partition('=')[0] or '=…'}")])
     return found
 
 
@@ -79,13 +83,15 @@ def _of_file(path: Path, own: Mapping[str, str]) -> dict[str, str]:
         text = line.strip()
         if text and not text.startswith("#"):
             name, value = _assignment(text, own, f"{path}:{number}")
-            found[name] = _unquoted(value) if "=" in text else value
+            found[name] = _unquoted(value, f"{path}:{number}: {name}") if "=" in text else value
     return found
 
 
 def _assignment(text: str, own: Mapping[str, str], where: str) -> tuple[str, str]:
     """(name, value). The value is not in an error: it may be a secret."""
     name, equals, value = text.partition("=")
+    if not name:
+        raise ScalelabError(f"{where}: the name before the = is missing; expected KEY=VALUE, or KEY for its value here")
     if not NAME.match(name):
         raise ScalelabError(f"{where}: expected KEY=VALUE, or KEY for its value here; a name has letters, digits and underscores")
     if name in OURS:
@@ -101,6 +107,12 @@ def _assignment(text: str, own: Mapping[str, str], where: str) -> tuple[str, str
     return name, own[name]
 
 
-def _unquoted(value: str) -> str:
-    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    return value[1:-1] if quoted else value
+def _unquoted(value: str, where: str) -> str:
+    """A value in quotes is what they hold; behind them a comment may stand. Raises ScalelabError where anything else does."""
+    if value[:1] not in ("'", '"') or value.count(value[0]) < 2:  # a lone one is a part of the value
+        return value
+    if (quoted := QUOTED.fullmatch(value)) is None:
+        raise ScalelabError(
+            f"{where}: more than a # comment stands behind the closing quote; quote all of the value, or nothing of it"
+        )
+    return quoted[2]

@@ -22,10 +22,10 @@ def hosts_of(text: str) -> tuple[Place, ...]:
     """The hosts that ``--hosts`` names, in order. Raises ScalelabError, also for a hostfile that is not there."""
     try:
         path = Path(text).expanduser()
-        if path.is_file():
+        if path.is_file() or path.is_fifo():  # --hosts <(make_hosts)
             return read(path)
-        if path.is_dir() and (text.endswith((".", "/")) or "/" in text):
-            raise ScalelabError(f"--hosts {text}: is a folder; name a hostfile, or hosts as in h1:4,h2:4")
+        if text and path.is_dir():
+            raise ScalelabError(f"--hosts {text}: is a folder; name a hostfile, or a host with its slots, as in h1:4")
     except OSError:  # too long for a path: a list
         pass
     if LOOKS_LIKE_A_FILE.search(text) and "," not in text:
@@ -49,7 +49,7 @@ def listed(text: str) -> tuple[Place, ...]:
 def read(path: Path) -> tuple[Place, ...]:
     """The hosts of a hostfile, in order. Raises ScalelabError that names the line."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise ScalelabError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
     found, where = [], []
@@ -128,7 +128,9 @@ def _share(text: str) -> float:
     except ValueError:
         share = 0.0
     if not 0 < share < 1e9:
-        raise ValueError(f"share '{text}': expected a positive number: how much of a batch each of its workers takes, beside 1")
+        raise ValueError(
+            f"share '{text}': expected a positive number: how much of a batch it takes with all its slots, beside the other hosts"
+        )
     return share
 
 
