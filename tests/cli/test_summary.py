@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from scalelab.cli.summary import arithmetic, used
+from scalelab.cli.summary import arithmetic, throughput, used
 from scalelab.record import text
 from scalelab.record.schema import Figure, ModelFacts, Resources
 from tests.report.samples import record
@@ -16,6 +16,11 @@ def test_arithmetic_is_throughput_times_flops() -> None:
     counted = ModelFacts(name="m", parameters=1, bytes=4, flops_per_image=Figure(unit="FLOP", median=6e7, n=1))
     fast = msgspec.structs.replace(made, model=counted, images_per_second=Figure(unit="images/s", median=2000.0, n=3))
     assert arithmetic(fast) == "120 GFLOP/s: 60.0 MFLOP an image, forward and backward"
+
+
+def test_one_block_is_no_blocks() -> None:
+    said = [throughput(Figure(unit="images/s", median=5.0, n=n)) for n in (1, 2)]
+    assert said == ["5.00 images/s, n = 1 block of 10 steps", "5.00 images/s, n = 2 blocks of 10 steps"]
 
 
 def test_of_what_a_worker_used_only_the_measured_is_said() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
+from rich.table import Table
 
 from scalelab.cli.terminal import Watcher, console
 from scalelab.launch.pool import Pool
@@ -30,6 +32,15 @@ def test_a_record_does_not_drive_the_terminal(command: Command, pool: Pool, tmp_
     shown = command("runs", "show", "--out", tmp_path).out
     assert "bug]0;mine" in shown
     assert "one\n        two" in shown.replace("\t", "        ")
+
+
+def test_no_line_of_a_table_ends_in_spaces_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table(box=None, show_header=False)
+    for row in (("a", "long words"), ("bc", "x")):
+        table.add_row(*row)
+    for to_stderr in (False, True):
+        console(to_stderr).print(table)
+    assert "".join(capsys.readouterr()) == 2 * " a   long words\n bc  x\n"
 
 
 def test_the_last_line_of_a_training_has_the_records_throughput(tmp_path: Path) -> None:

@@ -31,11 +31,10 @@ def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     communication = record.communication_seconds
-    rate = record.images_per_second
     rows = [
         ("status", record.status),
         ("attempts", attempts(record)),
-        ("throughput", shown(rate, text.rate) + (f" images/s, n = {rate.n} blocks of 10 steps" if rate.n else "")),
+        ("throughput", throughput(record.images_per_second)),
         ("  arithmetic", arithmetic(record)),
         ("step", shown(record.step_seconds, text.seconds)),
         ("  compute", shown(record.compute_seconds, text.seconds)),
@@ -58,6 +57,11 @@ def summarise(out: Console, record: TrainRecord, folder: Path) -> None:
         if NOT_YET not in value and value != text.ABSENT:
             table.add_row(name, escape(value))
     out.print(table)
+
+
+def throughput(rate: Figure) -> str:
+    """``1,280 images/s, n = 9 blocks of 10 steps``; a dash with its reason where it was not measured."""
+    return shown(rate, text.rate) + (f" images/s, n = {text.counted(rate.n, 'block')} of 10 steps" if rate.n else "")
 
 
 def attempts(record: TrainRecord) -> str:

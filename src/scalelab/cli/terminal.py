@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TextIO, cast
 
 import msgspec
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -30,10 +33,33 @@ class Safe(Console):
             yield segment if segment.control else Segment(text.harmless(segment.text), segment.style)
 
 
+class Trimmed(io.TextIOBase):
+    """A stream whose lines get no spaces at their ends, with which a table pads them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The stream's own."""
+        return self._stream.encoding
+
+    def write(self, words: str) -> int:
+        """Each line without what pads it."""
+        self._stream.write(re.sub(r" +(?=\n)", "", words))
+        return len(words)
+
+    def flush(self) -> None:
+        """The stream's own."""
+        self._stream.flush()
+
+
 def console(to_stderr: bool = False) -> Console:
     """A console that is plain when its stream is not a terminal, and without colour under NO_COLOR."""
     stream = sys.stderr if to_stderr else sys.stdout
-    return Safe(file=stream, highlight=False, width=None if stream.isatty() else 160, soft_wrap=not stream.isatty())
+    if stream.isatty():
+        return Safe(file=stream, highlight=False)
+    return Safe(file=cast(TextIO, Trimmed(stream)), highlight=False, width=160, soft_wrap=True)
 
 
 class Watcher:
