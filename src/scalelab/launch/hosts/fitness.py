@@ -16,6 +16,7 @@ from scalelab.launch.hosts import checks, looking, meeting, pushing
 from scalelab.launch.hosts.checks import Fault, Told, Unfit, Wanted
 from scalelab.launch.hosts.connection import Agent
 from scalelab.launch.hosts.hub import Hub, Unreachable
+from scalelab.launch.hosts.interfaces import leading_out
 from scalelab.launch.hosts.placement import Place
 from scalelab.measure import environment
 from scalelab.record.schema import ModelFacts
@@ -81,7 +82,7 @@ def asked(hub: Hub, one: Told, held: Wanted) -> Told:
 def connections(told: Sequence[Told], hub: Hub, wanted: meeting.Wanted, spec: Spec, threads: ThreadPoolExecutor) -> list[Fault]:
     """Whether each host has the interface that is wanted, and can connect by it to where the ranks will meet."""
     agents = [hub.agents[one.place.host] for one in told]
-    lacking = [fault for found in threads.map(lambda agent: _lacks(agent, wanted), agents) for fault in found]
+    lacking = [fault for found in threads.map(lambda agent: _lacks(agent, wanted, len(agents) > 1), agents) for fault in found]
     without = {fault.host for fault in lacking}
     if agents[0].place.host in without:
         return lacking
@@ -101,12 +102,14 @@ def connections(told: Sequence[Told], hub: Hub, wanted: meeting.Wanted, spec: Sp
         first.tell({"do": "release", "port": bound})
 
 
-def _lacks(agent: Agent, wanted: meeting.Wanted) -> list[Fault]:
-    """Where the host has not the interface that it is to use."""
+def _lacks(agent: Agent, wanted: meeting.Wanted, others: bool) -> list[Fault]:
+    """Where the host has not the interface that it is to use, or, where there are ``others``, that leads to none of them."""
     if wanted.of(agent) is None:
         return []
     try:
-        meeting.link(wanted, agent, None)
+        found = meeting.link(wanted, agent, None)
+        if others:
+            leading_out(found)
     except ScalelabError as error:
         return [Fault(agent.place.host, "interface", str(error), "say which with interface= in the hostfile, or --interface")]
     return []

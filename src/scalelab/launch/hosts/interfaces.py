@@ -60,6 +60,13 @@ def chosen(wanted: str, there: Listing, version: int | None = None) -> Interface
     return Interface(wanted, str(min(there[wanted], key=lambda address: address.version != version)))
 
 
+def leading_out(found: Interface) -> Interface:
+    """The same. Raises ScalelabError where it leads to no other host."""
+    if found.loopback:
+        raise ScalelabError(f"{found.name} ({found.address}) is the loopback, by which no other host is reached")
+    return found
+
+
 def routed(target: str, there: Listing) -> Interface:
     """The interface that routes to ``target``, an address. Nothing is sent. Raises ScalelabError where none does."""
     family = socket.AF_INET6 if ipaddress.ip_address(target).version == 6 else socket.AF_INET
