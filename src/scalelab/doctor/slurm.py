@@ -7,6 +7,7 @@ import math
 import re
 import socket
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from scalelab.doctor.findings import Diagnosis, Finding
 from scalelab.doctor.node import Order
 from scalelab.errors import ScalelabError
 from scalelab.launch.slurm.programs import SlurmError, call
+from scalelab.record import text
 
 WAIT = 30
 """seconds for srun to get nodes; it gives up after"""
@@ -127,15 +129,29 @@ def _partition(name: str, limit: str, rows: Sequence[tuple[str, str, str, int]])
         yield "partition", Said("ok", said)
 
 
+def too_many(told: Configured, nodes: int, args: Sequence[str]) -> Said | None:
+    """Said where no partition, or not the one that ``args`` names, has so many nodes: srun would wait for what never comes."""
+    counts = Counter[str]()
+    for name, _, _, count in told.partitions:
+        counts[name] += count
+    options = [arg.partition("=") for arg in args]
+    named = next((value.split(",") for option, _, value in options if option == "--partition"), list(counts))
+    most = max((counts[name] for name in named if name in counts), default=nodes)  # srun knows of partitions that sinfo hides
+    if nodes <= most:
+        return None
+    said = f"--nodes {nodes}: no partition of {', '.join(named)} has more than {text.counted(most, 'node')}"
+    return Said("fail", said, f"at most --nodes {most}; `sinfo` lists them")
+
+
 def looked_at(order: Order, nodes: int, args: Sequence[str]) -> Diagnosis:
     """What the nodes of one srun find of themselves and of each other. Raises SlurmError in srun's words."""
     minutes = math.ceil((LIBRARIES + PAIR * nodes) / 60)
-    line = [
+    command = [
         "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--immediate={WAIT}", "--job-name=scalelab-doctor",
         f"--time={minutes}", *args, sys.executable, "-m", "scalelab.doctor.node", msgspec.json.encode(order).decode(),
     ]  # fmt: skip
-    said = call(line, patience=WAIT + 60.0 * minutes + 60.0)  # Slurm ends it first, and leaves nothing on the nodes
-    last = next((text for text in reversed(said.splitlines()) if text.startswith("{")), "")
+    said = call(command, patience=WAIT + 60.0 * minutes + 60.0)  # Slurm ends it first, and leaves nothing on the nodes
+    last = next((line for line in reversed(said.splitlines()) if line.startswith("{")), "")
     try:
         return msgspec.json.decode(last, type=Diagnosis)
     except msgspec.DecodeError:
@@ -144,10 +160,14 @@ def looked_at(order: Order, nodes: int, args: Sequence[str]) -> Diagnosis:
 
 def diagnosed(order: Order, nodes: int, args: Sequence[str]) -> Diagnosis:
     """Slurm's limits, and its nodes. Raises SlurmError where the controller does not answer."""
+    told = configured()
+    few = too_many(told, nodes, args)
     found = [
         Finding(check=name, host="Slurm", status=said.status, found=said.found, fix=said.fix)
-        for name, said in checks(configured())
+        for name, said in (*checks(told), *([("nodes", few)] if few else []))
     ]
+    if few:
+        return Diagnosis(fit=False, hosts=[socket.gethostname()], findings=found)
     try:
         there = looked_at(order, nodes, args)
     except ScalelabError as error:
