@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,3 +42,15 @@ def test_the_site_limits_how_many_jobs_are_submitted(accounting: Cluster, tmp_pa
     jobs.reach(accounting.h0, jobs.submit(accounting.h0, "true", "--array=0-4", cwd=tmp_path), "COMPLETED")
     with pytest.raises(AssertionError, match="AssocMaxSubmitJobLimit"):
         jobs.submit(accounting.h0, "true", "--array=0-5", cwd=tmp_path)
+
+
+def test_tasks_that_never_began_are_known_one_by_one(accounting: Cluster, tmp_path: Path) -> None:
+    """sacct has them in one row, ``12_[0-2]``, as long as none has begun."""
+    held = jobs.submit(accounting.h0, "true", "--hold", "--array=0-2", cwd=tmp_path)
+    accounting.h0.run(["scancel", held], check=True)
+    asked = (
+        f"from scalelab.launch.slurm import jobs; print(*[(j, s.state) for j, s in sorted(jobs._accounted([{held!r}]).items())])"
+    )
+    wanted = " ".join(str((f"{held}_{index}", "CANCELLED")) for index in range(3))
+
+    until(lambda: accounting.h0.run([sys.executable, "-c", asked], check=True).stdout.strip() == wanted, 20, wanted)

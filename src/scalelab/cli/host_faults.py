@@ -23,4 +23,3 @@ def show(err: Console, faults: tuple[Fault, ...]) -> None:
         table.add_row(*(escape(harmless(text)) for text in (host, fault.check, fault.found, fault.todo)))
         before = fault.host
     err.print(table)
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from scalelab.batch import BATCH
 from scalelab.errors import ScalelabError
 from scalelab.worker import alone
 from scalelab.worker.asked import answering
@@ -23,7 +24,7 @@ def pace(spec_file: str, answer_file: str) -> int:
 
     def found() -> dict[str, float | str]:
         task = alone.task(spec_file)
-        large = task.spec.batch or 64
+        large = task.spec.batch or BATCH
         small = max(1, large // 4)
         step = alone.begin(task).step
         few = timed(lambda: step(small))

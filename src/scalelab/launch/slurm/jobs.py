@@ -107,8 +107,18 @@ def _accounted(jobs: list[str]) -> dict[str, State]:
         job, state, reason, elapsed, start, _, nodes, code = row.split("|")
         ended = state.split()[0] if state else ""  # "CANCELLED by 1000"
         why = _known(reason) or ("" if code in ("0:0", "") else f"exit status {code}")
-        found[job] = State(job, ended, why, elapsed, start=_known(start), nodes=_known(nodes))
+        for one in members(job):
+            found[one] = State(one, ended, why, elapsed, start=_known(start), nodes=_known(nodes))
     return found
+
+
+def members(job: str) -> list[str]:
+    """The tasks that sacct has in one row as long as none of them has begun: "12_[0-2,7%4]" is 12_0, 12_1, 12_2 and 12_7."""
+    array, bracket, rest = job.partition("_[")
+    if not bracket:
+        return [job]
+    spans = (span.partition("-") for span in rest.rstrip("]").partition("%")[0].split(","))
+    return [f"{array}_{index}" for first, _, last in spans for index in range(int(first), int(last or first) + 1)]
 
 
 def last_states(job: str) -> list[str]:
