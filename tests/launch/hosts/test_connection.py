@@ -72,6 +72,16 @@ def test_an_agent_tells_of_its_host_and_leaves_nothing(agent: Connect, tmp_path:
     assert not list((tmp_path / "tmp").glob("scalelab-*"))
 
 
+def test_what_torch_keeps_goes_with_the_agent_unless_the_user_says_where(agent: Connect) -> None:
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    for env, kept in (({}, "{}/.compiled"), ({name: "/kept"}, "/kept")):
+        found = agent(Place("h1", env=env))
+        found.request({"do": "warm"})
+        (server,) = psutil.Process(found.hello["pid"]).children()
+        assert server.environ().get(name) == kept.format(found.hello["scratch"])
+        found.close()
+
+
 def test_what_a_login_shell_says_first_is_skipped(agent: Connect, ssh: Path) -> None:
     ssh.write_text(LOCAL.replace("exec", "echo 'Welcome to h1'; echo 'scalelab agent of old'; printf 'no line end'; exec"))
     assert agent().hello["pid"]

@@ -31,6 +31,8 @@ from scalelab.launch.pool import Pool
 
 RUN_ID = "SCALELAB_RUN_ID"
 """environment variable of all that an agent starts: which command it belongs to"""
+COMPILED = "TORCHINDUCTOR_CACHE_DIR"
+"""environment variable: where torch keeps what it compiles"""
 MARK = "scalelab agent"
 """and the run's id: before the first message, after whatever the login shell says"""
 PREFIX = "scalelab-agent-"
@@ -57,8 +59,9 @@ class Agent:
         self._patience = SILENT
 
     def settle(self) -> None:
-        """Make the scratch folder, now that TMPDIR is known."""
+        """Make the scratch folder, now that TMPDIR is known. torch makes a cache too, even where nothing is compiled."""
         self.scratch, self._lock = scratch()
+        os.environ.setdefault(COMPILED, str(self.scratch / ".compiled"))  # else it stays in TMPDIR
 
     def folder(self, run: str) -> Path:
         """Of a run here. Raises ScalelabError for a name that is none."""
