@@ -46,7 +46,7 @@ def test_the_site_limits_how_many_jobs_are_submitted(accounting: Cluster, tmp_pa
 
 def test_tasks_that_never_began_are_known_one_by_one(accounting: Cluster, tmp_path: Path) -> None:
     """sacct has them in one row, ``12_[0-2]``, as long as none has begun."""
-    held = jobs.submit(accounting.h0, "true", "--hold", "--array=0-2", cwd=tmp_path)
+    held = str(jobs.submit(accounting.h0, "true", "--hold", "--array=0-2", cwd=tmp_path))
     accounting.h0.run(["scancel", held], check=True)
     asked = (
         f"from scalelab.launch.slurm import jobs; print(*[(j, s.state) for j, s in sorted(jobs._accounted([{held!r}]).items())])"
