@@ -17,6 +17,7 @@ from scalelab.cli.on_slurm import FLAGS, whole
 from scalelab.cli.over_hosts import MEANT
 from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
+from scalelab.launch.slurm.hopeless import HOPELESS
 from scalelab.launch.slurm.request import Request
 from scalelab.record import folder as records
 from scalelab.record.study import StudyRecord
@@ -26,7 +27,7 @@ from scalelab.studies.slurm import kept
 from scalelab.studies.slurm.concluding import GOING, WAITS, Stand, again, conclude_now, look, planned_of, under_way
 from scalelab.studies.slurm.kept import Jobs
 from scalelab.studies.slurm.login import Login
-from scalelab.studies.slurm.submitting import HOPELESS, Wishes, Written, submit_all, without_hope, write
+from scalelab.studies.slurm.submitting import Wishes, Written, submit_all, without_hope, write
 from scalelab.studies.study import Asked, Study
 
 OWN = ("workers_per_node", "cpus_per_task", "gpus_per_node", "partition", "time", "account")

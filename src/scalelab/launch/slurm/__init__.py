@@ -7,6 +7,7 @@ For whoever has jobs to run (trainings, studies, sweeps):
     submit.submit       sbatch: (script's path, dependency, array) → the job's id, or Slurm's own words as an error
     jobs.states         what Slurm knows of jobs: one squeue and one sacct at most, however many there are; works without sacct
     jobs.cancel         scancel
+    hopeless.for_ever   why a job would wait for ever, and what to do
 
 The parts of a training:
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from scalelab.errors import RunError, ScalelabError
 from scalelab.launch.signals import uninterrupted
 from scalelab.launch.slurm import jobs as slurm
+from scalelab.launch.slurm.hopeless import EVER, HOPELESS
 from scalelab.launch.slurm.programs import SlurmError
 from scalelab.launch.slurm.request import Request
 from scalelab.launch.slurm.script import Script
@@ -23,13 +24,6 @@ from scalelab.studies.slurm.kept import FOLDER, Job, Jobs
 
 REPORT = "report"
 TASK = "scalelab.studies.slurm.task"
-HOPELESS = frozenset({
-    "PartitionNodeLimit", "PartitionTimeLimit", "PartitionConfig", "BadConstraints", "AccountNotAllowed",
-    "QOSNotAllowed", "InvalidAccount", "InvalidQOS", "AssocMaxNodePerJobLimit", "AssocMaxCpuPerJobLimit",
-    "AssocMaxWallDurationPerJobLimit", "QOSMaxNodePerJobLimit", "QOSMaxCpuPerJobLimit", "QOSMaxWallDurationPerJobLimit",
-    "MaxNodePerAccount", "DependencyNeverSatisfied",
-})  # fmt: skip
-"""reasons for which a job waits for ever, if nobody changes a limit: squeue(1), "JOB REASON CODES" """
 LOOK, SETTLED = 0.5, 6.0
 """seconds between two looks at the queue, and until the scheduler has looked at new jobs"""
 
@@ -155,7 +149,7 @@ def without_hope(folder: Path, jobs: Jobs, say: Callable[[str], None]) -> None:
             for one in states:
                 held = mine[one.job.partition("_")[0]]
                 if one.waiting and one.reason in HOPELESS and held.refused is None:
-                    held.refused = f"it would wait for ever: {one.reason}"
+                    held.refused = f"{EVER}{one.reason}"
                     say(f"{held.name}: {held.refused}; cancelled")
                     slurm.cancel([str(held.id)])
                     kept.save(folder, jobs)
