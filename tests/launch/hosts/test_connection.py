@@ -180,6 +180,21 @@ def test_the_hosts_wait_for_a_launcher_that_is_stopped_by_ctrl_z(ssh: Path) -> N
     there.wait(5)
 
 
+def test_an_agent_that_hears_nothing_says_so_when_it_ends_its_ranks_and_no_traceback(agent: Connect, ssh: Path) -> None:
+    ssh.write_text(LOCAL.replace("exec sh", "sh"))  # killing ssh does not kill what runs on another host
+    (ssh.parent / "slow.py").write_text("import time\ntime.sleep(60)\n")  # the rank is still to come
+    lines: list[str] = []
+    found = agent(say=lines.append)
+    found.request({"do": "begin", "run": "r"})
+    found.request({"do": "start", "run": "r", "training": 1, "ranks": {"0": {}}, "given": [], "preload": ["slow"], "port": None})
+    found.be_patient(0.2)  # less than the time between two signs of life
+    psutil.Process(found.hello["pid"]).wait(20)
+    found._listener.join(5.0)
+    assert found.lost is not None
+    assert found.lost.startswith("it heard nothing from here for 0.2 seconds, and ended its ranks")
+    assert lines == []
+
+
 def test_an_agent_that_goes_silent_is_lost(agent: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     found = agent()
     monkeypatch.setattr(connection, "SILENT", 0.2)

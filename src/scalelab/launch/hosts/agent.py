@@ -56,6 +56,8 @@ class Agent:
         self._inbox: queue.SimpleQueue[tuple[Message, bytes]] = queue.SimpleQueue()
         self._reader = Reader(source, self._heard, lambda why: self.leave())
         self._leaving = threading.Lock()
+        self.left = False
+        """whether the end has begun: what fails from then on, because it was ended, is nobody's news"""
         self._patience = SILENT
 
     def settle(self) -> None:
@@ -86,6 +88,7 @@ class Agent:
     def leave(self) -> None:
         """End everything that was started, and this process. Called by whichever thread knows first; it does not return."""
         with self._leaving:
+            self.left = True
             try:
                 self.pool.close()
                 end_all(self.run_id)
@@ -122,6 +125,9 @@ class Agent:
     def _watch(self) -> None:
         while self._reader.silent() < self._patience:
             time.sleep(1.0)
+        heard = f"it heard nothing from here for {self._patience:g} seconds, and ended its ranks"
+        self.writer.send({"do": "leave", "why": f"{heard}: this command was stopped, or the network was down"})
+        self.writer.close()
         self.leave()
 
 
@@ -177,7 +183,8 @@ def main(run_id: str) -> None:
     try:
         agent.serve()
     except BaseException:
-        traceback.print_exc()
+        if not agent.left:
+            traceback.print_exc()
     finally:
         agent.leave_on(0, None)
 

@@ -182,6 +182,9 @@ class Agent:
         return bytes(self._before[at + len(mark) :])
 
     def _take(self, message: Message, body: bytes) -> None:
+        if message.get("do") == "leave":
+            self.lose(message["why"])
+            return
         if message.get("do") != "reply":
             self._heard(self, message, body)
             return
