@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from scalelab.errors import RunError
+from scalelab.measure.pacing import summed_up
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure, Status, TrainRecord
 
@@ -41,8 +42,10 @@ def _ended(folder: Path, record: TrainRecord, status: Status, failure: Failure |
     record.status, record.failure = status, failure
     record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], status=status, ended=records.now())
     if status != "completed":
-        record.losses = [step.loss for step in records.read_steps(folder)]
-        record.steps = len(record.losses)
+        steps = list(records.read_steps(folder))
+        record.losses, record.steps = [step.loss for step in steps], len(steps)
+        if record.attempts[-1].start_seconds is not None:  # else its ranks never began
+            summed_up(record, steps)
     return record
 
 

@@ -12,7 +12,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from scalelab.errors import RunError
-from scalelab.measure.statistics import blocks, figure
+from scalelab.measure.pacing import summed_up
 from scalelab.record import folder as records
 from scalelab.record.schema import Epoch, Step
 
@@ -81,33 +81,8 @@ class Journal:
         record.steps, record.losses = len(self.steps), [s.loss for s in self.steps]
         record.accuracy = record.epochs[-1].accuracy if record.epochs else None
         record.best_accuracy = max((e.accuracy for e in record.epochs), default=None)
-        timed = self.timed_steps()
-        if timed or record.images_per_second.median is None:  # a short further attempt keeps the figures of the one before
-            seconds, why = blocks([s.seconds for s in timed]), None if timed else self.short()
-            images = blocks([float(s.batch) for s in timed])
-            record.step_seconds = figure(seconds, "s", why or self.mixed(timed))
-            record.images_per_second = figure([n / s for n, s in zip(images, seconds, strict=True)], "images/s", why)
-            waits = blocks([s.data_seconds for s in timed])
-            record.data_wait_seconds = figure(waits, "s", why)
-            record.data_wait_share = figure([wait / step for wait, step in zip(waits, seconds, strict=True)], "share", why)
+        summed_up(record, self.steps)
         records.save(self.folder, record)
-
-    def short(self) -> str:
-        """Why there are no timed steps."""
-        warmup, traced = (int(self.record.spec[name]) for name in ("warmup_steps", "profile"))
-        if traced:
-            return f"no steps but the {warmup} of warm-up and the {traced} that were traced: train longer"
-        return f"fewer steps than the {warmup} of warm-up: train longer, or lower --warmup-steps"
-
-    def mixed(self, timed: list[Step]) -> str | None:
-        """What to know before trusting the time of a step, where the batch changed on the way."""
-        sizes = sorted({s.batch for s in timed})
-        return f"over steps of {sizes[0]} to {sizes[-1]} images: the batch changes" if len(sizes) > 1 else None
-
-    def timed_steps(self) -> list[Step]:
-        """The steps of this attempt after its warm-up, and after those that were traced."""
-        first = self.record.attempts[-1].first_step + int(self.record.spec["warmup_steps"]) + int(self.record.spec["profile"])
-        return [s for s in self.steps if s.step > first]
 
     def close(self) -> None:
         """Flush everything to the disk."""

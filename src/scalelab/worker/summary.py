@@ -11,6 +11,7 @@ import torch
 
 from scalelab.comm.instruments import METHOD as COMMUNICATION_METHOD
 from scalelab.measure import flops, memory, resources, tensors
+from scalelab.measure.pacing import short, timed_steps
 from scalelab.measure.statistics import absent, blocks, difference, figure
 from scalelab.record.export import steps_parquet
 from scalelab.record.schema import Communication, Figure, Memory, Tensors
@@ -143,12 +144,14 @@ def _communication(job: Job, readings: Readings | None, step: Figure) -> tuple[C
 
 def _compute(journal: Journal, job: Job, readings: Readings | None) -> Figure:
     """Blocks of (step - data wait), less the exposed communication; the interval holds the doubt of both."""
-    timed = journal.timed_steps()
+    timed = timed_steps(journal.record, journal.steps)
     if readings is not None:  # the probes were of this attempt's first batch
         timed = [s for s in timed if s.batch in journal.bytes_sent]
     if not timed:
         return (
-            journal.record.compute_seconds if journal.record.compute_seconds.median is not None else absent("s", journal.short())
+            journal.record.compute_seconds
+            if journal.record.compute_seconds.median is not None
+            else absent("s", short(journal.record))
         )
     values = blocks([s.seconds - s.data_seconds for s in timed])
     if readings is None:
