@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,33 @@ def test_a_host_that_is_lost_in_the_middle_is_a_fault_of_its_own(question: str) 
     told, _ = gather([host("a", lost_at=question), host("b")], Questions())
     assert [one.unreachable for one in told] == [None, None]
     assert "a: its line closed" in (*told[0].closed.values(), *told[0].logins.values())
+
+
+@pytest.mark.parametrize("names", ["a", "ab"])
+def test_the_meeting_port_has_to_be_free_on_the_first_host_alone(names: str) -> None:
+    asked = dict[str, Any]()
+
+    def known(place: Place) -> Place:
+        def ask(what: str, question: dict[str, Any]) -> Any:
+            asked.update({place.name: question["port"]} if what == "serve" else {})
+            assert place.ask is not None
+            return place.ask(what, question)
+
+        return replace(place, ask=ask)
+
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        told, _ = gather([known(host(name)) for name in names], Questions(port=port))
+    assert asked == {name: port if name == "a" else None for name in names}
+    assert {one.name: one.closed for one in told if one.closed} == {"a": {"a": f"port {port} is in use"}}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_temporary_folder_that_is_not_there_has_no_room(there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path if there else tmp_path / "gone"))
+    told = ANSWERS["machine"]({})
+    assert told["scratch"] == os.environ["TMPDIR"]
+    assert (told["scratch_free"] is not None) == there
 
 
 def test_a_folder_that_was_made_to_try_it_is_gone_also_where_it_can_not_be_written(tmp_path: Path) -> None:

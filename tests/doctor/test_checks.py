@@ -89,7 +89,22 @@ FAULTS: dict[str, tuple[Told, Asked, str, str, str]] = {
     "a control group": (machine(quota=1.5), ASKED, "cores", "warn", "allows 1.5"),
     "few cores": (replace(machine(usable=2), workers=4), ASKED, "cores", "warn", "2 of 8 for 4 workers"),
     "little memory": (machine(free=1 << 20), ASKED, "memory", "warn", "1.00 MiB free"),
-    "little disk": (machine(scratch_free=1 << 20), ASKED, "disk", "warn", "1.00 MiB free in /scratch"),
+    "little disk": (machine(scratch_free=200 << 20), ASKED, "disk", "warn", "200 MiB free in /scratch"),
+    "a full disk": (
+        machine(scratch_free=1 << 20),
+        ASKED,
+        "disk",
+        "fail",
+        "TMPDIR: /scratch has 1.00 MiB free; 100 MiB are needed",
+    ),
+    "no scratch folder": (machine(scratch_free=None), ASKED, "disk", "fail", "TMPDIR: /scratch is no folder that can be written"),
+    "not that subnet": (
+        replace(SOUND, interface="10.99.0.0/24"),
+        ASKED,
+        "interfaces",
+        "fail",
+        "no interface has an address in 10.99.0.0/24; it has lo (127.0.0.1), eth0 (10.0.0.1)",
+    ),
     "a clock that is late": (replace(SOUND, clock=(-40.0, 0.01)), ASKED, "clock", "fail", "−40.0 s ± 10.0 ms"),
     "Gloo's interface": (
         SOUND,
@@ -155,6 +170,17 @@ def test_the_loopback_is_an_interface_for_one_host_only() -> None:
     asked = variables(GLOO_SOCKET_IFNAME="lo")
     assert said(SOUND, "variables", asked).status == "ok"
     assert said(SOUND, "variables", asked, (replace(SOUND, name="h2"),)).status == "fail"
+
+    wanted = replace(SOUND, interface="lo")
+    assert said(wanted, "interfaces").status == "ok"
+    assert "is the loopback" in said(wanted, "interfaces", others=(replace(SOUND, name="h2"),)).found
+
+
+def test_a_host_without_the_interface_is_no_matter_of_firewalls() -> None:
+    mute = replace(SOUND, name="h2", interface="wg0")
+    told = [replace(SOUND, closed={"h2": "it has no address there"}), mute]
+    failed = {(one.host, one.check) for one in findings(told, ASKED) if one.status == "fail"}
+    assert failed == {("h2", "interfaces")}
 
 
 def test_over_ssh_a_folder_need_not_be_shared() -> None:

@@ -74,7 +74,12 @@ def _parser() -> Parser:
     )
     parser.add_argument("--interface", type=interface, metavar="NAME|SUBNET", help="over which hosts are to reach each other")
     parser.add_argument("--out", metavar="FOLDER", default="runs", help="folder for runs: who shares it? (default runs)")
-    parser.add_argument("--master-port", metavar="PORT", type=int, help="one more port that has to be open between hosts")
+    parser.add_argument(
+        "--master-port",
+        metavar="PORT",
+        type=int,
+        help="one more port that has to be free on the first host, and open to the others",
+    )
     add_common(parser)
     return parser
 
@@ -83,9 +88,10 @@ def _diagnosis(parsed: argparse.Namespace) -> Diagnosis:
     wanted = Wanted(os.environ, parsed.out, parsed.interface, parsed.master_port)
     if parsed.hosts:
         given = forwarded(parsed.env, os.environ, (Path.home(), Path()))
+        targets = [replace(place, env=given.copy()) for place in hosts_of(parsed.hosts)]  # TMPDIR is heeded there, as by train
         if "MASTER_ADDR" in os.environ:
             given.setdefault("MASTER_ADDR", os.environ["MASTER_ADDR"])
-        return diagnosing.hosts(hosts_of(parsed.hosts), replace(wanted, environment=given), parsed.ssh_arg)
+        return diagnosing.hosts(targets, replace(wanted, environment=given), parsed.ssh_arg)
     if parsed.slurm:
         if parsed.nodes is not None and parsed.nodes < 1:
             raise ScalelabError(f"--nodes {parsed.nodes}: expected at least 1")

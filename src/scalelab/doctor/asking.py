@@ -50,7 +50,7 @@ class Questions:
     interface: str | None = None
     """over which hosts speak to each other, by its name or a subnet; None: over whichever answers first"""
     port: int | None = None
-    """one more port that has to be open: --master-port"""
+    """one more port that has to be free on the first host, and open to the others: --master-port"""
 
 
 def gather(places: Sequence[Place], questions: Questions) -> tuple[list[Told], list[Link]]:
@@ -58,7 +58,8 @@ def gather(places: Sequence[Place], questions: Questions) -> tuple[list[Told], l
     with ThreadPoolExecutor(len(places)) as threads:
         machines = list(threads.map(lambda place: _about(place, questions), places))
     there = [place for place, told in zip(places, machines, strict=True) if told.unreachable is None]
-    closed, links = between(there, questions, {told.name: told for told in machines}) if len(there) > 1 else ({}, [])
+    meeting = len(there) > 1 or (there and questions.port)
+    closed, links = between(there, questions, {told.name: told for told in machines}) if meeting else ({}, [])
     logins = _logins(there)
     return [replace(told, logins=logins.get(told.name, {}), closed=closed.get(told.name, {})) for told in machines], links
 
@@ -72,6 +73,7 @@ def _about(place: Place, questions: Questions) -> Told:
             place.name, machine=ask("machine", {"out": questions.out}), programs=ask("programs", {}), clock=place.clock,
             sees=ask("sees", {"path": questions.token}) if questions.token else None,
             master=ask("resolves", {"host": questions.master}) if questions.master else None, workers=place.workers,
+            interface=place.interface or questions.interface,
         )  # fmt: skip
     except ScalelabError as error:  # it was lost meanwhile: the others are told of all the same
         return Told(place.name, unreachable=str(error))
@@ -91,11 +93,11 @@ def between(places: Sequence[Place], questions: Questions, told: dict[str, Told]
     with ThreadPoolExecutor(len(places)) as threads:
 
         def serve(place: Place) -> Any:
-            return _ask(place, "serve", {"range": told[place.name].machine["ports"], "port": questions.port})
+            port = questions.port if place is places[0] else None  # where rank 0 will be
+            return _ask(place, "serve", {"range": told[place.name].machine["ports"], "port": port})
 
         addresses = {
-            place.name: reached_by(told[place.name].machine["interfaces"], place.interface or questions.interface)
-            for place in places
+            place.name: reached_by(told[place.name].machine["interfaces"], told[place.name].interface) for place in places
         }
         served = dict(zip((place.name for place in places), threads.map(serve, places), strict=True))
         closed: dict[str, dict[str, str]] = {

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from scalelab.doctor.findings import Status
 from scalelab.doctor.told import Asked, Told
+from scalelab.launch.hosts.checks import DISK
 from scalelab.record.text import size
 
 PYTHON = (3, 11)
@@ -172,7 +173,14 @@ def memory(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
 
 def disk(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
     """Room for what ranks write."""
-    rooms = {one.machine["scratch"]: one.machine["scratch_free"]}
+    scratch, left = one.machine["scratch"], one.machine["scratch_free"]
+    if left is None or left < DISK:
+        said = "is no folder that can be written" if left is None else f"has {size(left)} free; {size(DISK)} are needed"
+        yield Said(
+            "fail", f"TMPDIR: {scratch} {said}", "make room there, or name another folder in TMPDIR; over ssh --env TMPDIR=FOLDER"
+        )
+        return
+    rooms = {scratch: left}
     if asked.out is not None and one.machine["out_free"] is not None:
         rooms[asked.out] = one.machine["out_free"]
     said = ", ".join(f"{size(free)} free in {place}" for place, free in rooms.items())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 
 from scalelab.doctor.checks import CLOCK, MACHINE, Check, Said
 from scalelab.doctor.findings import Finding
 from scalelab.doctor.told import Asked, Told
+from scalelab.errors import ScalelabError
+from scalelab.launch.hosts.interfaces import chosen, leading_out
 from scalelab.record.text import prefixed, seconds
 
 NAMED = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
@@ -31,10 +34,26 @@ def interfaces(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]
         f"{name} {found[0]}" + (f" ({prefixed(8 * speeds[name], 'bit/s')})" if name in speeds else "")
         for name, found in others.items()
     )
-    if len(every) > 1 and not others:
-        yield Said("fail", "only the loopback", "bring an interface up: `ip link`, `ip address`")
+    unfit = unreached(one, every)
+    if unfit is not None:
+        yield Said("fail", *unfit)
     else:
         yield Said("ok", said or "only the loopback: trainings on this machine need no other")
+
+
+def unreached(one: Told, every: Sequence[Told]) -> tuple[str, str] | None:
+    """Why a host has no interface by which others are to reach it, and what to do; None where it has one."""
+    there = one.machine["interfaces"]
+    if one.interface is None:
+        only = len(every) > 1 and there.keys() <= {"lo"}
+        return ("only the loopback", "bring an interface up: `ip link`, `ip address`") if only else None
+    try:
+        found = chosen(one.interface, {name: tuple(map(ip_address, addresses)) for name, addresses in there.items()})
+        if len(every) > 1:
+            leading_out(found)
+    except ScalelabError as error:
+        return str(error), "say which with interface= in the hostfile, or --interface"
+    return None
 
 
 def interface_variables(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
@@ -133,9 +152,12 @@ def shared(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
 def ports(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
     """Ranks there can reach those of the other hosts."""
     others = [other.name for other in every if other.name != one.name and not other.unreachable]
+    mute = {other.name for other in every if unreached(other, every)}  # told of each by itself
     for name, why in one.closed.items():
         if name == one.name:
             yield Said("fail", why, "end the program that holds it, or choose another with --master-port")
+            continue
+        if name in mute:
             continue
         yield Said(
             "fail", f"{name} can't be reached: {why}", "open the ports of ip_local_port_range between the hosts in the firewall"

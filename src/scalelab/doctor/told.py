@@ -28,6 +28,8 @@ class Told:
     """by host: why it can't be reached from here at the ports that ranks use, where that is so"""
     workers: int = 1
     """that it is to run"""
+    interface: str | None = None
+    """by which others are to reach it: a name or a subnet; None: by any"""
 
     def variable(self, name: str, asked: Asked) -> str | None:
         """What ranks there would find in a variable."""

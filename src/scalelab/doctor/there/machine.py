@@ -25,12 +25,12 @@ CPU_MAX, QUOTA, PERIOD = "cpu.max", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_
 
 def tell(question: dict[str, Any]) -> dict[str, Any]:
     """{"out": the folder for runs, or None} → what this host has. Bytes and seconds."""
-    scratch = tempfile.gettempdir()
+    scratch, scratch_free = _scratch()
     return {
         "host": socket.gethostname(), "python": platform.python_version(), "executable": sys.executable,
         "packages": packages(), "code": environment.code(), "cores": os.cpu_count() or 1, "usable": environment.usable_cores(),
         "quota": quota(), "memory": memory_bytes(), "free": available_bytes(), "scratch": scratch,
-        "scratch_free": shutil.disk_usage(scratch).free, "out_free": _room(question.get("out")),
+        "scratch_free": scratch_free, "out_free": _room(question.get("out")),
         "interfaces": interfaces.plain(interfaces.listing()), "speeds": hardware.links(), "all": _all_interfaces(),
         "ports": _port_range(), "environment": relevant(os.environ),
     }  # fmt: skip
@@ -74,6 +74,15 @@ def _share(folder: Path) -> float | None:
         return None if most in ("max", "-1") else int(most) / int(period)
     except (OSError, ValueError):
         return None
+
+
+def _scratch() -> tuple[str, int | None]:
+    """Where ranks write what nobody keeps, and bytes free there; None where TMPDIR, or whatever stands in for it, can't be used."""
+    place = os.environ.get("TMPDIR") or tempfile.gettempdir()
+    try:
+        return place, shutil.disk_usage(place).free if os.access(place, os.W_OK | os.X_OK) and os.path.isdir(place) else None
+    except OSError:
+        return place, None
 
 
 def _room(out: str | None) -> int | None:
