@@ -18,6 +18,7 @@ from scalelab.launch.launcher import Prepared
 from scalelab.launch.signals import uninterrupted
 from scalelab.launch.slurm import folder as places
 from scalelab.launch.slurm.jobs import cancel
+from scalelab.launch.slurm.options import stays
 from scalelab.launch.slurm.request import Request
 from scalelab.launch.slurm.script import Script
 from scalelab.launch.slurm.submit import submit
@@ -54,7 +55,8 @@ class Asked:
         """The job's, for a run in ``folder``, an absolute path. Raises ScalelabError for one that Slurm can't hold."""
         job = [sys.executable, "-m", "scalelab.launch.slurm.job", str(folder), f"--attempts={self.attempts}"]
         about = [line.format(script=str(places.script(folder)).encode("unicode_escape").decode()) for line in ABOUT]
-        return Script(self.request, Path.cwd(), places.output(folder), [job], about, more=("--open-mode=append", "--requeue"))
+        more = ("--open-mode=append", *(() if stays(self.request.args) else ("--requeue",)))
+        return Script(self.request, Path.cwd(), places.output(folder), [job], about, more=more)
 
 
 def derived(spec: Spec, request: Request, prepared: Prepared | None = None) -> Derived:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scalelab.errors import ScalelabError
+from scalelab.launch.slurm.options import limit, refuse_own
 
 STOP = "USR1"
 """the signal that Slurm sends to the job when its time is nearly over"""
@@ -14,7 +15,8 @@ STOP = "USR1"
 class Request:
     """The options of a job, as sbatch has them; None and 0: Slurm's default. ``args`` are options of sbatch as they are.
 
-    ``workers_per_node`` are Slurm's tasks. Raises ScalelabError for what no line of a script can hold.
+    ``workers_per_node`` are Slurm's tasks. Raises ScalelabError for what no line of a script can hold, for ``args`` that would contradict
+    the script, and for a time that is over before the checkpoint.
     """
 
     nodes: int = 1
@@ -36,6 +38,13 @@ class Request:
         flags = {"--partition": self.partition, "--time": self.time, "--account": self.account, "--name": self.name}
         for flag, text in [*flags.items(), *(("--slurm-arg", arg) for arg in self.args)]:
             check(flag, text or "")
+        refuse_own(self.args)
+        most = limit(self.time or "")
+        if most is not None and most <= self.stop_seconds:
+            raise ScalelabError(
+                f"--time {self.time}: is {most:g} s, and the checkpoint is --stop-seconds {self.stop_seconds} before its end: "
+                "ask for more time, or say fewer --stop-seconds"
+            )
 
     @property
     def workers(self) -> int:
