@@ -66,6 +66,14 @@ def test_a_dry_run_prints_the_script_and_the_command_and_writes_nothing(
             ("--slurm", "--nodes", 2, "--partition", "a\nb"),
             "--partition 'a\\nb': a line of a Slurm script can't hold a line break",
         ),
+        (
+            ("--slurm", "--time", "1"),
+            "--time 1: is 60 s, and the checkpoint is --stop-seconds 120 before its end: ask for more time, or say fewer --stop-seconds",
+        ),
+        (
+            ("--slurm", "--slurm-arg=--nodes=4"),
+            "--slurm-arg '--nodes=4': --nodes of the job's script is set by scalelab; say --nodes, or --workers",
+        ),
         (("--slurm", "--nodes", 5), "--batch 24 does not divide over 5 workers; nearest: 20 or 25"),
     ],
 )
@@ -117,3 +125,34 @@ def test_ctrl_c_while_it_is_submitted_leaves_no_run_without_its_job(
     assert command(*ASKED, "--slurm", "--nodes", 2).status == 130
     (run,) = (tmp_path / "runs").iterdir()
     assert json.loads((run / "slurm" / "job.json").read_text())["job"] == "77"
+
+
+def test_a_job_that_would_wait_for_ever_is_given_up_with_slurms_reason(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = "77|77|N/A|$state|PartitionConfig|0:00|1:00|N/A|"
+    asked = f'state=PENDING; [ -e {tmp_path}/cancelled ] && state=CANCELLED; echo "{line}"'
+    programs(tmp_path / "bin", monkeypatch, sbatch="echo 77", squeue=asked, scancel=f"echo $@ > {tmp_path}/cancelled")
+    done = command(*ASKED, "--slurm", "--cpus-per-task", 99, "--wait")
+    why = "it would wait for ever: PartitionConfig; lower --cpus-per-task, --gpus-per-node or --nodes, or choose another --partition"
+    assert done.status == 1
+    assert done.err.endswith(f"scalelab: job 77: {why}; cancelled\n")
+    assert (tmp_path / "cancelled").read_text() == "77\n"
+    (run,) = (tmp_path / "runs").iterdir()
+    told = json.loads((run / "record.json").read_text())
+    assert (told["status"], told["attempts"][-1]["why"]) == ("interrupted", why)
+
+
+def test_a_dry_run_is_one_document_for_programs(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = json.loads(command(*ASKED, "--slurm", "--dry-run", "--json").out)
+    assert told["script"].startswith("#!/bin/bash\n")
+    assert told["argv"] == ["sbatch", "--parsable", "--", f"{tmp_path}/runs/RUN/slurm/job.sh"]
+
+
+def test_no_requeue_is_the_scripts_word(command: Command) -> None:
+    assert "--requeue" in directives(command)
+    found = directives(command, "--slurm-arg=--no-requeue")
+    assert "--no-requeue" in found
+    assert "--requeue" not in found

@@ -160,7 +160,7 @@ def train(parsed: Namespace, spec: Spec, request: Request, debug: bool) -> int:
     asked = Asked(spec, request, _number(parsed, "attempts", 1) or ATTEMPTS, checked(spec, request) if here else None)
     asked.check()
     if parsed.dry_run:
-        show(console(), asked)
+        show(console(), asked, parsed.json)
         return 0
     folder, job = enqueue(asked, [sys.executable, "-m", "scalelab", *sys.argv[1:]])
     err.print(f"job {job}: {folder}\nits output: {places.output(folder)}", markup=False, soft_wrap=True)
@@ -185,8 +185,11 @@ def ended(parsed: Namespace, folder: Path, record: TrainRecord, debug: bool) -> 
     return 0 if record.status == "completed" else 1
 
 
-def show(out: Console, asked: Asked) -> None:
+def show(out: Console, asked: Asked, as_json: bool = False) -> None:
     """What ``--dry-run`` prints: the script, and how it would be submitted. RUN is the folder that a run will have."""
     folder = (Path(asked.spec.resume) if asked.spec.resume else Path(asked.spec.out) / "RUN").absolute()
+    if as_json:
+        print(msgspec.json.encode({"script": asked.script(folder).text(), "argv": command(places.script(folder))}).decode())
+        return
     out.print(asked.script(folder).text(), markup=False, highlight=False, soft_wrap=True, end="")
     out.print("# " + " ".join(command(places.script(folder))), markup=False, highlight=False, soft_wrap=True)

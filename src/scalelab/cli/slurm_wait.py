@@ -8,21 +8,29 @@ from pathlib import Path
 from rich.console import Console
 
 from scalelab.cli.terminal import Watcher
+from scalelab.errors import RunError
 from scalelab.launch.slurm import folder as places
-from scalelab.launch.slurm.jobs import State, states
+from scalelab.launch.slurm.hopeless import for_ever
+from scalelab.launch.slurm.jobs import State, cancel, states
 from scalelab.launch.slurm.programs import SlurmError
-from scalelab.launch.slurm.settling import settle
+from scalelab.launch.slurm.requeue import say_why
+from scalelab.launch.slurm.settling import OPEN, settle
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 
 LOOK, ASK = 0.5, 5.0
 """seconds between two looks at the run's folder, and between two questions to Slurm"""
+ENDED = 20.0
+"""seconds in which Slurm takes a job out of its queue"""
 LAST = "completed"
 """the word of a record after which no other comes: any other run may go into the queue again, a failed one where a node was lost"""
 
 
 def follow(err: Console, folder: Path, job: str) -> TrainRecord:
-    """Until the run has ended; its record. KeyboardInterrupt leaves the job running, and says so."""
+    """Until the run has ended; its record. KeyboardInterrupt leaves the job running, and says so.
+
+    Raises RunError where Slurm would hold the job for ever: then it is cancelled.
+    """
     queue = Queue(err, job)
     record = records.load(folder)
     try:
@@ -35,10 +43,22 @@ def follow(err: Console, folder: Path, job: str) -> TrainRecord:
                     queue.over() and (record := settle(folder, record, job, queue.state)).status != "queued"
                 ):
                     return record
+                if queue.state is not None and (why := for_ever([queue.state])) is not None:
+                    give_up(folder, job, why)
                 time.sleep(LOOK)
     except KeyboardInterrupt:
         err.print(f"job {job} goes on; scalelab cancel {job} ends it, scalelab jobs shows it", markup=False)
         raise
+
+
+def give_up(folder: Path, job: str, why: str) -> None:
+    """Take a job that would wait for ever out of the queue, and close its record. Raises RunError, which says so."""
+    cancel([job])
+    end = time.monotonic() + ENDED
+    while settle(folder, records.load(folder), job, states([job]).of(job)).status in OPEN and time.monotonic() < end:
+        time.sleep(LOOK)
+    say_why(folder, why, job)
+    raise RunError(f"job {job}: {why}; cancelled")
 
 
 class Queue:
