@@ -38,9 +38,9 @@ class Slurm:
         """What sbatch will say, call after call."""
         (self.folder / "answers").write_text("".join(f"{line}\n" for line in lines))
 
-    def queue(self, *tasks: str) -> None:
-        """What squeue lists as waiting."""
-        lines = (f"{task}|{task.partition('_')[0]}|0|PENDING|None|0:00|1:00|N/A|\n" for task in tasks)
+    def queue(self, *tasks: str, state: str = "PENDING", reason: str = "None") -> None:
+        """What squeue lists, as waiting unless told otherwise."""
+        lines = (f"{task}|{task.partition('_')[0]}|0|{state}|{reason}|0:00|1:00|N/A|\n" for task in tasks)
         (self.folder / "queue").write_text("".join(lines))
 
     def submitted(self) -> list[str]:
@@ -110,3 +110,40 @@ def test_who_follows_a_sweep_that_is_cancelled_submits_no_more(sweep: Sweep, slu
     assert sweep("cancel", "s").status == 0
     _, said = child.communicate(timeout=60)
     assert (child.returncode, "QOS" in said) == (1, False)  # it would have gone on until Slurm refuses even one task
+
+
+def test_jobs_that_ended_without_a_trace_are_told_with_the_likely_reason(sweep: Sweep, slurm: Slurm, tmp_path: Path) -> None:
+    slurm.answers(11)
+    slurm.queue("11_0", "11_1", state="FAILED", reason="NonZeroExitCode")
+    ended = sweep("--repeats", 2, "--slurm", "--wait", "--out", "s", "--json", "--", "true")
+    told = json.loads(ended.out)
+    assert (ended.status, told["missing"]) == (1, 2)
+    assert "jobs of tasks 0, 1 as FAILED (NonZeroExitCode)" in told["failures"][0]
+    assert f"the nodes probably don't see {tmp_path / 's'}" in told["failures"][0]
+    shown = sweep("status", "s")
+    assert (shown.status, "resume" in shown.out) == (1, False)
+
+
+def test_a_sweep_that_slurm_would_hold_for_ever_ends(sweep: Sweep, slurm: Slurm, tmp_path: Path) -> None:
+    slurm.answers(11)
+    slurm.queue("11_0", reason="PartitionConfig")
+    (slurm.folder / "scancel").write_text('#!/bin/sh\necho "$*" > "${0%/*}/cancelled"\n')
+    ended = sweep("--slurm", "--cpus-per-task", 99, "--wait", "--out", "s", "--", "true")
+    assert ended.status == 1
+    assert "it would wait for ever: PartitionConfig; begin a new sweep" in ended.err
+    assert (slurm.folder / "cancelled").read_text() == "--jobname=sweep-s 11\n"
+
+
+def test_a_status_says_why_tasks_wait(sweep: Sweep, slurm: Slurm) -> None:
+    slurm.answers(11)
+    slurm.queue("11_0", "11_1", reason="Priority")
+    told = json.loads(sweep("--repeats", 2, "--slurm", "--out", "s", "--json", "--", "true").out)
+    assert told["notes"] == ["2 tasks wait in Slurm's queue: Priority"]
+
+
+def test_what_jobs_said_last_is_not_told_of_those_that_were_cancelled(sweep: Sweep, slurm: Slurm, tmp_path: Path) -> None:
+    slurm.answers(11)
+    sweep("--slurm", "--out", "s", "--", "true")
+    (tmp_path / "s/slurm/array-1.log").write_text("slurmstepd: error: JOB 11 CANCELLED\n")
+    assert "Slurm's jobs said" in sweep("status", "s").out
+    assert "Slurm's jobs said" not in sweep("cancel", "s").out

@@ -33,13 +33,13 @@ PATIENCE = 20.0
 
 
 def status(words: list[str]) -> int:
-    """Counts, the best so far, what failed; 1 where a task has failed or was lost."""
+    """Counts, the best so far, what failed; 1 where a task has failed or was lost, or Slurm ended its job without a record."""
     parsed = _parser("status", "How a sweep stands: counts, the best so far, what failed.").parse(words)
     folder = Path(parsed.folder)
     sweep = keeping.load(folder)
     found, _ = sweep_run.standing_now(folder, sweep)
     show_status(found, sweep, parsed.json)
-    return 1 if found.failed + found.lost + found.interrupted else 0
+    return 1 if found.failures else 0
 
 
 def resume(words: list[str]) -> int:

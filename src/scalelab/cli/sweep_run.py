@@ -80,7 +80,9 @@ def on_slurm(folder: Path, sweep: SweepRecord, tasks: Sequence[int], wait: bool,
     tell_sent(sent, err)
     if wait:
         follow(folder, sweep, before, sent.left, err)
-        return finish(folder, sweep, as_json, err)
+        found, _ = standing_now(folder, sweep)
+        show_status(found, sweep, as_json)
+        return 0 if found.completed == sweep.tasks else 1
     if sent.left:
         err.print(
             f"{len(sent.left)} of {len(tasks)} tasks are not submitted yet: {sent.why}; "
@@ -101,7 +103,9 @@ def tell_sent(sent: slurm.Sent, err: Console) -> None:
 def follow(folder: Path, sweep: SweepRecord, before: Mapping[int, TaskRecord], left: Sequence[int], err: Console) -> None:
     """Until nothing of the sweep is in Slurm's hands; ``left`` is submitted as room comes. Ctrl-C leaves the jobs as they are.
 
-    ``before``: what was there already, and is not told again. Raises RunError when Slurm will not have the rest.
+    ``before``: what was there already, and is not told again. Raises RunError when Slurm will not have the rest, or would hold all of it
+
+    for ever: that is cancelled.
     """
     waiting, began = list(left), time.monotonic()
     with SweepWatch(err, sweep, before, sweep.tasks) as watch:
@@ -122,6 +126,10 @@ def follow(folder: Path, sweep: SweepRecord, before: Mapping[int, TaskRecord], l
                     watch.note(str(error))  # jobs go on, and results are files
                 else:
                     watch.stands(records, queue.running, queue.waiting | set(waiting))
+                    if (held := slurm.without_hope(queue)) and not queue.running and records == before:  # else it had hope once
+                        slurm.mark_cancelled(folder, True)
+                        slurm.cancel(folder, sorted(queue.arrays))
+                        raise RunError(f"{folder}: {held}; this one is cancelled")
                     if not queue.waiting and not queue.running and not waiting:
                         return
                 _pause(folder, min(max((time.monotonic() - began) / 20, POLL[0]), POLL[1]))
@@ -142,22 +150,27 @@ def _pause(folder: Path, seconds: float) -> None:
 
 
 def standing_now(folder: Path, sweep: SweepRecord) -> tuple[SweepStatus, list[keeping.TaskState]]:
-    """How a sweep stands, whoever runs it, and each of its tasks: one call of Slurm at most.
+    """How a sweep stands, whoever runs it, and each of its tasks: one call of squeue at most, and of sacct where it has forgotten.
 
     Who runs is looked for before the records are read: a task that ends in between has its record, and is not taken for lost.
     """
     notes: list[str] = []
+    silent: list[str] = []
     if sweep.place == "slurm":
         try:
             queue = slurm.queue(folder)
             records = keeping.results(folder)
             states = keeping.states(sweep.tasks, records, False, queue.waiting, queue.running)
+            notes += slurm.why_waiting(queue)
+            unheard = [task for task, state in enumerate(states) if state == "missing"]
+            silent += slurm.why_silent(folder, slurm.ended(folder, queue, unheard)) if unheard else []
         except SlurmError as error:
             records = keeping.results(folder)
             notes.append(f"Slurm could not be asked, so what waits or is lost is not known: {error}")
             states = keeping.states(sweep.tasks, records, None)
         said = slurm.log_line(folder)
-        notes += [f"Slurm's jobs said: {said}"] if said and {"lost", "missing"} & set(states) else []
+        told = said and {"lost", "missing"} & set(states) and not slurm.cancelled(folder)
+        notes += [f"Slurm's jobs said: {said}"] if told else []
     else:
         by = keeping.launcher(folder)
         alive = by.alive if by is not None else False
@@ -166,4 +179,4 @@ def standing_now(folder: Path, sweep: SweepRecord) -> tuple[SweepStatus, list[ke
             [f"it runs on {by.host}; whether it still does can't be seen from here"] if by is not None and alive is None else []
         )
         states = keeping.states(sweep.tasks, records, alive)
-    return standing.status(folder, sweep, states, records, states.count("running"), notes), states
+    return standing.status(folder, sweep, states, records, states.count("running"), notes, silent), states

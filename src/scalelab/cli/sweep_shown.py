@@ -50,11 +50,13 @@ def show_status(found: SweepStatus, sweep: SweepRecord, as_json: bool) -> None:
     for line in [*found.failures, *found.notes]:
         say.print(line, markup=False, style="dim")
     rest = found.failed + found.interrupted + found.lost
-    if rest > len(found.failures):
+    if rest > standing.SHOWN_FAILURES:
         say.print(
-            f"… and {rest - len(found.failures)} more: `scalelab sweep results {found.sweep} --failed`", markup=False, style="dim"
+            f"… and {rest - standing.SHOWN_FAILURES} more: `scalelab sweep results {found.sweep} --failed`",
+            markup=False,
+            style="dim",
         )
-    if rest + found.missing and not found.running + found.queued:
+    if (rest or (found.missing and not found.failures)) and not found.running + found.queued:
         say.print(f"`scalelab sweep resume {found.sweep}` runs what is not completed", markup=False)
     elif found.completed == found.tasks:
         say.print(f"`scalelab sweep results {found.sweep}` shows them; -o sweep.html makes a page", markup=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import msgspec
 
 from scalelab.errors import ScalelabError
 from scalelab.launch.slurm import jobs as slurm_jobs
+from scalelab.launch.slurm.hopeless import for_ever
+from scalelab.launch.slurm.jobs import State
 from scalelab.launch.slurm.programs import SlurmError, call
 from scalelab.launch.slurm.request import Request
 from scalelab.launch.slurm.script import Script
@@ -45,11 +47,12 @@ class Array(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Queue:
-    """The tasks that Slurm has: waiting ones, running ones, and the arrays that they are of."""
+    """The tasks that Slurm has: waiting ones, running ones, and the arrays that they are of; ``states``: of those that are over too."""
 
     waiting: set[int] = field(default_factory=set)
     running: set[int] = field(default_factory=set)
     arrays: set[str] = field(default_factory=set)
+    states: dict[int, State] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -162,21 +165,90 @@ def submitted(folder: Path) -> list[Array]:
 
 def queue(folder: Path) -> Queue:
     """What Slurm has of the sweep, by one call of squeue, however many tasks there are. Raises SlurmError."""
-    arrays = {one.job: one for one in submitted(folder)}
-    found = Queue()
+    arrays = submitted(folder)
     if not arrays:
-        return found
-    numbers: dict[str, list[int]] = {}
-    for name, state in slurm_jobs.queue().items():
+        return Queue()
+    known = slurm_jobs.queue()
+    states = _by_task(folder, arrays, known)
+    mine, living = {one.job for one in arrays}, {name.partition("_") for name, state in known.items() if not state.over}
+    return Queue(
+        waiting={task for task, state in states.items() if state.waiting},
+        running={task for task, state in states.items() if state.running},
+        arrays={job for job, _, index in living if job in mine and index.isdecimal()},
+        states=states,
+    )
+
+
+def _by_task(folder: Path, arrays: Sequence[Array], known: Mapping[str, State]) -> dict[int, State]:
+    """Slurm's states of tasks; where several arrays had one, of the latest."""
+    indices: dict[str, dict[int, State]] = {}
+    for name, state in known.items():
         job, _, index = name.partition("_")
-        if job not in arrays or state.over or not index.isdecimal():
-            continue
-        if job not in numbers:
-            numbers[job] = [int(line) for line in (folder / FOLDER / arrays[job].numbers).read_text().split()]
-        found.arrays.add(job)
-        if int(index) < len(numbers[job]):  # else another's job, where Slurm has begun to count anew
-            (found.waiting if state.waiting else found.running).add(numbers[job][int(index)])
+        if index.isdecimal():
+            indices.setdefault(job, {})[int(index)] = state
+    found: dict[int, State] = {}
+    for one in arrays:
+        if one.job in indices:
+            numbers = _numbers(folder, one)  # an index that it has not: another's job, where Slurm has begun to count anew
+            found |= {numbers[index]: state for index, state in indices[one.job].items() if index < len(numbers)}
     return found
+
+
+def _numbers(folder: Path, array: Array) -> list[int]:
+    return [int(line) for line in (folder / FOLDER / array.numbers).read_text().split()]
+
+
+def ended(folder: Path, queue: Queue, tasks: Sequence[int]) -> dict[int, State]:
+    """How Slurm ended the jobs of tasks of which nothing is here, as far as it knows; of what squeue has forgotten sacct is asked."""
+    found = {task: queue.states[task] for task in tasks if task in queue.states}
+    if lacking := set(tasks) - set(found):
+        arrays = [one for one in submitted(folder) if lacking & set(_numbers(folder, one))]
+        told = _by_task(folder, arrays, slurm_jobs.states([one.job for one in arrays], {}).states)
+        found |= {task: state for task, state in told.items() if task in lacking}
+    return {task: state for task, state in found.items() if state.over}
+
+
+def why_silent(folder: Path, ended: Mapping[int, State]) -> list[str]:
+    """A line for each way in which Slurm ended jobs that have left no record; none for those that were cancelled.
+
+    ``COMPLETED`` is none either: a record that a network disk shows late.
+    """
+    ways: dict[tuple[str, str], list[int]] = {}
+    for task, state in sorted(ended.items()):
+        if state.state not in ("COMPLETED", "CANCELLED"):
+            ways.setdefault((state.state, state.reason), []).append(task)
+    unseen = f"; the nodes probably don't see {folder.resolve()}: begin anew with an --out on a disk that all hosts share"
+    more = "" if log_line(folder) else unseen
+    return [
+        f"Slurm ended the job{'s' * (len(tasks) > 1)} of task{'s' * (len(tasks) > 1)} {_some(tasks)} as {state}"
+        f"{f' ({reason})' if reason and reason != state else ''}, without a record{more if state == 'FAILED' else ''}"
+        for (state, reason), tasks in ways.items()
+    ]
+
+
+def _some(tasks: Sequence[int], most: int = 5) -> str:
+    return ", ".join(map(str, tasks[:most])) + (f", … ({len(tasks)})" if len(tasks) > most else "")
+
+
+def why_waiting(queue: Queue) -> list[str]:
+    """Slurm's reasons for which tasks wait, in a line; none where it gives none."""
+    reasons = sorted({queue.states[task].reason for task in queue.waiting} - {""})
+    count = len(queue.waiting)
+    held = without_hope(queue)
+    return (
+        [f"{count} task{'s' * (count != 1)} wait{'s' * (count == 1)} in Slurm's queue: {held or ', '.join(reasons)}"]
+        if reasons
+        else []
+    )
+
+
+def without_hope(queue: Queue) -> str | None:
+    """Why tasks would wait for ever, and what to do; None where they would not."""
+    held = for_ever(queue.states.values())
+    if held is None:
+        return None
+    flags = "--cpus-per-task, --gpus-per-task, --time, --partition or --account"
+    return f"{held.partition(';')[0]}; begin a new sweep with other {flags}"
 
 
 def down(error: SlurmError) -> bool:

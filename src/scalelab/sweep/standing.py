@@ -80,8 +80,9 @@ def status(
     records: Mapping[int, TaskRecord],
     at_once: int | None,
     notes: Sequence[str] = (),
+    silent: Sequence[str] = (),
 ) -> SweepStatus:
-    """How it stands. ``at_once``: how many tasks run at a time, where that is known."""
+    """How it stands. ``at_once``: how many tasks run at a time, where that is known; ``silent``: of what failed without a record."""
     counts = Counter[str](states)
     best = ranked(sweep, records, sweep.goal, sweep.least, 1) if sweep.goal else []
     failed = [
@@ -94,7 +95,7 @@ def status(
         **{name: counts[name] for name in ("completed", "failed", "interrupted", "lost", "running", "queued", "missing")},  # type: ignore[arg-type]
         best=best[0] if best else None,
         remaining_seconds=remaining(records, counts, at_once),
-        failures=lines,
+        failures=[*lines, *silent],
         notes=list(notes),
     )
 
