@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from scalelab import spec as specs
+from scalelab.cli.placing import commands_as_json
+from scalelab.launch import launcher, training
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord, VerifyRecord
@@ -48,6 +50,24 @@ def test_train_for_people(command: Command, tmp_path: Path) -> None:
         assert part in ended.out
     assert "batch 24 = micro-batch 24 x accumulate 1 x 1 replica" in ended.err
     assert "\x1b[" not in ended.out + ended.err  # no colours where nobody sees them
+
+
+def test_train_dry_run_json(command: Command, tmp_path: Path) -> None:
+    ended = command("train", *FLAGS, "--strategy", "ddp", "--workers", 2, "--out", tmp_path / "runs", "--dry-run", "--json")
+    assert ended.status == 0
+    found = document(ended.out)
+    assert (found["spec"]["strategy"], found["derived"]["data"], found["plan"]["steps_per_epoch"]) == ("ddp", 2, 4)
+    assert [one["env"]["RANK"] for one in found["commands"]] == ["0", "1"]
+    assert {tuple(one["argv"][1:3]) for one in found["commands"]} == {("-m", "scalelab.worker")}
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_a_dry_run_tells_as_json_hides_secrets(pool: Pool) -> None:
+    prepared = training.prepare(pool, specs.from_mapping({"data": "synthetic", "image_size": 8, "train_limit": 64}))
+    (one,) = json.loads(commands_as_json(prepared, [launcher.Command("h1", ("ssh",), {"MY_TOKEN": "s3cr3t", "A": "1"})]))[
+        "commands"
+    ]
+    assert one == {"host": "h1", "argv": ["ssh"], "env": {"MY_TOKEN": "****", "A": "1"}}
 
 
 def test_verify_json(command: Command) -> None:

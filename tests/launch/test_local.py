@@ -67,6 +67,8 @@ def test_a_signal_ends_the_run_and_keeps_the_record(
     assert err.splitlines()[-1] == "scalelab: interrupted"
     assert "Traceback" not in err
     folder = only_run(tmp_path / "runs")
+    assert f"the run up to here is kept: {folder}" in err.splitlines()
+    assert f"its last checkpoint is kept: scalelab train --resume {folder}" in err.splitlines()
     record = records.load(folder)
     assert (record.status, record.failure, record.attempts[-1].status) == ("interrupted", None, "interrupted")
     assert record.steps == len(record.losses) == len(list(records.read_steps(folder))) > 0

@@ -14,7 +14,7 @@ from scalelab.cli import inside
 from scalelab.cli.over_hosts import add_flags, filled, over_hosts, refuse_elsewhere
 from scalelab.errors import unknown
 from scalelab.launch.hosts.forwarding import shown
-from scalelab.launch.launcher import Command, Launcher
+from scalelab.launch.launcher import Command, Launcher, Prepared
 from scalelab.launch.pool import Pool
 from scalelab.spec import Spec
 
@@ -46,6 +46,8 @@ def launcher_of(parsed: argparse.Namespace, one: bool = False) -> Launcher:
     if on not in PLACES:
         raise unknown("place", on, PLACES)
     refuse_elsewhere(parsed, on)
+    if on == "local":
+        inside.tell_apart()
     return PLACES[on](parsed)
 
 
@@ -57,8 +59,17 @@ def check_all(launcher: Launcher, base: Spec) -> None:
 
 def show_commands(out: Console, commands: list[Command]) -> None:
     """What ``--dry-run`` prints: each host's command lines, as a shell takes them; values of secrets are hidden."""
-    here = os.uname().nodename
-    for command in commands:
-        where = "" if command.host == here else f"# on {command.host}\n"
+    here, several = os.uname().nodename, len({command.host for command in commands}) > 1
+    for command in commands:  # an ssh of this host, which has no variables, is typed here
+        where = f"# on {command.host}\n" if command.host != here or (several and command.env) else ""
         env = " ".join(f"{name}={shlex.quote(value)}" for name, value in shown(command.env).items())
         out.print(f"{where}{env} {shlex.join(command.argv)}".strip(), markup=False, highlight=False, soft_wrap=True)
+
+
+def commands_as_json(prepared: Prepared, commands: list[Command]) -> str:
+    """What ``--dry-run --json`` prints: the numbers that were derived, and the commands; values of secrets are hidden."""
+    document = {
+        "spec": prepared.spec, "derived": prepared.derived, "model": prepared.model, "data": prepared.data, "plan": prepared.plan,
+        "commands": [{"host": one.host, "argv": one.argv, "env": shown(one.env)} for one in commands],
+    }  # fmt: skip
+    return msgspec.json.encode(document).decode()

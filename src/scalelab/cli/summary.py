@@ -122,5 +122,18 @@ def tell_failure(err: Console, record: TrainRecord, folder: Path | None, debug: 
         err.print(failure.traceback.rstrip(), markup=False, style="dim")
     log = f"; its log: {folder / 'logs' / f'rank-{failure.rank or 0}.txt'}" if folder else ""
     err.print(f"scalelab: {where} failed: {failure.error}{log}", markup=False, soft_wrap=True)
-    if folder and (folder / "checkpoints" / "last.json").exists():
+    if folder:
+        tell_checkpoint(err, folder)
+
+
+def tell_interrupted(err: Console, folder: Path | None) -> None:
+    """Where a run that was interrupted stays, and how it goes on; nothing where it had not begun."""
+    if folder is not None and folder.is_dir():
+        err.print(f"the run up to here is kept: {folder}", markup=False, soft_wrap=True)
+        tell_checkpoint(err, folder)
+
+
+def tell_checkpoint(err: Console, folder: Path) -> None:
+    """How a run goes on, where it has a checkpoint."""
+    if (folder / "checkpoints" / "last.json").exists():
         err.print(f"its last checkpoint is kept: scalelab train --resume {folder}", markup=False, soft_wrap=True)

@@ -75,6 +75,8 @@ class Watcher:
         self.offset, self.step, self.loss, self.rate = 0, 0, float("nan"), 0.0
         self.accuracy, self.record_seen, self.said = "", 0.0, time.monotonic()
         self.whole: float | None = None
+        self.folder: Path | None = None
+        """of the run, once there is one"""
         self.own = progress is None and console.is_terminal
         self.progress = progress or (bars(console) if console.is_terminal else None)
         self.task = self.progress.add_task(escape(label), total=total_steps, facts="starting") if self.progress else None
@@ -90,6 +92,7 @@ class Watcher:
 
     def watch(self, folder: Path) -> None:
         """Take in what was written since the last call, and show it."""
+        self.folder = folder
         new = self._new_steps(folder)
         if new:
             self.step, self.loss = new[-1].step, new[-1].loss

@@ -14,8 +14,8 @@ from scalelab.batch import Derived
 from scalelab.cli import on_slurm
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
 from scalelab.cli.inside import run_other
-from scalelab.cli.placing import add_placing, launcher_of, show_commands
-from scalelab.cli.summary import summarise, tell_failure
+from scalelab.cli.placing import add_placing, commands_as_json, launcher_of, show_commands
+from scalelab.cli.summary import summarise, tell_failure, tell_interrupted
 from scalelab.cli.terminal import Watcher, console
 from scalelab.errors import ScalelabError
 from scalelab.launch import training
@@ -62,10 +62,18 @@ def run(words: list[str], debug: bool) -> int:
         prepared = training.prepare(launcher, spec)
         explain(err, prepared)
         if parsed.dry_run:
-            show_commands(console(), launcher.commands(spec, prepared.derived))
+            commands = launcher.commands(spec, prepared.derived)
+            if parsed.json:
+                print(commands_as_json(prepared, commands))
+            else:
+                show_commands(console(), commands)
             return 0
         with Watcher(err, spec.strategy, prepared.plan["total_steps"]) as watcher:
-            record = training.train(launcher, prepared, [sys.executable, "-m", "scalelab", *sys.argv[1:]], watcher.watch)
+            try:
+                record = training.train(launcher, prepared, [sys.executable, "-m", "scalelab", *sys.argv[1:]], watcher.watch)
+            except KeyboardInterrupt:
+                tell_interrupted(err, watcher.folder)
+                raise
     folder = Path(spec.resume) if spec.resume else Path(spec.out) / record.run
     if parsed.json:
         print(msgspec.json.encode(msgspec.structs.replace(record, run=str(folder))).decode())
