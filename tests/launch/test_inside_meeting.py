@@ -144,6 +144,16 @@ def test_who_says_to_be_a_rank_that_is_there_already_is_sent_away() -> None:
     assert list(crew.peers) == [1]
 
 
+def test_ranks_of_all_hosts_meet_at_one_address() -> None:
+    two = World("mpich", 0, 2, 0, 1, "")
+    with socket.create_server(("127.0.0.2", 0)) as listener:  # as good as another interface's address
+        crew, spot = Crew(two, listener), Spot(("127.0.0.2",), (listener.getsockname()[1],))
+        said = {**hello(two), "rank": 1, "host": "another"}
+        threading.Thread(target=lambda: reach(spot, two.token, lambda: None).tell(said), daemon=True).start()
+        crew.gather(10)
+    assert [crew.master(rank) for rank in (0, 1)] == ["127.0.0.2"] * 2
+
+
 def _hydra(lines: list[socket.socket]) -> None:
     """What Hydra's proxy answers to its processes: a key-value space, and a barrier."""
     kept: dict[str, str] = {}

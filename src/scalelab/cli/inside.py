@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -15,6 +16,8 @@ from scalelab.launch.inside.world import World
 from scalelab.launch.launcher import Launcher
 
 ALONE = "{cluster} has started {size} of this command, which starts its workers itself: start it once, with --hosts or --slurm"
+
+APART = "scalelab: {cluster} has started {size} of this command; with --on local each runs all of it by itself, with a record of its own"
 
 
 def world_of(parsed: argparse.Namespace) -> World | None:
@@ -70,6 +73,14 @@ def refuse(parsed: argparse.Namespace) -> None:
         raise SystemExit(ScalelabError.exit_status)
     if world is not None:
         raise ScalelabError(ALONE.format(cluster=world.cluster, size=world.size))
+
+
+def tell_apart() -> None:
+    """On the first process of a world, say what --on local makes of it; the others say nothing."""
+    with contextlib.suppress(ScalelabError):  # a leftover that is no world: --on local is the way around it
+        world = worlds.found(os.environ)
+        if world is not None and world.first:
+            print(APART.format(cluster=world.cluster, size=world.size), file=sys.stderr)
 
 
 def master_of(parsed: argparse.Namespace) -> str | None:

@@ -52,8 +52,8 @@ class Crew:
         return next((peer.own for rank, peer in self.peers.items() if not self.here(rank)), LOOPBACK)
 
     def master(self, rank: int) -> str:
-        """By which address a rank reaches the first one."""
-        return LOOPBACK if self.here(rank) else self.peers[rank].own
+        """By which address a rank reaches the first one; those on its host as the others do."""
+        return self.address() if self.here(rank) else self.peers[rank].own
 
     def links(self, rank: int) -> dict[str, str]:
         """The variables that name the interface of a rank's host that leads to the other hosts."""
