@@ -49,10 +49,14 @@ def test_hosts_that_are_alike_are_fit() -> None:
         (told("b", {"paths": {"/data": False}}), "data"),
         (told("b", {"weights": "other"}), "weights"),
         (told("b", {"disk": 1 << 20}), "disk"),
+        (told("b", {"tmpdir": "/full: No space left on device"}), "disk"),
         (told("b", clock=(-7.5, 0.1)), "clock"),
         (told("b", {"identity": "a"}), "one host"),
         (told("b", code="other"), "scalelab"),
         (told("b", unreachable="Permission denied (publickey)."), "reachable"),
+        (told("b", unreachable="/bin/true there ended with exit status 0, without a word"), "interpreter"),
+        (told("b", unreachable="/bin/cat: invalid option -- 'm'"), "interpreter"),
+        (told("b", unreachable="ssh ended with exit status 255, without a word"), "reachable"),
     ],
 )
 def test_what_is_wrong_with_a_host(one: Told, check: str) -> None:
@@ -155,3 +159,11 @@ def test_one_faults_line_reads_as_a_sentence() -> None:
     assert str(Unfit([twice], 2)) == "b: one host: this is the same host as a; name it once, with more slots"
     (full,) = checks.faults([told("b", {"disk": 1 << 20})], WANTED)
     assert full.found == "1.00 MiB are free in /scratch, 100 MiB are needed"
+
+
+def test_the_tmpdir_that_was_meant_is_named(tmp_path: Path) -> None:
+    lacking = looking.unusable(str(tmp_path / "nothere"))
+    assert lacking == f"{tmp_path}/nothere: No such file or directory"
+    assert looking.unusable(str(tmp_path)) is None
+    (fault,) = checks.faults([told("b", {"tmpdir": lacking})], WANTED)
+    assert fault.found == f"TMPDIR can't be written to: {tmp_path}/nothere: No such file or directory"

@@ -225,6 +225,19 @@ def test_an_interpreter_that_is_not_there(ssh: Path) -> None:
     hub.close()
 
 
+def test_an_interpreter_that_is_none(ssh: Path) -> None:
+    hub = Hub()
+    with pytest.raises(Unreachable, match=r"h1: /bin/true there ended with exit status 0, without a word"):
+        hub.connected([Place("h1", python="/bin/true")])
+    hub.close()
+
+
+def test_an_agent_looks_at_the_tmpdir_that_it_was_given(agent: Connect, tmp_path: Path) -> None:
+    found = agent(Place("h1", env={"TMPDIR": str(tmp_path / "nothere")}))
+    seen = found.request({"do": "look", "spec": msgspec.to_builtins(from_mapping({}))})["answer"]
+    assert seen["tmpdir"] == f"{tmp_path}/nothere: No such file or directory"
+
+
 def test_nothing_of_a_user_is_in_the_command_but_the_interpreter_which_is_quoted() -> None:
     place = Place("h1", python="/opt/my env/$(x)'/python", port=2222, data_dir="/d", env={"A": "b"})
     line = connection.command(place, "abc123", ["-F", "my config"])

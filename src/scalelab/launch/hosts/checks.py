@@ -102,7 +102,15 @@ def lost(host: str, said: str) -> Iterator[Fault]:
 
 WORDS = {
     "no scalelab": ("No module named", "scalelab needs Python"),
-    "no python": ("No such file or directory", "not found", "Permission denied (os", "cannot execute"),
+    "no python": (
+        "No such file or directory",
+        "not found",
+        "Permission denied (os",
+        "cannot execute",
+        " there ended with",
+        "invalid option",
+        "unrecognized option",
+    ),
     "key": ("Host key verification failed", "REMOTE HOST IDENTIFICATION HAS CHANGED"),
     "login": ("Permission denied",),
     "name": ("Could not resolve hostname", "Name or service not known"),
@@ -219,6 +227,15 @@ def memory(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
 
 def disk(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
     """The folder where its ranks write before it is sent has room."""
+    if one.seen.get("tmpdir"):  # Python took another folder
+        said = f"TMPDIR can't be written to: {one.seen['tmpdir']}"
+        yield Fault(
+            one.place.host,
+            "disk",
+            said,
+            "make it there, or room in it, or set another for that host's agent with --env TMPDIR=FOLDER",
+        )
+        return
     need = DISK + (6 * wanted.held if wanted.held and one is told[0] and wanted.spec.checkpoint else 0)
     if one.seen and one.seen["disk"] < need:
         said = f"{size(one.seen['disk'])} are free in {one.seen['scratch']}, {size(need)} are needed"

@@ -213,7 +213,8 @@ class Agent:
         """Why there is no connection: ssh's own last words, where it said some."""
         last = next((line for line in reversed(self.said) if line.strip()), "")
         if not self._begun.is_set():
-            return last or f"ssh ended with exit status {status}, without a word"
+            ended = "ssh" if status == 255 or status < 0 else f"{self.place.python or sys.executable} there"
+            return last or f"{ended} ended with exit status {status}, without a word"
         told = f": {last}" if last and status == 255 else ""
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         return f"the connection to it ended (ssh: {how}{told}){f', {why}' if why else ''}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 import socket
 import tempfile
@@ -35,8 +36,19 @@ def look(question: dict[str, Any]) -> dict[str, Any]:
         "memory": available_bytes(),
         "scratch": scratch,
         "disk": shutil.disk_usage(scratch).free,
+        "tmpdir": unusable(os.environ.get("TMPDIR") or scratch),
         **_read(question["spec"]),
     }
+
+
+def unusable(folder: str) -> str | None:
+    """Why nothing can be written into a folder for scratch; None where it can. Python's own choice passes over such a one in silence."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+            probe.write(bytes(4096))
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+    return None
 
 
 def route(question: dict[str, Any]) -> dict[str, Any]:
