@@ -191,3 +191,15 @@ def test_a_negative_part_of_a_bar_is_drawn_below_zero() -> None:
     drawn = chart(Plot(id="p", title="p", caption="", x=Axis(title="x", show="text"), y=Axis(title="y"), series=parts))
     assert drawn is not None
     assert drawn.views[0].layout["barmode"] == "relative"
+
+
+def test_four_lines_look_different_and_none_hides_another() -> None:
+    ys = [[1.0, 0.5, 2.0], [1.0, 0.6, 2.01], [1.0, 0.7, 0.1], [0.0, 0.8, 0.2]]
+    lines = [Series(name=str(number), x=[1, 2, 3], y=list(values)) for number, values in enumerate(ys)]
+    drawn = chart(Plot(id="p", title="p", x=Axis(title="epoch"), y=Axis(title="y"), series=lines, caption="c"))
+    assert drawn is not None
+    assert drawn.views[0].data is not None
+    markers = [one["marker"] for one in drawn.views[0].data]
+    assert len({one["symbol"] for one in markers}) == 4
+    assert not {"var(--run-3)", "var(--run-5)"} <= {one["color"] for one in markers}  # both are orange
+    assert [one["size"] for one in markers] == [[15, 7, 11], [11, 7, 7], 7, 7]

@@ -16,7 +16,7 @@ from scalelab.record.schema import Epoch, Figure, Host, Resources, Sample, Step,
 from scalelab.record.study import Findings
 from scalelab.studies.hosts import epochs
 from scalelab.studies.hosts.hosts import STUDY
-from scalelab.studies.hosts.together import summed
+from scalelab.studies.hosts.together import SHORT, of_ideal, summed
 from scalelab.studies.study import Asked, Point, Result, Run
 from tests.studies import made
 
@@ -100,7 +100,18 @@ def test_a_speedup_that_was_not_shown_is_not_claimed() -> None:
 
 
 def test_of_single_trainings_that_is_said() -> None:
-    assert found(0.2, 0.4, 0.19, 0.15).answer.startswith("In these single trainings, h1 and h2 together")
+    told = found(0.2, 0.4, 0.19, 0.15)
+    assert told.answer.startswith("In these single trainings, h1 and h2 together")
+    assert all(one.sub.endswith("; one training") or "; one training; " in one.sub for one in told.cards)
+    ideal = told.tables[0].rows[2].figures["ideal"]
+    assert ideal.reason is not None
+    assert ideal.reason.startswith("one training")
+
+
+def test_a_share_of_the_ideal_without_an_interval_says_why() -> None:
+    rate = Figure(unit="images/s", median=100.0, n=1, reason="too few blocks")
+    results = [trained(point, 0.2, images_per_second=rate) for point in STUDY.points(TWO)[:3]]
+    assert of_ideal(results[2], results[:2]) == Figure(unit="ratio", median=0.5, n=1, reason=SHORT)
 
 
 def test_hosts_that_are_slower_together_are_said_to_be() -> None:
@@ -110,7 +121,10 @@ def test_hosts_that_are_slower_together_are_said_to_be() -> None:
 def test_accuracies_are_the_same_where_the_test_set_cannot_tell_them_apart() -> None:
     points = STUDY.points(TWO)
     near = [trained(point, 0.2, accuracy=value) for point, value in zip(points, (0.5, 0.6, 0.5, 0.5), strict=True)]
-    assert any("are the same, as far as 10 test images can tell" in one for one in STUDY.analyse(TWO, near).sentences)
+    assert any(
+        "Accuracies of 50.0 % to 60.0 % can't be told apart with 10 test images" in one
+        for one in STUDY.analyse(TWO, near).sentences
+    )
     far = [trained(point, 0.2, accuracy=value) for point, value in zip(points, (0.0, 1.0, 1.0, 1.0), strict=True)]
     assert any("by more than 10 test images leave to chance" in one for one in STUDY.analyse(TWO, far).sentences)
 

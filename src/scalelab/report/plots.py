@@ -11,7 +11,8 @@ from scalelab.record import text
 from scalelab.record.study import Axis, Factor, Plot, Series, Show
 from scalelab.report.bars import bar_style
 from scalelab.report.chart import COLOURS, Chart, View, colour, digits
-from scalelab.report.curves import DASHES, SYMBOLS
+from scalelab.report.curves import DASHES
+from scalelab.report.telling_apart import place_of, ringed, symbol
 
 SHOW: dict[Show, text.Show] = {
     "rate": text.rate, "seconds": text.seconds, "percent": text.percent, "points": text.points, "times": text.times,
@@ -32,7 +33,7 @@ MOST_TICKS = 9
 LONG_NAMES = 60
 """characters that the names under upright bars may have together; with more the bars lie"""
 FIRST_COLOUR = 2
-"""of the palette: its first, a grey, is for a base"""
+"""of the palette in a timeline: its first, a grey, is for a base"""
 BARS = ("bars", "stacked")
 
 
@@ -78,11 +79,13 @@ def points(plot: Plot, series: Sequence[Series]) -> tuple[list[dict[str, Any]], 
     up = scale(plot.y, [value for one in series for value in (*one.y, *one.low, *one.high) if value is not None])
     lying = bars and sum(map(len, across.names or ())) > LONG_NAMES
     data: list[dict[str, Any]] = []
-    place = FIRST_COLOUR
+    number = 0
     for one in series:
+        place = place_of(number)
         made = trace(one, place, across, up, lying)
         data += [*band(one, place, across, up), made] if banded(one) else [made]
-        place += one.style != "ideal"  # what is drawn behind takes no colour
+        number += one.style != "ideal"  # what is drawn behind takes no colour
+    ringed([one for one in data if one.get("mode") == "lines+markers"], up.axis.log)
     layout = frame(across, up, lying, [one.name for one in series])
     layout["barmode"] = "relative" if any(one.style == "stacked" for one in series) else "group"
     layout["hovermode"] = "closest" if bars or any(one.style == "points" for one in series) else "x unified"
@@ -118,13 +121,13 @@ def trace(one: Series, place: int, across: Scale, up: Scale, lying: bool) -> dic
 
 
 def _line(one: Series, place: int) -> dict[str, Any]:
-    marker = {"size": 7, "symbol": SYMBOLS[place % COLOURS], "color": colour(place)}
+    marker = {"size": 7, "symbol": symbol(place), "color": colour(place)}
     line = {"color": colour(place), "width": 2.2, "dash": DASHES[place // COLOURS % len(DASHES)]}
     return {"type": "scatter", "mode": "lines+markers" if len(one.x) <= BAND else "lines", "line": line, "marker": marker}
 
 
 def _points(one: Series, place: int) -> dict[str, Any]:
-    marker = {"size": 10, "symbol": SYMBOLS[place % COLOURS], "color": colour(place)}
+    marker = {"size": 10, "symbol": symbol(place), "color": colour(place)}
     labelled = {"text": [text.plain(said) for said in one.text], "textposition": "top center", "textfont": {"size": 11.5}}
     return {"type": "scatter", "mode": "markers+text" if one.text else "markers", "marker": marker, "cliponaxis": False} | (
         labelled if one.text else {}

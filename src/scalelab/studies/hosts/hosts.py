@@ -14,7 +14,7 @@ from scalelab.batch import BATCH, MEASURED
 from scalelab.errors import ScalelabError
 from scalelab.record import text
 from scalelab.record.study import Axis, Card, Column, Factor, Findings, Plot, Row, Series, Table
-from scalelab.studies.figures import READ, pooled, row
+from scalelab.studies.figures import READ, once, pooled, row
 from scalelab.studies.hosts import epochs
 from scalelab.studies.hosts.together import (
     BALANCED,
@@ -141,7 +141,7 @@ def _cards(results: Sequence[Result], rows: Sequence[Row]) -> list[Card]:
     for result, made in zip(results, rows, strict=True):
         role = result.point.factors["role"]
         if role in (TOGETHER, BALANCED):
-            how = "equal shares" if role == TOGETHER else "measured shares"
+            how = ("equal shares" if role == TOGETHER else "measured shares") + ("; one training" if once(result) else "")
             found += card("Speedup", made.figures["speedup"], text.times, how)
             found += card("Of the ideal", made.figures["ideal"], text.percent, how)
     return found[:4]

@@ -9,13 +9,14 @@ from scalelab.measure.statistics import absent, differs, quotient, repeated, res
 from scalelab.record import text
 from scalelab.record.schema import Figure, TrainRecord
 from scalelab.studies import quiet
-from scalelab.studies.figures import ONE, READ, over_runs, pooled, told, versus
+from scalelab.studies.figures import ONE, READ, once, over_runs, pooled, told, versus
 from scalelab.studies.scaling.scaling import exposed_share, quoted
 from scalelab.studies.study import Result
 
 RATE = READ["images_per_second"]
 FIRST, FURTHER, TOGETHER, BALANCED = "first", "further", "together", "balanced"
 """what a point is for, its factor ``role``"""
+SHORT = "one training, with too few steps for an interval"
 
 
 def of(results: Sequence[Result], role: str) -> list[Result]:
@@ -56,8 +57,11 @@ def of_ideal(result: Result, alone: Sequence[Result]) -> Figure:
     if len(pairs) >= 2:
         return repeated([rate / ideal for rate, ideal in pairs], "ratio")
     found = quotient(pooled(result, RATE), summed([pooled(one, RATE) for one in alone]))
-    if found.median is None or found.reason:
+    if found.median is None:
         return found
+    if found.reason:
+        reason = SHORT if once(result, *alone) else found.reason
+        return Figure(unit="ratio", median=found.median, n=found.n, reason=reason)
     return Figure(unit="ratio", median=found.median, n=found.n, ci95=found.ci95, reason=ONE)
 
 
@@ -157,8 +161,10 @@ def _learnt(results: Sequence[Result]) -> str:
         return ""
     low, high = min(value for _, value, _ in known), max(value for _, value, _ in known)
     if high - low <= resolution((low + high) / 2, samples, len(known)):
-        ends = f"{text.percent(low)} to {text.percent(high)}" if high > low else text.percent(low)
-        return f"Accuracies of {ends} are the same, as far as {samples:,} test images can tell."
+        ends = [text.percent(low), text.percent(high)]
+        if ends[0] == ends[1]:
+            return f"Every accuracy is {ends[0]}, of {samples:,} test images."
+        return f"Accuracies of {ends[0]} to {ends[1]} can't be told apart with {samples:,} test images."
     best, worst = max(known, key=lambda one: one[1]), min(known, key=lambda one: one[1])
     return (
         f"The accuracy of {best[0]} ({text.percent(high)}) is above that of {worst[0]} ({text.percent(low)}) by more than {samples:,} test "
