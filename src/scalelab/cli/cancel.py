@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,6 +16,8 @@ from scalelab.errors import ScalelabError
 from scalelab.launch.slurm import jobs
 from scalelab.launch.slurm.settling import OPEN, settle
 from scalelab.record import folder as records
+from scalelab.studies.slurm import kept
+from scalelab.sweep import slurm as arrays
 
 EXAMPLE = """  scalelab cancel nightly
   scalelab cancel 4711
@@ -23,11 +27,16 @@ PATIENCE, LOOK = 60.0, 0.5
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``cancel --json`` prints of each: ``status`` is the record's, of a run."""
+    """What ``cancel --json`` prints of each: the jobs that were ended, of how many; ``status`` is the record's, of a run."""
 
     folder: str
     jobs: list[str]
     status: str
+    of: int
+
+
+MARKS: dict[str, Callable[[Path, bool], None]] = {"study": kept.mark_cancelled, "sweep": arrays.mark_cancelled}
+"""what keeps that all of it was cancelled"""
 
 
 def run(words: list[str], debug: bool) -> int:
@@ -39,29 +48,45 @@ def run(words: list[str], debug: bool) -> int:
     parser.add_argument("--out", metavar="FOLDER", help="folder that holds them (default runs, studies and sweeps)")
     add_common(parser)
     parsed = parser.parse(words)
-    found = {entry.folder: entry for entry in (find(name, Path(parsed.out) if parsed.out else None) for name in parsed.names)}
+    whole = {name: find(name, Path(parsed.out) if parsed.out else None) for name in parsed.names}
+    sizes = {entry.folder: len(entry.jobs) for entry in whole.values()}
+    found = named(whole)
     wanted = [job for entry in found.values() for job in entry.jobs]
     known = jobs.states(wanted)
     alive = [job for job in wanted if any(not state.over for state in known.all_of({job}))]
     over = [entry for entry in found.values() if not set(entry.jobs) & set(alive) and not _open(entry)]
     if over:
         raise ScalelabError(f"{over[0].folder}: its job is over already; `scalelab jobs --all` shows how it ended")
+    for entry in found.values():
+        if entry.kind in MARKS and len(entry.jobs) == sizes[entry.folder]:
+            MARKS[entry.kind](entry.folder, True)
     if alive:
         jobs.cancel(alive)
-    told = [_wait(entry) for entry in found.values()]
+    told = [_wait(entry, sizes[entry.folder]) for entry in found.values()]
     if parsed.json:
         print(msgspec.json.encode(told).decode())
     else:
         for one in told:
-            console().print(f"{one.folder}: {one.status}", markup=False, soft_wrap=True)
+            part = f" (job {', '.join(one.jobs)} of its {one.of}; the others stay)" if len(one.jobs) < one.of else ""
+            console().print(f"{one.folder}: {one.status}{part}", markup=False, soft_wrap=True)
     return 0
+
+
+def named(whole: Mapping[str, Entry]) -> dict[Path, Entry]:
+    """What was named, by folder: of a study or a sweep that was named by jobs of it, these jobs alone."""
+    found: dict[Path, Entry] = {}
+    for name, entry in whole.items():
+        mine = (name,) if name.isdigit() else entry.jobs
+        before = found[entry.folder].jobs if entry.folder in found else ()
+        found[entry.folder] = replace(entry, jobs=tuple(job for job in entry.jobs if job in {*mine, *before}))
+    return found
 
 
 def _open(entry: Entry) -> bool:
     return entry.record is not None and entry.record.status in OPEN
 
 
-def _wait(entry: Entry) -> Cancelled:
+def _wait(entry: Entry, of: int) -> Cancelled:
     """Until its jobs are over, and its record says so."""
     end = time.monotonic() + PATIENCE
     while True:
@@ -73,7 +98,8 @@ def _wait(entry: Entry) -> Cancelled:
             job = entry.jobs[-1]
             status = settle(entry.folder, records.load(entry.folder), job, known.of(job)).status
         if over and status not in OPEN:
-            return Cancelled(folder=str(entry.folder), jobs=list(entry.jobs), status=status)
+            return Cancelled(folder=str(entry.folder), jobs=list(entry.jobs), status=status, of=of)
         if time.monotonic() > end:
-            return Cancelled(folder=str(entry.folder), jobs=list(entry.jobs), status="is being cancelled; scalelab jobs shows it")
+            status = "is being cancelled; scalelab jobs shows it"
+            return Cancelled(folder=str(entry.folder), jobs=list(entry.jobs), status=status, of=of)
         time.sleep(LOOK)

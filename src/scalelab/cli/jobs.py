@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-from rich.markup import escape
-from rich.table import Table
 
+from scalelab.cli.columns import lines
 from scalelab.cli.flags import Parser, add_common
-from scalelab.cli.slurm_kept import Entry, entries
+from scalelab.cli.slurm_kept import Entry, entries, looked_in
+from scalelab.cli.slurm_several import KINDS
 from scalelab.cli.terminal import console
-from scalelab.launch.slurm.jobs import Known, queue, states
+from scalelab.launch.slurm.jobs import Known, queue, seconds, states
 from scalelab.launch.slurm.settling import settle
 
 EXAMPLE = """  scalelab jobs
   scalelab jobs --out /shared/runs --all
   scalelab jobs --json"""
 COLUMNS = ("run", "job", "status", "Slurm", "reason", "used", "left", "attempts", "nodes")
+LEAST = {"reason": 24, "Slurm": 12, "nodes": 10, "job": 10}
+"""columns that give way where a terminal is narrow, and to how many letters"""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +35,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     job: str
     status: str
-    """the record's: queued, running, completed, failed, interrupted, lost; submitted, of studies and sweeps"""
+    """the record's: queued, running, completed, failed, interrupted, lost; partly and cancelled too, of studies and sweeps"""
     state: str = ""
     """of several jobs or tasks: how many are in which"""
     reason: str = ""
@@ -64,7 +68,9 @@ def run(words: list[str], debug: bool) -> int:
         print(msgspec.json.encode({"jobs": rows, "without": known.without}).decode())
         return 0
     if not rows:
-        console().print("no jobs of ours; `scalelab train --slurm` submits one", markup=False)
+        old = " of the last day, --all: of any" if entries(out) else ""
+        said = f"no jobs of ours{old} in {looked_in(out)}; --out names another folder, `scalelab train --slurm` submits one"
+        console().print(said, markup=False, soft_wrap=True)
         return 0
     show(rows)
     if known.without:
@@ -108,30 +114,33 @@ def row(entry: Entry, known: Known) -> Row:
 
 
 def _several(entry: Entry, known: Known) -> Row:
-    """Of a study or a sweep: its arrays' tasks, counted."""
-    mine = known.all_of(entry.jobs)
-    counts = Counter(state.state for state in mine)
-    reasons = Counter(state.reason for state in mine if state.waiting and state.reason)
-    alive = (
-        "running" if any(state.running for state in mine) else "queued" if any(state.waiting for state in mine) else entry.status
-    )
+    """Of a study or a sweep: its tasks, counted; the longest times of those that run."""
+    found = KINDS[entry.kind](entry.folder, known)
+    runs = [state for state in found.living if state.running]
+    reasons = Counter(state.reason for state in found.living if state.waiting and state.reason)
     return Row(
-        kind=entry.kind, folder=str(entry.folder), job=" ".join(entry.jobs), status=alive,
-        state=", ".join(f"{count} {state}" for state, count in counts.most_common()),
+        kind=entry.kind, folder=str(entry.folder), job=" ".join(entry.jobs), status=found.status,
+        state=", ".join(f"{count} {state}" for state, count in found.counts.most_common() if count),
         reason=", ".join(reason for reason, _ in reasons.most_common(3)),
+        elapsed=_longest([state.elapsed for state in runs]), left=_longest([state.left for state in runs]),
+        nodes=",".join(sorted({state.nodes for state in runs if state.nodes})),
     )  # fmt: skip
 
 
+def _longest(times: Sequence[str]) -> str:
+    """Of times as Slurm has them; what is none, such as UNLIMITED, is longest."""
+    return max(filter(None, times), key=lambda time: float("inf") if (found := seconds(time)) is None else found, default="")
+
+
 def show(rows: list[Row]) -> None:
-    """A line each; columns in which nothing stands are left out."""
-    lines = [(r.folder, r.job, r.status, r.state, r.reason, r.elapsed, r.left, str(r.attempts or ""), r.nodes) for r in rows]
-    used = [place for place in range(len(COLUMNS)) if any(line[place] for line in lines)]
-    table = Table(box=None, pad_edge=False)
-    for place in used:
-        table.add_column(COLUMNS[place], overflow="fold")
-    for line in lines:
-        table.add_row(*(escape(_short(line[place]) if COLUMNS[place] == "run" else line[place]) for place in used))
-    console().print(table)
+    """A line each, and its folder in one piece; columns in which nothing stands are left out."""
+    cells = [
+        (_short(r.folder), r.job, r.status, r.state, r.reason, r.elapsed, r.left, str(r.attempts or ""), r.nodes) for r in rows
+    ]
+    out = console()
+    width = out.width if out.is_terminal else sys.maxsize  # else a row is a line, for grep
+    for line in lines(COLUMNS, cells, width, LEAST):
+        out.print(line, markup=False, soft_wrap=True)
 
 
 def _short(folder: str) -> str:

@@ -57,6 +57,11 @@ PLACES = {"run": "runs", "study": "studies", "sweep": "sweeps"}
 """where they are kept when nothing else was said"""
 
 
+def looked_in(out: Path | None) -> str:
+    """The folders that are looked through, in words."""
+    return ", ".join([str(out)] if out else sorted(PLACES.values()))
+
+
 def entries(out: Path | None) -> list[Entry]:
     """All in ``out``, of whatever kind; without it, those that are where each kind is kept."""
     return [entry for kind, find in KINDS.items() for entry in find(out or Path(PLACES[kind]))]
@@ -72,7 +77,7 @@ def find(name: str, out: Path | None) -> Entry:
     if not name.isdigit() and not path.is_dir():
         matches = [entry for entry in known if name in entry.folder.name]
     if len(matches) != 1:
-        where = ", ".join([str(out)] if out else sorted(PLACES.values()))
+        where = looked_in(out)
         what = "none of ours" if not matches else f"{len(matches)} of ours"
         raise ScalelabError(
             f"'{name}': {what} in {where} is in a Slurm job of that name or id; `scalelab jobs` shows them, --out where"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -108,7 +109,7 @@ def _accounted(jobs: list[str]) -> dict[str, State]:
         ended = state.split()[0] if state else ""  # "CANCELLED by 1000"
         why = _known(reason) or ("" if code in ("0:0", "") else f"exit status {code}")
         for one in members(job):
-            found[one] = State(one, ended, why, elapsed, start=_known(start), nodes=_known(nodes))
+            found[one] = State(one, ended, why, short(elapsed), start=_known(start), nodes=_known(nodes))
     return found
 
 
@@ -119,6 +120,20 @@ def members(job: str) -> list[str]:
         return [job]
     spans = (span.partition("-") for span in rest.rstrip("]").partition("%")[0].split(","))
     return [f"{array}_{index}" for first, _, last in spans for index in range(int(first), int(last or first) + 1)]
+
+
+def seconds(time: str) -> int | None:
+    """Of a time as squeue and sacct write it, [days-][hours:]minutes:seconds; None for what is none."""
+    days, _, rest = time.rpartition("-")
+    parts = rest.split(":")
+    if not all(part.isdecimal() for part in [*parts, days or "0"]):
+        return None
+    return int(days or 0) * 86400 + sum(int(part) * unit for part, unit in zip(reversed(parts), (1, 60, 3600), strict=False))
+
+
+def short(time: str) -> str:
+    """A time of sacct's (00:00:11) as squeue would write it (0:11)."""
+    return re.sub(r"^(00:)?0?(?=\d)", "", time)
 
 
 def last_states(job: str) -> list[str]:

@@ -115,6 +115,7 @@ def submit_all(folder: Path, written: Sequence[Written], one_by_one: bool) -> tu
     """
     jobs = kept.read(folder)
     jobs.report = None
+    kept.mark_cancelled(folder, False)
     arrays = [one for one in written if one.array is not None]
     mine, before = jobs.jobs[-len(arrays) :], None
     for job, one in zip(mine, arrays, strict=True):
