@@ -13,6 +13,7 @@ from scalelab.batch import derive
 from scalelab.cli.flags import TITLES
 from scalelab.errors import ScalelabError
 from scalelab.spec import Spec
+from scalelab.strategies import degrees
 
 
 def refused(values: dict[str, Any], degrees: tuple[int, int, int] = (1, 1, 1)) -> str:
@@ -141,3 +142,8 @@ def test_a_spec_is_a_value() -> None:
     with pytest.raises(AttributeError):
         Spec().workers = 3  # type: ignore[misc]
     assert msgspec.structs.replace(Spec(), workers=2) == Spec(workers=2)
+
+
+def test_one_process_on_several_nodes_is_refused_with_the_flags_of_each_place() -> None:
+    with pytest.raises(ScalelabError, match=r"is one process, not 2: use --workers 1 \(with --slurm --nodes 1"):
+        degrees(Spec(strategy="single", workers=2))

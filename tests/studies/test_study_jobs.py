@@ -10,12 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from scalelab.cli.study_slurm import refused_sizes
 from scalelab.errors import ScalelabError
 from scalelab.launch import training
 from scalelab.launch.pool import Pool
 from scalelab.launch.slurm.jobs import State
 from scalelab.record.study import StudyRecord
 from scalelab.spec import Spec
+from scalelab.studies.running.planning import Case
 from scalelab.studies.slurm import kept, task
 from scalelab.studies.slurm.arrays import Shape, grouped, shape
 from scalelab.studies.slurm.concluding import closed, planned_of, reason
@@ -64,6 +66,12 @@ def test_a_job_has_the_trainings_of_one_size_and_the_serial_ones_are_a_job_of_th
         ("2-workers", Shape(1, 2), ((2, 0),), "0-0"),
         ("4-workers", Shape(2, 2), ((1, 0), (1, 1)), "0-1"),
     ]
+
+
+def test_sizes_that_cannot_run_stand_in_the_table() -> None:
+    points = [Point(label=str(size), spec=Spec(workers=size), factors={}) for size in (8, 3, 3, 1)]
+    cases = [Case(point, None, "no" if point.spec.workers > 1 else None) for point in points]
+    assert refused_sizes(cases) == [("–", "–", "3", "0", "can't run: 2 points"), ("–", "–", "8", "0", "can't run: 1 point")]
 
 
 def directives(script: Path) -> dict[str, str]:

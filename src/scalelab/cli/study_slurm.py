@@ -6,6 +6,7 @@ import os
 import shlex
 import time
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from scalelab.launch.pool import Pool
 from scalelab.launch.slurm.hopeless import HOPELESS
 from scalelab.launch.slurm.request import Request
 from scalelab.record import folder as records
+from scalelab.record import text
 from scalelab.record.study import StudyRecord
 from scalelab.studies.running import keeping, planning, running
-from scalelab.studies.running.planning import Planned
+from scalelab.studies.running.planning import Case, Planned
 from scalelab.studies.slurm import kept
 from scalelab.studies.slurm.concluding import GOING, WAITS, Stand, again, conclude_now, look, planned_of, under_way
 from scalelab.studies.slurm.kept import Jobs
@@ -48,9 +50,9 @@ def add_slurm(parser: ArgumentParser) -> None:
     group.add_argument(
         "--one-by-one", action="store_true", help="no two trainings at once: where jobs share nodes they disturb each other"
     )
-    for name, (metavar, text) in FLAGS.items():
+    for name, (metavar, said) in FLAGS.items():
         if name in OWN:
-            group.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=text)
+            group.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=said)
     group.add_argument(
         "--slurm-arg", metavar="OPTION", action="append", help="any option of sbatch (repeatable): --slurm-arg=--exclusive"
     )
@@ -132,9 +134,9 @@ def run(study: Study, parsed: Namespace, folder: Path, asked: Asked, repeats: in
         written = begin(planned, wishes)
         submitted = None if parsed.slurm_dry_run else submit_all(folder, written, wishes.one_by_one)
     if submitted is None:
-        show(err, written, "written, not submitted")
+        show(err, written, "written, not submitted", planned.cases)
     else:
-        tell_submitted(folder, written, *submitted, err)
+        tell_submitted(folder, written, *submitted, err, planned.cases)
         if parsed.wait:
             return follow(folder, err, finish)
     if parsed.json:
@@ -142,10 +144,12 @@ def run(study: Study, parsed: Namespace, folder: Path, asked: Asked, repeats: in
     return 0
 
 
-def tell_submitted(folder: Path, written: Sequence[Written], jobs: Jobs, lacking: str | None, err: Console) -> None:
+def tell_submitted(
+    folder: Path, written: Sequence[Written], jobs: Jobs, lacking: str | None, err: Console, cases: Sequence[Case] = ()
+) -> None:
     """What became of each; ``lacking``: why the report has no job. What would wait for ever is cancelled."""
     report = f"the report as job {jobs.report}" if lacking is None else "without the report"
-    show(err, written, f"submitted, {report}; in {from_here(folder)}")
+    show(err, written, f"submitted, {report}; in {from_here(folder)}", cases)
     if lacking is not None:
         said = f"report: {lacking}; when all are over: scalelab study --conclude {shlex.quote(from_here(folder))}"
         err.print(said, markup=False, style="yellow", soft_wrap=True)
@@ -178,8 +182,14 @@ def begin(planned: Planned, wishes: Wishes) -> list[Written]:
     return write(planned, wishes, Path.cwd())
 
 
-def show(err: Console, written: Sequence[Written], what: str) -> None:
-    """Each job, its size, its script."""
+def refused_sizes(cases: Sequence[Case]) -> list[tuple[str, str, str, str, str]]:
+    """The rows of sizes of which points can't run, told before: how many points."""
+    sizes = Counter(case.point.spec.workers for case in cases if case.refused is not None)
+    return [("–", "–", str(size), "0", f"can't run: {text.counted(count, 'point')}") for size, count in sorted(sizes.items())]
+
+
+def show(err: Console, written: Sequence[Written], what: str, cases: Sequence[Case] = ()) -> None:
+    """Each job, its size, its script; and what of ``cases`` has none."""
     grid = Grid(box=None, pad_edge=False)
     for name in ("job", "nodes", "workers", "trainings", "script"):
         grid.add_column(name, justify="right" if name in ("nodes", "workers", "trainings") else "left", overflow="fold")
@@ -190,6 +200,8 @@ def show(err: Console, written: Sequence[Written], what: str) -> None:
             shape = one.array.shape
             size = str(shape.nodes), f"{shape.nodes} × {shape.per_node}"
             grid.add_row(one.array.name, *size, str(len(one.array.trainings)), from_here(one.script))
+    for row in refused_sizes(cases):
+        grid.add_row(*row, style="yellow")
     err.print(grid)
     err.print(what, markup=False, soft_wrap=True)
 

@@ -114,7 +114,8 @@ def degrees(spec: Spec) -> tuple[int, int, int]:
     axis, workers = entry(spec.strategy).axis, spec.workers
     if axis is None and workers != 1:
         raise ScalelabError(
-            f"--strategy {spec.strategy} is one process: use --workers 1, or spread it with {', '.join(_spread())}"
+            f"--strategy {spec.strategy} is one process, not {workers}: use --workers 1 (with --slurm --nodes 1, with --hosts one slot), "
+            f"or spread it with {', '.join(_spread())}"
         )
     for flag, asked, wanted in (("stages", spec.stages, "pipe"), ("shard", spec.shard, "shard")):
         if asked is None:
