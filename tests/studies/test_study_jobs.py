@@ -166,6 +166,7 @@ def job(**values: Any) -> Job:
         (job(), State("12_1", "TIMEOUT", "TimeLimit"), "TIMEOUT, its time was over (--time), TimeLimit"),
         (job(), State("12_1", "NODE_FAIL"), "NODE_FAIL, a node of it failed"),
         (job(), None, "Slurm knows job 12_1 no more"),
+        (job(), State("12_1", "FAILED", "exit status 0:53"), "the nodes probably don't see the study's folder"),
     ],
 )
 def test_a_training_without_a_record_has_slurms_reason(job: Job | None, state: State | None, said: str) -> None:

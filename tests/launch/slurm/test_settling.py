@@ -150,3 +150,21 @@ def test_a_resumed_run_that_waits_is_not_in_the_job_of_before(tmp_path: Path) ->
     records.save(folder, record)
     places.note_submission(folder, "13")
     assert places.job_of(folder, records.load(folder)) == "13"
+
+
+@pytest.mark.parametrize(
+    ("state", "printed", "unseen"),
+    [
+        (State("12", "FAILED", "exit status 0:53"), "", True),
+        (State("12", "FAILED", "RaisedSignal:53(Real-time_signal_19)"), "of the attempt before", True),
+        (State("12", "FAILED", "NonZeroExitCode"), "", True),
+        (State("12", "FAILED", "NonZeroExitCode"), "words", False),
+        (State("12", "OUT_OF_MEMORY"), "", False),
+    ],
+)
+def test_a_job_that_printed_nothing_may_not_see_its_folder(queued: Path, state: State, printed: str, unseen: bool) -> None:
+    places.output(queued).write_text(printed)
+    said = settle(queued, records.load(queued), "12", state).failure
+    assert said is not None
+    assert (f"the nodes probably don't see {queued}; --out must be on a disk that all hosts share" in said.error) == unseen
+    assert ("what it printed is in slurm/output.txt" in said.error) == (printed == "words")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +20,8 @@ OPEN = ("queued", "running")
 """what a record says of a run that goes on"""
 INTERRUPTED = {"CANCELLED": "cancelled", "TIMEOUT": "time limit", "PREEMPTED": "preempted", "DEADLINE": "deadline"}
 """ends that say nothing against the training"""
+UNOPENED = re.compile(r"\b(0|RaisedSignal):53\b")
+"""Slurm's status where it could not open the file for what a job prints: sacct's words, and squeue's"""
 FAILED = {"NODE_FAIL": "a node was lost", "OUT_OF_MEMORY": "out of memory on a node", "BOOT_FAIL": "a node did not boot"}
 
 
@@ -58,7 +61,7 @@ def settle(folder: Path, record: TrainRecord, job: str, state: State | None) -> 
 
 
 def _settled(folder: Path, job: str, state: State | None) -> TrainRecord:
-    ended, why, failure = verdict(job, state)
+    ended, why, failure = verdict(job, state, places.output(folder))
     return _closed(folder, ended, why, failure, job)
 
 
@@ -68,8 +71,8 @@ def _closed(folder: Path, status: Status, why: str, failure: Failure | None, job
     return records.load(folder)
 
 
-def verdict(job: str, state: State | None) -> tuple[Status, str, Failure | None]:
-    """(status, why, failure) of a run whose job is over, and that has not said so itself."""
+def verdict(job: str, state: State | None, printed: Path) -> tuple[Status, str, Failure | None]:
+    """(status, why, failure) of a run whose job is over, and that has not said so itself. ``printed``: what the job printed."""
     if state is None:
         return "lost", f"Slurm does not know job {job} any more", None
     if state.state in INTERRUPTED:
@@ -79,5 +82,21 @@ def verdict(job: str, state: State | None) -> tuple[Status, str, Failure | None]
     return (
         "failed",
         why,
-        Failure(error=f"job {job}: {why}; what it printed is in slurm/output.txt", host=state.nodes, expected=True),
+        Failure(error=f"job {job}: {why}; {where(state, printed)}", host=state.nodes, expected=True),
     )
+
+
+def where(state: State, printed: Path) -> str:
+    """Where to look for what a job printed; where it printed nothing, not even Slurm's last word, what the likely cause is."""
+    if not unopened(state) and printed.exists() and printed.stat().st_size:
+        return "what it printed is in slurm/output.txt"
+    if state.state == "FAILED":
+        return (
+            f"it printed nothing: the nodes probably don't see {printed.parents[1]}; --out must be on a disk that all hosts share"
+        )
+    return "it printed nothing"
+
+
+def unopened(state: State) -> bool:
+    """Whether a job failed because Slurm could not open the file for what it prints."""
+    return state.state == "FAILED" and UNOPENED.search(state.reason) is not None

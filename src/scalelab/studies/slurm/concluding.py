@@ -13,6 +13,7 @@ from scalelab.errors import ScalelabError
 from scalelab.launch.slurm import jobs as slurm
 from scalelab.launch.slurm.jobs import State
 from scalelab.launch.slurm.programs import SlurmError
+from scalelab.launch.slurm.settling import unopened
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure
 from scalelab.record.study import StudyRecord
@@ -33,6 +34,7 @@ ENDED = {
 WAITS, GOING, UNKNOWN = "waits in Slurm's queue: ", "is running as Slurm's job ", "not known, Slurm does not answer: "
 REFUSED, NOT_SUBMITTED = "Slurm could not run it: ", "not submitted"
 """how the reasons of trainings without a record begin"""
+UNSEEN = "the nodes probably don't see the study's folder; --out must be on a disk that all hosts share"
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,8 @@ def reason(job: Job | None, training: tuple[int, int], state: State | None, unkn
         return f"{WAITS}{state.reason or state.state}"
     if state.running:
         return f"{GOING}{job.task(training)}"
+    if unopened(state):
+        return f"Slurm: {_over(state)}; {UNSEEN}"
     return f"Slurm: {_over(state)}; what it printed is in {kept.FOLDER}/{job.name}-{job.task(training)}.txt"
 
 
