@@ -144,6 +144,17 @@ def test_a_job_that_would_wait_for_ever_is_given_up_with_slurms_reason(
     assert (told["status"], told["attempts"][-1]["why"]) == ("interrupted", why)
 
 
+def test_where_a_job_is_looked_after_is_told_with_its_folder(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    programs(tmp_path / "bin", monkeypatch, sbatch="echo 77", squeue="")
+    assert command(*ASKED, "--slurm").err.endswith("\nscalelab jobs shows it, scalelab cancel 77 ends it\n")
+    said = command(*ASKED, "--slurm", "--out", "my runs").err.splitlines()[-1]
+    assert said == "scalelab jobs --out 'my runs' shows it, scalelab cancel 77 --out 'my runs' ends it"
+    assert json.loads(command("jobs", "--out", "my runs", "--json").out)["jobs"][0]["job"] == "77"
+
+
 def test_a_dry_run_is_one_document_for_programs(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     told = json.loads(command(*ASKED, "--slurm", "--dry-run", "--json").out)

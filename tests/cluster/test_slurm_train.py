@@ -135,7 +135,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_and_a_failing_rank_is_named(slurm: 
     waiting.send_signal(signal.SIGINT)
     _, err = waiting.communicate(timeout=20)
     assert waiting.returncode == 130
-    assert f"job {job} goes on; scalelab cancel {job} ends it" in err
+    assert f"job {job} goes on; scalelab jobs shows it, scalelab cancel {job} ends it" in err
     assert jobs.states(slurm.h0, job) == ["RUNNING"]
     (victim,) = slurm.hosts["h2"].kill(r"scalelab\.launch\.slurm\.rank")
     assert victim

@@ -13,6 +13,7 @@ import msgspec
 from rich.console import Console
 
 from scalelab.cli.over_hosts import MEANT
+from scalelab.cli.slurm_kept import how_to_look
 from scalelab.cli.slurm_wait import follow
 from scalelab.cli.summary import summarise, tell_failure
 from scalelab.cli.terminal import console
@@ -169,7 +170,7 @@ def train(parsed: Namespace, spec: Spec, request: Request, debug: bool) -> int:
             told = {"run": str(folder), "job": job, "script": str(places.script(folder)), "output": str(places.output(folder))}
             print(msgspec.json.encode(told).decode())
         else:
-            err.print(f"scalelab jobs shows it, scalelab cancel {job} ends it", markup=False, soft_wrap=True)
+            err.print(how_to_look("run", folder, job), markup=False, soft_wrap=True)
         return 0
     return ended(parsed, folder, follow(err, folder, job), debug)
 

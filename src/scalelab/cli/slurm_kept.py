@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +62,13 @@ PLACES = {"run": "runs", "study": "studies", "sweep": "sweeps"}
 def looked_in(out: Path | None) -> str:
     """The folders that are looked through, in words."""
     return ", ".join([str(out)] if out else sorted(PLACES.values()))
+
+
+def how_to_look(kind: str, folder: Path, name: str) -> str:
+    """``scalelab jobs shows it, scalelab cancel NAME ends it``, with the --out that finds a folder which is elsewhere than usual."""
+    out = folder.absolute().parent
+    said = "" if out == Path(PLACES[kind]).absolute() else f" --out {shlex.quote(min(str(out), os.path.relpath(out), key=len))}"
+    return f"scalelab jobs{said} shows it, scalelab cancel {shlex.quote(name)}{said} ends it"
 
 
 def entries(out: Path | None) -> list[Entry]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from scalelab.cli.slurm_kept import how_to_look
 from scalelab.cli.terminal import Watcher
 from scalelab.errors import RunError
 from scalelab.launch.slurm import folder as places
@@ -47,7 +48,7 @@ def follow(err: Console, folder: Path, job: str) -> TrainRecord:
                     give_up(folder, job, why)
                 time.sleep(LOOK)
     except KeyboardInterrupt:
-        err.print(f"job {job} goes on; scalelab cancel {job} ends it, scalelab jobs shows it", markup=False)
+        err.print(f"job {job} goes on; {how_to_look('run', folder, job)}", markup=False, soft_wrap=True)
         raise
 
 

@@ -16,6 +16,7 @@ from rich.table import Table as Grid
 
 from scalelab.cli.on_slurm import FLAGS, whole
 from scalelab.cli.over_hosts import MEANT
+from scalelab.cli.slurm_kept import how_to_look
 from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
 from scalelab.launch.slurm.hopeless import HOPELESS
@@ -139,6 +140,7 @@ def run(study: Study, parsed: Namespace, folder: Path, asked: Asked, repeats: in
         tell_submitted(folder, written, *submitted, err, planned.cases)
         if parsed.wait:
             return follow(folder, err, finish)
+        err.print(how_to_look("study", folder, folder.name), markup=False, soft_wrap=True)
     if parsed.json:
         print(msgspec.json.encode({"folder": str(folder), **msgspec.to_builtins(kept.read(folder))}).decode())
     return 0
