@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +19,7 @@ from scalelab.launch.hosts.placement import Place
 from scalelab.sweep import crew, running
 from scalelab.sweep.crew import Crew
 from scalelab.sweep.job import Job
+from tests.sweep.test_ending import until
 
 TOLD: dict[str, Any] = {"folder": None, "silence": 30.0, "jobs": 2, "cpus_per_task": None, "gpus_per_task": None}
 
@@ -91,3 +96,44 @@ def test_no_word_of_a_user_is_in_the_command_of_ssh_but_quoted() -> None:
     line = crew.there(Place("h1", port=2222, python="/opt/my env/bin/python; id"))
     assert line[-4:-1] == ["2222", "--", "h1"]
     assert shlex.split(line[-1]) == ["exec", "/opt/my env/bin/python; id", "-P", "-m", "scalelab.sweep.task", "--serve"]
+
+
+def test_a_launcher_that_ctrl_z_stopped_finds_its_tasks_going_on(tmp_path: Path) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text('#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n')
+    ssh.chmod(0o755)
+    program = (
+        "import sys; from scalelab import cli; from scalelab.sweep import placing; placing.SILENT = 2.5; cli.main(sys.argv[1:])"
+    )
+    words = ["sweep", "--hosts", "h1:1", "--out", "s", "--", "sh", "-c", "touch begun; sleep 6"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, *words],
+        cwd=tmp_path,
+        process_group=0,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    try:
+        until((tmp_path / "begun").exists, 30)
+        child.send_signal(signal.SIGTSTP)
+        time.sleep(4)
+        child.send_signal(signal.SIGCONT)
+        assert child.wait(30) == 0
+        assert json.loads((tmp_path / "s/tasks/0.json").read_text())["status"] == "completed"
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_time_in_which_nobody_listens_is_no_silence(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    one = Crew("there", crew.here(), TOLD | {"silence": 3.0}, tmp_path)
+    running.greet([one])
+    program = "import sys; sys.stdout.write('x' * 3_000_000)"
+    one.run(Job(0, (sys.executable, "-S", "-c", program), str(tmp_path)))
+    one.run(Job(1, ("sleep", "6"), str(tmp_path)))
+    time.sleep(5)  # a slow disk here: what it sends waits
+    status: dict[int, str] = {}
+    while status.get(1, "running") == "running":
+        status |= {record["task"]: record["status"] for record in one.hear()}
+    one.close()
+    assert status == {0: "completed", 1: "completed"}

@@ -88,6 +88,20 @@ class Crew:
         """Tell it something; where it is gone, ``hear`` finds out."""
         self._writer.send(message)
 
+    @property
+    def lost(self) -> str | None:
+        """Why it is no more."""
+        return self.gone
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that were handed in and are not sent yet."""
+        return self._writer.waiting
+
+    def be_patient(self, seconds: float) -> None:
+        """Have it wait so long for a sign of life before it ends its tasks."""
+        self.say({"patience": seconds})
+
     def hear(self) -> list[dict[str, Any]]:
         """The records that came; empty and ``gone`` where nothing more will. What a task on another host wrote is kept here."""
         data = os.read(self.descriptor, 1 << 20)

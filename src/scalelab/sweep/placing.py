@@ -8,6 +8,7 @@ from typing import Any
 
 from scalelab.launch.hosts.channel import SILENT
 from scalelab.launch.hosts.hostfile import hosts_of
+from scalelab.launch.hosts.pausing import Pausing
 from scalelab.record.sweep import SweepRecord
 from scalelab.sweep import crew as crews
 from scalelab.sweep import keeping, running
@@ -43,6 +44,7 @@ def run(folder: Path, sweep: SweepRecord, jobs: list[Job], watch: Watching) -> N
     were ended.
     """
     made = PLACES[sweep.place](folder, sweep.placing)
+    pausing = Pausing(lambda: made)
     try:
         running.greet(made)
         keeping.mark_launcher(folder)
@@ -53,4 +55,5 @@ def run(folder: Path, sweep: SweepRecord, jobs: list[Job], watch: Watching) -> N
             one.hang_up()
         for one in made:
             one.close()
+        pausing.close()
         keeping.unmark_launcher(folder)

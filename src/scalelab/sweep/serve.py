@@ -4,7 +4,7 @@ It ends its tasks when stdin closes, however that came about: the launching proc
 
 Protocol: JSON lines in, messages as ``launch.hosts.channel`` frames them out.
     → {"folder": path or null, "jobs", "cpus_per_task", "gpus_per_task", "silence": seconds or null}   first
-    → {"run": job} · {"end": why}, and signs of life
+    → {"run": job} · {"end": why} · {"patience": seconds of silence from now on}, and signs of life
     ← {"host", "version", "jobs", "cpus", "gpus"}                                                     first
     ← {"record": …} when a task begins and when it has ended
     ← {"output": task} and bytes: where ``folder`` is null, which is on another host: its files are sent, not kept
@@ -53,7 +53,9 @@ class Server:
         self.runner.guard = guard()
         self.runner.selector.register(0, selectors.EVENT_READ, "told")
         self.silence: float | None = told["silence"]
-        self.heard = self.looked = time.monotonic()
+        self.quiet = 0.0
+        """seconds for which nothing came, though it was listened: none in which a slow line was written to, or this machine stood still"""
+        self.looked = time.monotonic()
         self.sent: dict[int, int] = {}
         self.buffer = b""
         self.said_end = False
@@ -63,9 +65,12 @@ class Server:
         """Until told to end, or nobody is there any more; then until no task runs."""
         try:
             while not self.said_end or self.runner.running:
+                began = time.monotonic()
                 if self.runner.wait(TICK) and not self.said_end:
                     self.listen()
-                if self.silence is not None and time.monotonic() - self.heard > self.silence:
+                else:
+                    self.quiet += min(time.monotonic() - began, TICK)
+                if self.silence is not None and self.quiet > self.silence:
                     self.end("the launching host was not heard any more")
                 if self.mirrored and time.monotonic() - self.looked > MIRROR_EVERY:
                     self.looked = time.monotonic()
@@ -78,7 +83,7 @@ class Server:
     def listen(self) -> None:
         """Take in what is on stdin."""
         piece = os.read(0, PIECE)
-        self.heard = time.monotonic()
+        self.quiet = 0.0
         if not piece:
             self.end(GONE)
             return
@@ -87,6 +92,8 @@ class Server:
             told = json.loads(line)
             if "run" in told and not self.said_end:
                 self.runner.start(from_wire(told["run"]))
+            elif "patience" in told and self.silence is not None:
+                self.silence = told["patience"]
             elif "end" in told:
                 self.end(told["end"])
 

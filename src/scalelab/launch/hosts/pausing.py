@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from types import FrameType
+from typing import Protocol
 
 from scalelab.launch.hosts.channel import SILENT
-from scalelab.launch.hosts.connection import Agent
 
 PAUSE = 3600.0
 """seconds that hosts wait for a launcher that was stopped. Where it dies meanwhile its connections close, which they hear at once"""
@@ -18,10 +18,25 @@ SENT = 1.0
 """seconds that it takes at most to tell them"""
 
 
+class Patient(Protocol):
+    """What another host holds for us: an agent, or a crew of a sweep."""
+
+    @property
+    def lost(self) -> str | None:
+        """Why it is no more."""
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that were handed in and are not sent yet."""
+
+    def be_patient(self, seconds: float) -> None:
+        """Have it wait so long for a sign of life."""
+
+
 class Pausing:
     """From now on until ``close`` the terminal's Ctrl-Z is told to ``agents()`` before it stops this process."""
 
-    def __init__(self, agents: Callable[[], Iterable[Agent]]) -> None:
+    def __init__(self, agents: Callable[[], Iterable[Patient]]) -> None:
         self.agents = agents
         """not a list: they come and go"""
         self.on = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
