@@ -6,8 +6,12 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from scalelab import spec as specs
+from scalelab.cli.on_slurm import to_check
+from scalelab.record import folder as records
 from tests.conftest import Command
 from tests.trainings import FLAGS
 
@@ -142,6 +146,26 @@ def test_a_job_that_would_wait_for_ever_is_given_up_with_slurms_reason(
     (run,) = (tmp_path / "runs").iterdir()
     told = json.loads((run / "record.json").read_text())
     assert (told["status"], told["attempts"][-1]["why"]) == ("interrupted", why)
+
+
+def test_a_run_that_was_cancelled_in_the_queue_begins_at_its_first_step(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    programs(tmp_path / "bin", monkeypatch, sbatch="echo 77", squeue="echo '77|77|N/A|CANCELLED|None|0:00|1:00|N/A|'")
+    command(*ASKED, "--slurm")
+    (run,) = (tmp_path / "runs").iterdir()
+    (row,) = json.loads(command("jobs", "--json").out)["jobs"]
+    assert (row["status"], row["reason"], row["attempts"]) == ("interrupted", "cancelled", 0)
+    again = specs.load(run / "spec.yaml")
+    again = msgspec.structs.replace(again, resume=str(run))
+    assert to_check(again).resume is None
+    assert command("train", "--resume", run, "--slurm", "--check-in-job").status == 0
+    record = records.load(run)
+    assert [(one.status, one.why) for one in record.attempts] == [("queued", None)], "the one that never began is none"
+    record.attempts = [msgspec.structs.replace(record.attempts[0], host="h1", status="failed")]
+    records.save(run, record)
+    assert to_check(again).resume == str(run), "it trained: only a checkpoint leads on"
 
 
 def test_where_a_job_is_looked_after_is_told_with_its_folder(

@@ -105,7 +105,7 @@ def row(entry: Entry, known: Known) -> Row:
     reason = last.why or (record.failure.error if record.failure else "") or (f"after: {before}" if before else "")
     if state is not None and state.waiting:
         reason = "; ".join(filter(None, (state.reason, reason)))
-    ran = [one for one in record.attempts if one.status != "queued"]
+    ran = [one for one in record.attempts if one.began]
     return Row(
         kind=entry.kind, folder=str(entry.folder), job=entry.jobs[-1], status=record.status, state=state.state if state else "",
         reason=reason, elapsed=state.elapsed if state else "", left=state.left if state and state.running else "",

@@ -23,7 +23,7 @@ from scalelab.launch.launcher import Prepared
 from scalelab.launch.pool import Pool
 from scalelab.launch.slurm import folder as places
 from scalelab.launch.slurm.job import ATTEMPTS
-from scalelab.launch.slurm.queued import Asked, enqueue
+from scalelab.launch.slurm.queued import Asked, enqueue, unbegun
 from scalelab.launch.slurm.request import Request
 from scalelab.launch.slurm.submit import command
 from scalelab.record import folder as records
@@ -144,9 +144,16 @@ def placed(spec: Spec, request: Request) -> tuple[Spec, Request]:
     return msgspec.structs.replace(spec, threads_per_worker=threads), replace(request, name=name)
 
 
+def to_check(spec: Spec) -> Spec:
+    """The spec as this machine can check it: GPUs are the nodes', and a run that was cancelled in the queue has no checkpoint."""
+    device = "cpu" if spec.device == "cuda" else spec.device
+    resume = None if spec.resume and unbegun(Path(spec.resume)) else spec.resume
+    return msgspec.structs.replace(spec, device=device, resume=resume)
+
+
 def checked(spec: Spec, request: Request) -> Prepared:
     """The spec, checked on this machine. Raises ScalelabError. GPUs, which a login node lacks, are the job's to find."""
-    asked = msgspec.structs.replace(spec, device="cpu") if spec.device == "cuda" else spec
+    asked = to_check(spec)
     with Pool() as pool:
         pool.warm()
         login = Login(pool, request.workers_per_node, request.cpus_per_task, request.gpus_per_node)

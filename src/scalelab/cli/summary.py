@@ -71,7 +71,7 @@ def attempts(record: TrainRecord) -> str:
         for one in record.attempts
         if one.why is not None
     ]
-    return f"{len(record.attempts)}: {', '.join(told)}" if told else text.ABSENT
+    return f"{sum(one.began for one in record.attempts)}: {', '.join(told)}" if told else text.ABSENT
 
 
 def waits(found: Bubble | None) -> str:

@@ -61,7 +61,7 @@ def _row(record: TrainRecord, spec_keys: Sequence[str]) -> dict[str, Any]:
         "name": record.name,
         "status": record.status,
         "started": record.attempts[0].started if record.attempts else None,
-        "attempts": len(record.attempts),
+        "attempts": sum(one.began for one in record.attempts),
         "strategy": record.strategy,
         "engine": record.engine,
         "workers": record.workers,

@@ -142,6 +142,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     why: str | None = None
     """why it ended, where its cluster ended it: time limit, preempted, cancelled, a node lost"""
 
+    @property
+    def began(self) -> bool:
+        """Whether it came further than a cluster's queue."""
+        return self.queued is None or bool(self.host)
+
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
     """One machine of a run. ``cores`` and ``memory_bytes`` are what the run may use of it."""

@@ -101,7 +101,7 @@ def read(folder: Path, say: Callable[[str], None]) -> bytes:
             say(f"checkpoint {faults[-1]}; using the one before it")
     raise ScalelabError(
         f"{folder}: no checkpoint to resume from"
-        + (f": {'; '.join(faults)}" if faults else " (it ended before its first epoch did)")
+        + (f": {'; '.join(faults)}" if faults else " (it ended before its first epoch did); train it anew, without --resume")
     )
 
 

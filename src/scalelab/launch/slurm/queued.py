@@ -24,6 +24,7 @@ from scalelab.launch.slurm.script import Script
 from scalelab.launch.slurm.submit import submit
 from scalelab.measure.environment import environment
 from scalelab.record import folder as records
+from scalelab.record.pointer import any_saved
 from scalelab.record.schema import Attempt
 from scalelab.spec import Spec
 
@@ -64,6 +65,11 @@ def derived(spec: Spec, request: Request, prepared: Prepared | None = None) -> D
     cores, local = request.workers_per_node * request.cpus_per_task, request.workers_per_node
     found = derive(spec, strategies.degrees(spec), cores, local)
     return decoding(spec, found, cores, prepared.data.streamed if prepared else False, local)
+
+
+def unbegun(folder: Path) -> bool:
+    """Whether a run came no further than the queue, so that it goes on at its first step."""
+    return not any_saved(folder) and not any(one.began for one in records.load(folder).attempts)
 
 
 def enqueue(asked: Asked, command: list[str]) -> tuple[Path, str]:
@@ -111,7 +117,7 @@ def _write(folder: Path, asked: Asked, command: list[str]) -> None:
     } | ({"model": prepared.model, "data": prepared.data} if prepared else {})  # fmt: skip
     if spec.resume:
         record = records.load(folder)
-        record.attempts.append(attempt)
+        record.attempts = [*(one for one in record.attempts if one.began), attempt]
         for name, value in facts.items():
             setattr(record, name, value)
     else:
