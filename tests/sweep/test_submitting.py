@@ -130,7 +130,7 @@ def test_a_sweep_that_slurm_would_hold_for_ever_ends(sweep: Sweep, slurm: Slurm,
     (slurm.folder / "scancel").write_text('#!/bin/sh\necho "$*" > "${0%/*}/cancelled"\n')
     ended = sweep("--slurm", "--cpus-per-task", 99, "--wait", "--out", "s", "--", "true")
     assert ended.status == 1
-    assert "it would wait for ever: PartitionConfig; begin a new sweep" in ended.err
+    assert "this sweep would wait for ever: PartitionConfig; begin a new one" in ended.err
     assert (slurm.folder / "cancelled").read_text() == "--jobname=sweep-s 11\n"
 
 

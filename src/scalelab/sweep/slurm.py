@@ -13,7 +13,7 @@ import msgspec
 
 from scalelab.errors import ScalelabError
 from scalelab.launch.slurm import jobs as slurm_jobs
-from scalelab.launch.slurm.hopeless import for_ever
+from scalelab.launch.slurm.hopeless import EVER, for_ever
 from scalelab.launch.slurm.jobs import State
 from scalelab.launch.slurm.programs import SlurmError, call
 from scalelab.launch.slurm.request import Request
@@ -248,7 +248,7 @@ def without_hope(queue: Queue) -> str | None:
     if held is None:
         return None
     flags = "--cpus-per-task, --gpus-per-task, --time, --partition or --account"
-    return f"{held.partition(';')[0]}; begin a new sweep with other {flags}"
+    return f"this sweep would wait for ever: {held.removeprefix(EVER).partition(';')[0]}; begin a new one with other {flags}"
 
 
 def down(error: SlurmError) -> bool:
