@@ -168,6 +168,17 @@ def test_a_run_that_was_cancelled_in_the_queue_begins_at_its_first_step(
     assert to_check(again).resume == str(run), "it trained: only a checkpoint leads on"
 
 
+def test_a_job_that_could_not_begin_has_the_likely_cause_as_its_reason(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    programs(tmp_path / "bin", monkeypatch, sbatch="echo 77", squeue="echo '77|77|N/A|FAILED|JobLaunchFailure|0:00|1:00|N/A|h1'")
+    command(*ASKED, "--slurm")
+    (row,) = json.loads(command("jobs", "--json").out)["jobs"]
+    assert row["status"] == "failed"
+    assert "FAILED (JobLaunchFailure); it printed nothing: the nodes probably don't see" in row["reason"]
+
+
 def test_where_a_job_is_looked_after_is_told_with_its_folder(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,7 +102,8 @@ def row(entry: Entry, known: Known) -> Row:
     state, record = known.of(entry.jobs[-1]), entry.record
     last = record.attempts[-1]
     before = next((one.why for one in reversed(record.attempts[:-1]) if one.why), None) if last.status == "queued" else None
-    reason = last.why or (record.failure.error if record.failure else "") or (f"after: {before}" if before else "")
+    failed = record.failure.error if record.failure else ""
+    reason = (failed if not last.began else "") or last.why or failed or (f"after: {before}" if before else "")
     if state is not None and state.waiting:
         reason = "; ".join(filter(None, (state.reason, reason)))
     ran = [one for one in record.attempts if one.began]

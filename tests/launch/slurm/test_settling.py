@@ -157,6 +157,7 @@ def test_a_resumed_run_that_waits_is_not_in_the_job_of_before(tmp_path: Path) ->
     [
         (State("12", "FAILED", "exit status 0:53"), "", True),
         (State("12", "FAILED", "RaisedSignal:53(Real-time_signal_19)"), "of the attempt before", True),
+        (State("12", "FAILED", "JobLaunchFailure"), "of the attempt before", True),
         (State("12", "FAILED", "NonZeroExitCode"), "", True),
         (State("12", "FAILED", "NonZeroExitCode"), "words", False),
         (State("12", "OUT_OF_MEMORY"), "", False),

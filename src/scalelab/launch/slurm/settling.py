@@ -20,7 +20,7 @@ OPEN = ("queued", "running")
 """what a record says of a run that goes on"""
 INTERRUPTED = {"CANCELLED": "cancelled", "TIMEOUT": "time limit", "PREEMPTED": "preempted", "DEADLINE": "deadline"}
 """ends that say nothing against the training"""
-UNOPENED = re.compile(r"\b(0|RaisedSignal):53\b")
+UNOPENED = re.compile(r"\b(0|RaisedSignal):53\b|JobLaunchFailure")
 """Slurm's status where it could not open the file for what a job prints: sacct's words, and squeue's"""
 FAILED = {"NODE_FAIL": "a node was lost", "OUT_OF_MEMORY": "out of memory on a node", "BOOT_FAIL": "a node did not boot"}
 
