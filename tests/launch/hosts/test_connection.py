@@ -23,6 +23,7 @@ from scalelab.launch.hosts.connection import Agent, Lost
 from scalelab.launch.hosts.hub import Hub, Unreachable
 from scalelab.launch.hosts.placement import Place
 from scalelab.spec import from_mapping
+from tests.cluster.namespaces import until
 
 LOCAL = """#!/bin/sh
 while [ "$1" != -- ]; do shift; done
