@@ -79,6 +79,7 @@ def test_what_torch_keeps_goes_with_the_agent_unless_the_user_says_where(agent: 
         found = agent(Place("h1", env=env))
         found.request({"do": "warm"})
         (server,) = psutil.Process(found.hello["pid"]).children()
+        until(server.environ, 10, "the server's start")  # empty until it has become its program
         assert server.environ().get(name) == kept.format(found.hello["scratch"])
         found.close()
 
