@@ -180,7 +180,7 @@ def test_the_prediction_is_what_a_training_takes(pool: Pool, tmp_path: Path) -> 
     """Tensors of a step, by a line through two small ones."""
     values = {"model_args": {"width": 16}, "image_size": 32, "train_limit": 64, "batch": 64, "steps": 1, "evaluate": False}
     row = training.prepare(pool, tiny(tmp_path, **values))
-    known = msgspec.convert(batch_size.ask(pool, batch_size.TARGET, row.spec), Footprint)
+    known = msgspec.convert(pool.ask(batch_size.TARGET, row.spec), Footprint)
     tensors = completed(pool, tmp_path, **values, probe_steps=1).memory_bytes.tensors
     assert tensors is not None
     copy = tensors.parameters + tensors.optimizer
