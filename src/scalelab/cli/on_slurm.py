@@ -127,6 +127,7 @@ def _number(parsed: Namespace, name: str, least: int) -> int | None:
 
 
 def whole(flag: str, given: object, least: int) -> int:
+    """The whole number that was given for a flag. Raises ScalelabError for anything else, and for one below ``least``."""
     if not str(given).isdecimal() or int(str(given)) < least:
         raise ScalelabError(f"{flag} {given}: expected a whole number, at least {least}")
     return int(str(given))
