@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -13,16 +12,14 @@ from typing import Any
 
 from scalelab.errors import RunError
 from scalelab.launch.hosts.channel import Broken, Decoder, Writer
-from scalelab.launch.hosts.placement import Place
+from scalelab.launch.hosts.placement import Place, over_ssh
 from scalelab.sweep import keeping
 from scalelab.sweep.job import Job, to_wire
 
 TASK = ("-P", "-m", "scalelab.sweep.task", "--serve")
 """-P: what lies in the folder where one stands is no part of scalelab"""
-SSH = (
-    "ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3",
-)  # fmt: skip
-"""no terminal, no question; a connection that is cut is given up after 15 s, as at the other end (``channel.SILENT``)"""
+ALIVE = ("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3")
+"""a connection that is cut is given up after 15 s, as at the other end (``channel.SILENT``)"""
 
 FIRST_WORD = b'{"host":'
 """how the first message of a crew begins"""
@@ -36,8 +33,7 @@ def here() -> list[str]:
 
 def there(place: Place) -> list[str]:
     """The command of a crew on another host: no user's text in it but quoted."""
-    port = ["-p", str(place.port)] if place.port else []
-    return [*SSH, *port, "--", place.host, f"exec {shlex.join([place.python or sys.executable, *TASK])}"]
+    return over_ssh(place, TASK, options=ALIVE)
 
 
 class Crew:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -17,14 +16,13 @@ from typing import Any
 
 from scalelab.errors import NotApplicable, RunError, ScalelabError
 from scalelab.launch.hosts.channel import SILENT, Message, Reader, Writer
-from scalelab.launch.hosts.placement import Place
+from scalelab.launch.hosts.placement import Place, over_ssh
 
 MARK = b"scalelab agent "
 """``agent.MARK``, as bytes, which an interpreter there that can't start it never writes"""
 ANSWER = 60.0
 """seconds that a short question may take on a busy host, its agent's start included"""
 ROUNDS = 8
-SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
 KINDS = {kind.__name__: kind for kind in (ScalelabError, RunError, NotApplicable)}
 
 
@@ -34,17 +32,7 @@ class Lost(RunError):
 
 def command(place: Place, run_id: str, ssh_args: Sequence[str] = ()) -> list[str]:
     """What starts a host's agent. All that a user has said travels through its stdin, but the interpreter, which is quoted."""
-    port = ["-p", str(place.port)] if place.port is not None else []
-    python = place.python or sys.executable
-    return [
-        SSH[0],
-        *ssh_args,
-        *SSH[1:],
-        *port,
-        "--",
-        place.host,
-        f"exec {shlex.quote(python)} -m scalelab.launch.hosts.agent {run_id}",
-    ]
+    return over_ssh(place, ["-m", "scalelab.launch.hosts.agent", run_id], ssh_args)
 
 
 class Agent:

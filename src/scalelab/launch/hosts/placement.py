@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -52,3 +54,26 @@ def shares(places: Sequence[Place], counts: Sequence[int], stages: int) -> str |
     weights = [weight for weight, count in zip(each, counts, strict=False) for _ in range(count)]
     replicas = [min(weights[at : at + stages]) for at in range(0, len(weights), stages)]
     return None if len(set(replicas)) == 1 else ":".join(f"{weight:.6g}" for weight in replicas)
+
+
+def over_ssh(place: Place, module: Sequence[str], ssh_args: Sequence[str] = (), options: Sequence[str] = ()) -> list[str]:
+    """What runs the host's interpreter with the words ``module`` there: no terminal, no question, nothing unquoted in the remote line.
+
+    ``ssh_args`` are the user's, and win over ``options``, which are ours.
+    """
+    port = ["-p", str(place.port)] if place.port is not None else []
+    remote = shlex.join([place.python or sys.executable, *module])
+    return [
+        "ssh",
+        *ssh_args,
+        "-T",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "ConnectTimeout=10",
+        *options,
+        *port,
+        "--",
+        place.host,
+        f"exec {remote}",
+    ]
