@@ -109,3 +109,9 @@ def _mentions(entry: Path, text: str) -> bool:
         return any(text in os.readlink(descriptor) for descriptor in (entry / "fd").iterdir())
     except OSError:  # it has ended, or is another user's
         return False
+
+
+def of_model(folder: Path, name: str, source: str) -> list[str]:
+    """Flags of a long ddp training in ``folder`` of the model that ``net`` builds in ``source``, which becomes the file ``name``."""
+    (folder / name).write_text(source)
+    return [*DATA_FLAGS, "--strategy", "ddp", "--epochs", "60", "--model", f"{folder / name}:net", "--out", f"{folder}/runs"]

@@ -45,18 +45,7 @@ def only(out: Path) -> TrainRecord:
 
 def odd_model(folder: Path) -> list[str]:
     """Flags of a training in which the process of rank ODD is killed after five steps."""
-    (folder / "odd.py").write_text(MODEL)
-    return [
-        *trainings.DATA_FLAGS,
-        "--strategy",
-        "ddp",
-        "--epochs",
-        "60",
-        "--model",
-        f"{folder}/odd.py:net",
-        "--out",
-        f"{folder}/runs",
-    ]
+    return trainings.of_model(folder, "odd.py", MODEL)
 
 
 def test_mpiruns_ranks_on_two_hosts_meet_by_a_broadcast_and_share_no_folder(cluster: Cluster, tmp_path: Path) -> None:

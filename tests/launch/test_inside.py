@@ -77,18 +77,7 @@ def told(err: str) -> list[str]:
 
 def user_model(folder: Path) -> list[str]:
     """Flags of a training whose second rank fails after five steps, where UNWELL is set."""
-    (folder / "user.py").write_text(USER_MODEL)
-    return [
-        *trainings.DATA_FLAGS,
-        "--strategy",
-        "ddp",
-        "--epochs",
-        "60",
-        "--model",
-        f"{folder}/user.py:net",
-        "--out",
-        f"{folder}/runs",
-    ]
+    return trainings.of_model(folder, "user.py", USER_MODEL)
 
 
 def test_torchruns_ranks_find_each_other_and_one_of_them_tells(tmp_path: Path) -> None:
