@@ -11,6 +11,7 @@ from rich.table import Table
 from scalelab.cli.terminal import Watcher, console
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
+from scalelab.record.atomic import write_atomic
 from scalelab.record.schema import Failure
 from tests.conftest import Command
 from tests.report import samples
@@ -56,3 +57,15 @@ def test_the_last_line_of_a_training_has_the_records_throughput(tmp_path: Path) 
     (tmp_path / "record.json").write_bytes(msgspec.json.encode(made))
     watcher.watch(tmp_path)
     assert f"{made.images_per_second.median:,.0f} images/s" in watcher._facts()
+
+
+def test_a_run_that_goes_on_is_followed_though_its_lines_were_dropped_and_as_many_came_between_two_looks(tmp_path: Path) -> None:
+    _, steps = samples.record("single")
+    watcher = Watcher(console(), "single", len(steps))
+    lines = [msgspec.json.encode(step) + b"\n" for step in steps]
+    (tmp_path / "steps.jsonl").write_bytes(b"".join(lines[:-2]))
+    watcher.watch(tmp_path)
+    other = msgspec.json.encode(msgspec.structs.replace(steps[-3], loss=0.123456789012345)) + b"\n"
+    write_atomic(tmp_path / "steps.jsonl", b"".join([*lines[:-3], other, *lines[-2:]]))
+    watcher.watch(tmp_path)
+    assert watcher.step == steps[-1].step

@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 from tests import support, trainings
@@ -31,6 +33,8 @@ class Odd(nn.Module):
         if self.passes > 5 and os.environ.get("RANK") == os.environ["ODD"]:
             psutil.Process(os.getpid()).parents()[1].kill()  # what srun has started: the rank's server is between
             time.sleep(60)
+        if self.passes > 5 and os.environ.get("RANK") == os.environ.get("STUCK"):
+            time.sleep(60)
         return self.last(images.flatten(1))
 
 def net(num_classes):
@@ -44,7 +48,7 @@ def only(out: Path) -> TrainRecord:
 
 
 def odd_model(folder: Path) -> list[str]:
-    """Flags of a training in which the process of rank ODD is killed after five steps."""
+    """Flags of a training in which the process of rank ODD is killed after five steps, and rank STUCK does not notice."""
     return trainings.of_model(folder, "odd.py", MODEL)
 
 
@@ -74,10 +78,14 @@ def test_mpiruns_ranks_on_two_hosts_meet_by_a_broadcast_and_share_no_folder(clus
         host.idle()
 
 
-def test_a_process_of_a_step_that_is_killed_ends_all_and_is_in_the_record(slurm: Cluster, tmp_path: Path) -> None:
-    """Also where srun then ends the others: three of them, two on the first node."""
+@pytest.mark.parametrize("stuck", ["", "1"])
+def test_a_process_of_a_step_that_is_killed_ends_all_and_is_in_the_record(slurm: Cluster, tmp_path: Path, stuck: str) -> None:
+    """Also where srun then ends the others, and kills them KillWait later: three of them, two on the first node.
+
+    A rank that runs on until it is ended delays the record no longer than that.
+    """
     line = ["srun", "-N2", "-n3", "--kill-on-bad-exit=1", BIN / "scalelab", "train", *odd_model(tmp_path), "--batch", "24"]
-    done = slurm.h0.run(line, env={"ODD": "2"}, timeout=90)
+    done = slurm.h0.run(line, env={"ODD": "2", "STUCK": stuck}, timeout=90)
     assert done.returncode != 0
     record = only(tmp_path / "runs")
     assert record.status == "failed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 import time
@@ -72,7 +73,9 @@ class Watcher:
     def __init__(self, console: Console, label: str, total_steps: int, progress: Progress | None = None) -> None:
         self.console, self.label, self.total = console, label, total_steps
         self.decoder = msgspec.json.Decoder(Step)
-        self.offset, self.step, self.loss, self.rate = 0, 0, float("nan"), 0.0
+        self.inode, self.offset = 0, 0
+        """of the file of steps, as far as it was read"""
+        self.step, self.loss, self.rate = 0, float("nan"), 0.0
         self.accuracy, self.record_seen, self.said = "", 0.0, time.monotonic()
         self.whole: float | None = None
         self.folder: Path | None = None
@@ -113,8 +116,11 @@ class Watcher:
     def _new_steps(self, folder: Path) -> list[Step]:
         try:
             with (folder / "steps.jsonl").open("rb") as file:
-                if file.seek(0, 2) < self.offset:  # a resumed run dropped lines
-                    self.offset = 0
+                now = os.fstat(file.fileno())
+                if (
+                    now.st_ino != self.inode or now.st_size < self.offset
+                ):  # a run that goes on drops the lines after its checkpoint
+                    self.inode, self.offset = now.st_ino, 0
                 file.seek(self.offset)
                 whole, newline, _ = file.read().rpartition(b"\n")
         except FileNotFoundError:

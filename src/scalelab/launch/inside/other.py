@@ -162,6 +162,8 @@ class Follower:
             message = self.peer.hear(0.05)
             if message is not None and message[0]["do"] == "over":
                 self.status = message[0]["status"]
+            elif message is not None and message[0]["do"] == "end":  # srun leaves the first process little time to wait for it
+                self._end_rank(message[0])
         return self.status or 128 + signal.SIGINT
 
 
