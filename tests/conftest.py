@@ -13,6 +13,7 @@ import pytest
 
 from scalelab import cli
 from scalelab.launch.pool import Pool
+from tests import support
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +55,7 @@ Command = Callable[..., Ended]
 @pytest.fixture
 def command(pool: Pool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
     """``command("train", "--steps", 3)``: the real command line in this process, on the session's warm server."""
-    for module in ("placing", "demo", "explain", "study_slurm", "check_table"):
+    for module in support.STARTERS:
         monkeypatch.setattr(f"scalelab.cli.{module}.Pool", lambda: contextlib.nullcontext(pool))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 

@@ -20,6 +20,8 @@ BROWSER_ARGUMENTS = [
     "--disable-component-update",
     "--no-first-run",
 ]
+STARTERS = ("places.placing", "study.on_slurm", "demo", "explain", "check_table")
+"""modules of the command line that start a server of their own, where a test gives them its warm one"""
 
 
 def missing(what: str) -> NoReturn:

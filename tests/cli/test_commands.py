@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from scalelab import spec as specs
-from scalelab.cli.placing import commands_as_json
+from scalelab.cli.places.placing import commands_as_json
 from scalelab.launch import launcher, training
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records

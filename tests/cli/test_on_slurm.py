@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from scalelab import spec as specs
-from scalelab.cli.on_slurm import to_check
+from scalelab.cli.places.on_slurm import to_check
 from scalelab.record import folder as records
 from tests.conftest import Command
 from tests.trainings import FLAGS

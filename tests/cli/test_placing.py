@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from scalelab.cli.placing import launcher_of, show_commands
+from scalelab.cli.places.placing import launcher_of, show_commands
 from scalelab.cli.terminal import console
 from scalelab.launch.launcher import Command
 from tests.launch import captured

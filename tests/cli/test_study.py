@@ -151,14 +151,14 @@ def test_it_shows_writes_and_exports(command: Command, tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("columns", [60, 160])
 def test_its_tables_fit(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
-    from scalelab.cli import study_shown
+    from scalelab.cli.study import shown
     from scalelab.cli.terminal import Safe
 
     command("study", "toy", "--quick", "--out", tmp_path / "s", "--json")
     record = keeping.read(tmp_path / "s")
     assert record is not None
     written = io.StringIO()
-    study_shown.show(Safe(file=written, width=columns, highlight=False), record)
+    shown.show(Safe(file=written, width=columns, highlight=False), record)
     assert max(map(len, written.getvalue().split("report:")[0].splitlines())) <= columns
 
 

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from scalelab.cli.flags import Parser
-from scalelab.cli.study_tables import grids, parts
+from scalelab.cli.study.tables import grids, parts
 from scalelab.cli.terminal import Safe
 from scalelab.record.schema import Figure
 from scalelab.record.study import Column, Row, Table

@@ -39,7 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("SCALELAB_CACHE", str(tmp_path / ".cache"))
     with Pool() as pool:
-        for module in ("placing", "demo", "explain", "study_slurm", "check_table"):
+        for module in support.STARTERS:
             monkeypatch.setattr(f"scalelab.cli.{module}.Pool", lambda: contextlib.nullcontext(pool))
         yield tmp_path
 

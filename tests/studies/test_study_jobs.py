@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from scalelab.cli.study_slurm import refused_sizes
+from scalelab.cli.study.on_slurm import refused_sizes
 from scalelab.errors import ScalelabError
 from scalelab.launch import training
 from scalelab.launch.pool import Pool

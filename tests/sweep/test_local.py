@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from scalelab.cli.sweep_shown import show_rows
+from scalelab.cli.sweep.shown import show_rows
 from scalelab.record.sweep import MetricRead, SweepRecord, SweepStatus, TaskRecord
 from scalelab.sweep.table import TaskRow
 from tests import support

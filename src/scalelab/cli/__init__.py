@@ -96,7 +96,7 @@ def _tell_of_hosts(error: ScalelabError) -> None:
     from scalelab.launch.hosts.checks import Unfit
 
     if isinstance(error, Unfit):
-        from scalelab.cli import host_faults
+        from scalelab.cli.places import host_faults
         from scalelab.cli.terminal import console
 
         host_faults.show(console(to_stderr=True), error.faults)

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from scalelab.cli.flags import Parser, add_common
-from scalelab.cli.slurm_kept import Entry, find
+from scalelab.cli.places.slurm_kept import Entry, find
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError
 from scalelab.launch.slurm import jobs

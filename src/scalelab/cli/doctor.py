@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scalelab.cli.flags import Parser, add_common
-from scalelab.cli.over_hosts import filled, interface
+from scalelab.cli.places.hosts import filled, interface
 from scalelab.cli.terminal import console, shown
 from scalelab.doctor import diagnosing
 from scalelab.doctor.diagnosing import Wanted

@@ -14,8 +14,8 @@ import msgspec
 
 from scalelab.cli.columns import lines
 from scalelab.cli.flags import Parser, add_common
-from scalelab.cli.slurm_kept import Entry, entries, looked_in
-from scalelab.cli.slurm_several import KINDS
+from scalelab.cli.places.slurm_kept import Entry, entries, looked_in
+from scalelab.cli.places.slurm_several import KINDS
 from scalelab.cli.terminal import console
 from scalelab.launch.slurm.jobs import Known, queue, seconds, states
 from scalelab.launch.slurm.settling import settle

@@ -9,7 +9,7 @@ import msgspec
 
 from scalelab.cli.flags import Parser, add_common
 from scalelab.cli.summary import readable
-from scalelab.cli.sweep_actions import results
+from scalelab.cli.sweep.actions import results
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError, unknown
 from scalelab.record.folder import write_atomic

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from scalelab import spec as specs
 from scalelab.batch import Derived
-from scalelab.cli import on_slurm
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
-from scalelab.cli.inside import run_other
-from scalelab.cli.placing import add_placing, commands_as_json, launcher_of, show_commands
+from scalelab.cli.places import on_slurm
+from scalelab.cli.places.inside import run_other
+from scalelab.cli.places.placing import add_placing, commands_as_json, launcher_of, show_commands
 from scalelab.cli.summary import summarise, tell_failure, tell_interrupted
 from scalelab.cli.terminal import Watcher, console
 from scalelab.errors import ScalelabError

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from scalelab import spec as specs
 from scalelab.cli.flags import Parser, add_common, add_spec, values_of
-from scalelab.cli.placing import add_placing, check_all, launcher_of
+from scalelab.cli.places.placing import add_placing, check_all, launcher_of
 from scalelab.cli.terminal import Observer, console
 from scalelab.launch.launcher import Launcher
 from scalelab.record import text

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from scalelab.cli.sweep_watch import of_best
+from scalelab.cli.sweep.watch import of_best
 from scalelab.cli.terminal import console
 from scalelab.record import text
 from scalelab.record.sweep import SweepRecord, SweepStatus

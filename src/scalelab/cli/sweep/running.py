@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from scalelab.cli.sweep_shown import finish, show_status
-from scalelab.cli.sweep_watch import SweepWatch
+from scalelab.cli.sweep.shown import finish, show_status
+from scalelab.cli.sweep.watch import SweepWatch
 from scalelab.errors import RunError, ScalelabError
 from scalelab.launch.slurm.programs import SlurmError
 from scalelab.record import text

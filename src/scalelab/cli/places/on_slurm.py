@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from scalelab.cli.over_hosts import MEANT
-from scalelab.cli.slurm_kept import how_to_look
-from scalelab.cli.slurm_wait import follow
+from scalelab.cli.places.hosts import MEANT
+from scalelab.cli.places.slurm_kept import how_to_look
+from scalelab.cli.places.slurm_wait import follow
 from scalelab.cli.summary import summarise, tell_failure
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError

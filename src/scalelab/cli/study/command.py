@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from scalelab.cli import study_slurm
 from scalelab.cli.flags import Parser, add_common, add_spec
-from scalelab.cli.placing import add_placing, check_all, launcher_of
-from scalelab.cli.study_flags import FIXED, StudyParser, add_options, asked_for, repeats_of
-from scalelab.cli.study_shown import show, show_plan, tell_failures, tell_plan
-from scalelab.cli.study_watch import StudyWatch
+from scalelab.cli.places.placing import add_placing, check_all, launcher_of
+from scalelab.cli.study import on_slurm
+from scalelab.cli.study.flags import FIXED, StudyParser, add_options, asked_for, repeats_of
+from scalelab.cli.study.shown import show, show_plan, tell_failures, tell_plan
+from scalelab.cli.study.watch import StudyWatch
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
@@ -64,11 +64,11 @@ def run(words: list[str], debug: bool) -> int:
         if path and Path(path).is_dir():
             raise ScalelabError(f"{flag} {path!r}: is a folder; name a file in it")
     err = console(to_stderr=True)
-    if study_slurm.wanted(parsed):
-        study_slurm.refuse_hosts(study)
-        asked = study_slurm.asked_there(asked_for(study, parsed, Pool()), study_slurm.wishes_of(parsed))
+    if on_slurm.wanted(parsed):
+        on_slurm.refuse_hosts(study)
+        asked = on_slurm.asked_there(asked_for(study, parsed, Pool()), on_slurm.wishes_of(parsed))
         folder = Path(parsed.folder or default_folder(study, asked))
-        return study_slurm.run(study, parsed, folder, asked, repeats, err, lambda place, found: finish(parsed, place, found, err))
+        return on_slurm.run(study, parsed, folder, asked, repeats, err, lambda place, found: finish(parsed, place, found, err))
     with launcher_of(parsed) as launcher:
         asked = asked_for(study, parsed, launcher)
         check_all(launcher, asked.base)
@@ -130,7 +130,7 @@ def parser_of(study: Study) -> StudyParser:
     parser.add_argument("--out", dest="folder", metavar="FOLDER", help="the study's folder: the same command goes on there")
     add_copies(parser)
     add_placing(parser, commands=False)
-    study_slurm.add_slurm(parser)
+    on_slurm.add_slurm(parser)
     add_options(parser, study)
     add_spec(parser, leave_out=FIXED, several=tuple(study.varies))
     parser.set_study_defaults(study)

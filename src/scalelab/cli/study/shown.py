@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from scalelab.cli.study_tables import grids
+from scalelab.cli.study.tables import grids
 from scalelab.record import text
 from scalelab.record.study import StudyPlan, StudyRecord
 from scalelab.report.columns import Notes

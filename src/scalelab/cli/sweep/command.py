@@ -11,9 +11,8 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from scalelab.cli import sweep_flags as flags
-from scalelab.cli import sweep_run
-from scalelab.cli.sweep_actions import ACTIONS
+from scalelab.cli.sweep import flags, running
+from scalelab.cli.sweep.actions import ACTIONS
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError, nearest
 from scalelab.record.folder import held
@@ -40,13 +39,13 @@ def run(words: list[str], debug: bool) -> int:
         return show_plan(console(), folder, sweep, tasks, parsed.json)
     new = not folder.exists()
     keeping.make(folder)
-    with held(folder, sweep_run.DOING):
+    with held(folder, running.DOING):
         new = new and not (folder / keeping.SWEEP).exists()  # nor has another process been faster
         try:
             keeping.create(folder, sweep, tasks)
             if sweep.place == "slurm":
-                return sweep_run.on_slurm(folder, sweep, [task.task for task in tasks], parsed.wait, parsed.json, err)
-            return sweep_run.here(folder, sweep, tasks, {}, env, parsed.json, err)
+                return running.on_slurm(folder, sweep, [task.task for task in tasks], parsed.wait, parsed.json, err)
+            return running.here(folder, sweep, tasks, {}, env, parsed.json, err)
         except ScalelabError as error:
             if new and error.exit_status == 2:  # nothing was started: nothing is left
                 shutil.rmtree(folder, ignore_errors=True)

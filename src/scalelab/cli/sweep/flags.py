@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scalelab.cli.flags import Parser, add_common
-from scalelab.cli.over_hosts import filled
+from scalelab.cli.places.hosts import filled
 from scalelab.errors import ScalelabError, unknown
 from scalelab.launch.hosts import forwarding
 from scalelab.launch.hosts.hostfile import hosts_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scalelab.cli.slurm_kept import how_to_look
+from scalelab.cli.places.slurm_kept import how_to_look
 from scalelab.cli.terminal import Watcher
 from scalelab.errors import RunError
 from scalelab.launch.slurm import folder as places

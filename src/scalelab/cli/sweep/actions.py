@@ -12,10 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from scalelab.cli import sweep_flags as flags
-from scalelab.cli import sweep_run
 from scalelab.cli.flags import Parser, add_common
-from scalelab.cli.sweep_shown import show_rows, show_status
+from scalelab.cli.sweep import flags, running
+from scalelab.cli.sweep.shown import show_rows, show_status
 from scalelab.cli.terminal import console
 from scalelab.errors import RunError, ScalelabError, unknown
 from scalelab.record.atomic import write_atomic
@@ -37,7 +36,7 @@ def status(words: list[str]) -> int:
     parsed = _parser("status", "How a sweep stands: counts, the best so far, what failed.").parse(words)
     folder = Path(parsed.folder)
     sweep = keeping.load(folder)
-    found, _ = sweep_run.standing_now(folder, sweep)
+    found, _ = running.standing_now(folder, sweep)
     show_status(found, sweep, parsed.json)
     return 1 if found.failures else 0
 
@@ -56,25 +55,25 @@ def resume(words: list[str]) -> int:
         raise ScalelabError(
             f"{folder}: process {by.pid} is running this sweep now; wait for it, or `scalelab sweep cancel {folder}`"
         )
-    env = sweep_run.known_again(sweep)
-    with held(folder, sweep_run.DOING):  # before the look at what is left: two at a time would run the same tasks
+    env = running.known_again(sweep)
+    with held(folder, running.DOING):  # before the look at what is left: two at a time would run the same tasks
         return _go_on(folder, sweep, env, parsed)
 
 
 def _go_on(folder: Path, sweep: SweepRecord, env: dict[str, str], parsed: Namespace) -> int:
-    _, states = sweep_run.standing_now(folder, sweep)
+    _, states = running.standing_now(folder, sweep)
     err = console(to_stderr=True)
     again = keeping.open_tasks(states)
     if not again and not (parsed.wait and {"queued", "running"} & set(states)):
         err.print("nothing is left to be run", markup=False)
         return status([parsed.folder, *(["--json"] if parsed.json else [])])
     if sweep.place == "slurm":
-        return sweep_run.on_slurm(folder, sweep, again, parsed.wait, parsed.json, err)
+        return running.on_slurm(folder, sweep, again, parsed.wait, parsed.json, err)
     tasks = keeping.plan(folder, sweep)
     if sweep.place == "local" and sweep.placing.get("jobs") != 1:
         planning.apart(sweep.metrics, tasks)
     kept = {task: record for task, record in keeping.results(folder).items() if states[task] == "completed"}
-    return sweep_run.here(folder, sweep, [tasks[task] for task in again], kept, env, parsed.json, err)
+    return running.here(folder, sweep, [tasks[task] for task in again], kept, env, parsed.json, err)
 
 
 def results(words: list[str]) -> int:
@@ -88,7 +87,7 @@ def results(words: list[str]) -> int:
     folder = Path(parsed.folder)
     sweep = keeping.load(folder)
     _sortable(sweep, parsed.sort)
-    _, states = sweep_run.standing_now(folder, sweep)
+    _, states = running.standing_now(folder, sweep)
     found = best_first(sweep, rows(sweep, keeping.plan(folder, sweep), states, keeping.results(folder)), parsed.sort)
     if parsed.failed:
         found = [row for row in found if row.state in ("failed", "interrupted", "lost")]
@@ -112,7 +111,7 @@ def cancel(words: list[str]) -> int:
         _until(lambda: _none_left(folder, known))
     else:
         _end_launcher(folder)
-    found, _ = sweep_run.standing_now(folder, sweep)
+    found, _ = running.standing_now(folder, sweep)
     show_status(found, sweep, parsed.json)
     return 0
 
@@ -181,7 +180,7 @@ def _end_launcher(folder: Path) -> None:
 def _none_left(folder: Path, told: set[str]) -> bool:
     """Whether Slurm has nothing of it any more, and nobody submits any; arrays that were not told yet to end are told."""
     try:
-        with held(folder, sweep_run.DOING):
+        with held(folder, running.DOING):
             free = True
     except ScalelabError:  # who follows it may just have called sbatch, and ends soon
         free = False

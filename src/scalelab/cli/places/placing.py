@@ -10,8 +10,8 @@ from collections.abc import Callable
 import msgspec
 from rich.console import Console
 
-from scalelab.cli import inside
-from scalelab.cli.over_hosts import add_flags, filled, over_hosts, refuse_elsewhere
+from scalelab.cli.places import inside
+from scalelab.cli.places.hosts import add_flags, filled, over_hosts, refuse_elsewhere
 from scalelab.errors import unknown
 from scalelab.launch.hosts.forwarding import shown
 from scalelab.launch.launcher import Command, Launcher, Prepared

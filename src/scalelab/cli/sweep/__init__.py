@@ -1,0 +1,5 @@
+"""``scalelab sweep``."""
+
+from scalelab.cli.sweep.command import run
+
+__all__ = ["run"]
