@@ -22,7 +22,7 @@ from scalelab.studies.batch_size.batch_figures import (
 )
 from scalelab.studies.communication.wire import steps_of_epoch
 from scalelab.studies.figures import READ, pooled, row, scaled
-from scalelab.studies.scaling.scaling import series
+from scalelab.studies.shown import CEILING, STEP, line
 from scalelab.studies.study import Asked, Result
 
 COLUMNS = [
@@ -32,8 +32,8 @@ COLUMNS = [
     Column(key="epoch_data", title="Data wait", sub="/ epoch", show="seconds"),
     Column(key="images_per_second", title="Throughput", sub="images/s, from the second epoch on", show="rate"),
     Column(key="of_smallest", title="Throughput", sub="over the smallest batch", show="times"),
-    Column(key="step_seconds", title="Step", show="seconds"),
-    Column(key="achieved", title="Ceiling", sub="share achieved", show="percent"),
+    STEP,
+    CEILING,
     Column(key="peak_memory", title="Memory", sub="peak of the process", show="size"),
     Column(key="activations", title="Activations", sub="at most in a step", show="size"),
     Column(key="of_cache", title="Activations", sub="/ largest cache", show="times"),
@@ -100,7 +100,7 @@ def _batches(rows: Sequence[Row]) -> Axis:
 
 
 def _rate_plot(rows: Sequence[Row], fitted: Line) -> Plot:
-    drawn = [series("measured", rows, "images_per_second", "batch")]
+    drawn = [line("measured", rows, "images_per_second", "batch")]
     batches = [int(one.factors["batch"]) for one in rows]
     times = [fitted.at(batch) for batch in batches]
     if all(one is not None and one > 0 for one in times):
@@ -131,6 +131,6 @@ def _memory_plot(rows: Sequence[Row]) -> Plot:
     titles = {"peak_memory": "process, peak", "activations": "activations"}
     return Plot(
         id="memory", title="Memory", x=_batches(rows), y=Axis(title="bytes", log=True, show="size"),
-        series=[series(title, rows, key, "batch") for key, title in titles.items()],
+        series=[line(title, rows, key, "batch") for key, title in titles.items()],
         caption="Activations grow with the batch; what does not is the model, the libraries and the data.",
     )  # fmt: skip

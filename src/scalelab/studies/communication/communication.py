@@ -21,6 +21,7 @@ from scalelab.studies.communication import wire
 from scalelab.studies.figures import READ, Read, over_runs, pooled, row, share_of_ceiling, told
 from scalelab.studies.scaling import scaling
 from scalelab.studies.scaling.scaling import BASE, SPREAD, exposed_share, is_spread, quoted, role, table_row, workers_of
+from scalelab.studies.shown import CEILING, EFFICIENCY, EXPOSED, drawn
 from scalelab.studies.study import Asked, Point, Result, Study
 
 FIELD = "batch_per_worker"
@@ -47,9 +48,9 @@ COLUMNS = [
     Column(key="waited", title="Exposed", sub="waits, s / epoch", show="seconds"),
     Column(key="hidden", title="Hidden", sub="s / epoch", show="seconds"),
     Column(key="data_wait", title="Data wait", sub="s / epoch", show="seconds"),
-    Column(key="exposed_share", title="Exposed", sub="of a step", show="percent"),
-    Column(key="efficiency", title="Efficiency", sub="against single", show="percent"),
-    Column(key="achieved", title="Ceiling", sub="share achieved", show="percent"),
+    EXPOSED,
+    EFFICIENCY,
+    CEILING,
 ]
 BANDWIDTH = [
     *KEYS,
@@ -229,7 +230,7 @@ def _positive(figure: Figure) -> float | None:
 def _bus_plot(bus: Sequence[Row]) -> Plot:
     names = [f"{one.factors['workers']} workers x {one.factors[FIELD]}" for one in bus]
     titles = {"bus_total": "in a step", "bus_bare": "by themselves"}
-    series = [_bars(title, names, [one.figures[key] for one in bus]) for key, title in titles.items()]
+    series = [drawn(title, names, [one.figures[key] for one in bus], "bars") for key, title in titles.items()]
     return Plot(
         id="bus", title="Bus bandwidth", x=Axis(title="workers x batch per worker", show="text"),
         y=Axis(title="bytes/s of a worker", show="bandwidth"), series=series,
@@ -240,18 +241,13 @@ def _bus_plot(bus: Sequence[Row]) -> Plot:
 def _readings_plot(sent: Sequence[Result], rows: Sequence[Row]) -> Plot:
     names, by_label = [_name(one) for one in sent], {one.label: one for one in rows}
     titles = {"exposed": "probe", "waited": "waits"}
-    series = [_bars(title, names, [by_label[one.point.label].figures[key] for one in sent]) for key, title in titles.items()]
+    series = [
+        drawn(title, names, [by_label[one.point.label].figures[key] for one in sent], "bars") for key, title in titles.items()
+    ]
     return Plot(
         id="readings", title="Two readings of the exposed time", x=Axis(title="workers x batch per worker", show="text"),
         y=Axis(title="seconds of an epoch", show="seconds"), series=series,
         caption="Two independent measurements of one time, with their intervals: what only one of them shows is not to be trusted.",
-    )  # fmt: skip
-
-
-def _bars(name: str, names: Sequence[str], figures: Sequence[Figure]) -> Series:
-    return Series(
-        name=name, x=list(names), y=[f.median for f in figures], low=[f.ci95[0] if f.ci95 else None for f in figures],
-        high=[f.ci95[1] if f.ci95 else None for f in figures], style="bars",
     )  # fmt: skip
 
 

@@ -10,8 +10,9 @@ from scalelab.measure.statistics import absent
 from scalelab.record import folder as records
 from scalelab.record import samples
 from scalelab.record.schema import Epoch, Figure, Sample, Step, TrainRecord
-from scalelab.record.study import Axis, Column, Plot, Row, Series, Table
+from scalelab.record.study import Axis, Column, Plot, Row, Table
 from scalelab.studies.figures import over_runs, row
+from scalelab.studies.shown import THROUGHPUT, WORKERS, line
 from scalelab.studies.study import Result, Run
 
 NO_GPU = "its workers compute on no GPU, or the GPU does not tell"
@@ -50,7 +51,7 @@ COLUMNS = [
     Column(key="hosts", title="Hosts", show="text"),
     Column(key="how", title="How", show="text"),
     Column(key="epoch", title="Epoch", show="count"),
-    Column(key="images_per_second", title="Throughput", sub="images/s", show="rate"),
+    THROUGHPUT,
     Column(key="seconds", title="Time", sub="of training", show="seconds"),
     *(Column(key=name, title=name.capitalize(), sub="" if name == "accuracy" else "macro", show="percent") for name in LEARNT),
     *(one for one in USED_COLUMNS if one.key != "sent"),
@@ -59,7 +60,7 @@ BY_HOST = [
     Column(key="hosts", title="Hosts", show="text"),
     Column(key="how", title="How", show="text"),
     Column(key="host", title="Host", show="text"),
-    Column(key="workers", title="Workers", show="count"),
+    WORKERS,
     *USED_COLUMNS,
 ]
 
@@ -197,18 +198,10 @@ def plots(results: Sequence[Result], rows: Sequence[Row]) -> list[Plot]:
     }
     for key, title, show in (("images_per_second", "throughput", "rate"), ("accuracy", "test accuracy", "percent")):
         lines = [
-            _line(result.point.label, [one for one in rows if one.runs == [run.folder.name for run in result.runs]], key)
+            line(result.point.label, [one for one in rows if one.runs == [run.folder.name for run in result.runs]], key, "epoch")
             for result in results
         ]
         y = Axis(title="images/s" if show == "rate" else title, show=show)  # type: ignore[arg-type]
         axes, name = (Axis(title="epoch", ticks=ticks, show="count"), y), f"{title.capitalize()} by epoch"
         found.append(Plot(id=f"by-epoch-{key}", title=name, x=axes[0], y=axes[1], series=lines, caption=captions[key]))
     return found
-
-
-def _line(name: str, rows: Sequence[Row], key: str) -> Series:
-    figures = [one.figures[key] for one in rows]
-    return Series(
-        name=name, x=[one.factors["epoch"] for one in rows], y=[f.median for f in figures],
-        low=[f.ci95[0] if f.ci95 else None for f in figures], high=[f.ci95[1] if f.ci95 else None for f in figures],
-    )  # fmt: skip

@@ -30,6 +30,7 @@ from scalelab.studies.hosts.together import (
 )
 from scalelab.studies.points import with_values
 from scalelab.studies.scaling.scaling import card, check_timed, exposed_share, over_base, oversubscribed
+from scalelab.studies.shown import EXPOSED, THROUGHPUT, WORKERS, drawn
 from scalelab.studies.study import Asked, Option, Point, Result, Study
 
 MOST_NAMES = 3
@@ -38,12 +39,12 @@ ROLES = {FIRST: "alone, the base", FURTHER: "alone", TOGETHER: "together", BALAN
 COLUMNS = [
     Column(key="hosts", title="Hosts", show="text"),
     Column(key="how", title="How", show="text"),
-    Column(key="workers", title="Workers", show="count"),
+    WORKERS,
     Column(key="split", title="Split", sub="of a micro-batch", show="text"),
-    Column(key="images_per_second", title="Throughput", sub="images/s", show="rate"),
+    THROUGHPUT,
     Column(key="speedup", title="Speedup", sub="over the first", show="times"),
     Column(key="ideal", title="Of the ideal", sub="sum of all alone", show="percent"),
-    Column(key="exposed_share", title="Exposed", sub="communication / step", show="percent"),
+    EXPOSED,
     Column(key="seconds", title="Time", sub="training, evaluation", show="seconds"),
     Column(key="accuracy", title="Accuracy", show="percent"),
     Column(key="precision", title="Precision", sub="macro", show="percent"),
@@ -151,10 +152,7 @@ def _plots(results: Sequence[Result], rows: Sequence[Row], by_epoch: Sequence[Ro
     labels: list[Factor] = [one.label for one in rows]
     rates = [one.figures["images_per_second"] for one in rows]
     ideal = summed([pooled(one, RATE) for one in alone]).median
-    bars = Series(
-        name="throughput", x=labels, y=[f.median for f in rates], low=[f.ci95[0] if f.ci95 else None for f in rates],
-        high=[f.ci95[1] if f.ci95 else None for f in rates], style="bars",
-    )  # fmt: skip
+    bars = drawn("throughput", labels, rates, "bars")
     line = Series(name="sum of all alone", x=labels, y=[ideal] * len(labels), style="ideal")
     throughput = Plot(
         id="throughput", title="Throughput", x=Axis(title=""), y=Axis(title="images/s", show="rate"), series=[bars, line],

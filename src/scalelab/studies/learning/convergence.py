@@ -18,6 +18,7 @@ from scalelab.studies import figures
 from scalelab.studies.learning.reaching import COARSE, COSTS, COUNTED, Time, coarse, median, one_epoch, time_of
 from scalelab.studies.learning.seeds import mean
 from scalelab.studies.points import serial, spread, threads, with_values
+from scalelab.studies.shown import THROUGHPUT, WORKERS
 from scalelab.studies.study import Asked, Point, Result, Run, Study
 
 UNITED = ("cosine", "one-cycle")
@@ -66,14 +67,14 @@ def analyse(asked: Asked, results: Sequence[Result]) -> Findings:
 
 COLUMNS = [
     Column(key="strategy", title="Strategy", show="text"),
-    Column(key="workers", title="Workers", show="count"),
+    WORKERS,
     Column(key="batch", title="Batch", show="count"),
     Column(key="reached", title="Reached it", sub="of the seeds", show="text"),
     Column(key="epochs", title="Epochs", sub="to the target", show="number"),
     Column(key="images", title="Images", sub="to the target", show="count"),
     Column(key="seconds", title="Time", sub="training, to the target", show="seconds"),
     Column(key="ratio", title="Time", sub="of the first row's", show="times"),
-    Column(key="images_per_second", title="Throughput", sub="images/s", show="rate"),
+    THROUGHPUT,
     Column(key="best", title="Best accuracy", sub="mean over seeds", show="percent"),
 ]
 

@@ -13,6 +13,7 @@ from scalelab.studies.learning.large_batch_compared import SAME, Compared, ended
 from scalelab.studies.learning.large_batch_sentences import answer, sentences
 from scalelab.studies.learning.remedies import REMEDIES
 from scalelab.studies.learning.seeds import ONE
+from scalelab.studies.shown import drawn
 
 COLUMNS = [
     Column(key="batch", title="Batch", show="count"),
@@ -70,11 +71,7 @@ def plot(name: str, title: str, rows: Sequence[Compared]) -> Plot:
 
 
 def _line(name: str, rows: Sequence[Compared]) -> Series:
-    return Series(
-        name=name, x=[row.tried.batch for row in rows], y=[row.accuracy.median for row in rows],
-        low=[row.accuracy.ci95[0] if row.accuracy.ci95 else None for row in rows],
-        high=[row.accuracy.ci95[1] if row.accuracy.ci95 else None for row in rows],
-    )  # fmt: skip
+    return drawn(name, [row.tried.batch for row in rows], [row.accuracy for row in rows])
 
 
 def won_back_plot(rows: Sequence[Compared]) -> Plot | None:
@@ -84,14 +81,7 @@ def won_back_plot(rows: Sequence[Compared]) -> Plot | None:
     for batch in larger:
         here = [row for row in rows if row.tried.batch == batch and row.won_back.median is not None]
         if here:
-            series.append(
-                Series(
-                    name=f"batch {batch}", style="bars", x=[row.tried.remedy for row in here],
-                    y=[row.won_back.median for row in here],
-                    low=[row.won_back.ci95[0] if row.won_back.ci95 else None for row in here],
-                    high=[row.won_back.ci95[1] if row.won_back.ci95 else None for row in here],
-                )
-            )  # fmt: skip
+            series.append(drawn(f"batch {batch}", [row.tried.remedy for row in here], [row.won_back for row in here], "bars"))
     if not series:
         return None
     return Plot(

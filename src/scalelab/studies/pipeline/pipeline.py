@@ -22,6 +22,7 @@ from scalelab.studies.figures import pooled, scaled
 from scalelab.studies.pipeline import bubbles, splits
 from scalelab.studies.points import serial, threads, with_values
 from scalelab.studies.scaling.scaling import ALL_CORES, BASE, SPREAD, check_probed, oversubscribed, shared_figures, table_row
+from scalelab.studies.shown import CEILING, EFFICIENCY, SPEEDUP, THROUGHPUT, WORKERS
 from scalelab.studies.study import Asked, Point, Result, Study
 
 
@@ -93,16 +94,16 @@ def _factors(schedule: str, spec: Spec) -> dict[str, str | int | float]:
 COLUMNS = [
     Column(key="schedule", title="Schedule", show="text"),
     Column(key="stages", title="Stages", show="count"),
-    Column(key="workers", title="Workers", show="count"),
+    WORKERS,
     Column(key="micro_batches", title="Micro-batches", show="count"),
     Column(key="epoch_seconds", title="Epoch", show="seconds"),
-    Column(key="images_per_second", title="Throughput", sub="images/s", show="rate"),
-    Column(key="speedup", title="Speedup", sub="over single", show="times"),
-    Column(key="efficiency", title="Efficiency", sub="speedup / workers", show="percent"),
+    THROUGHPUT,
+    SPEEDUP,
+    EFFICIENCY,
     Column(key="bubble", title="Bubble", sub="measured", show="percent"),
     Column(key="theory", title="Bubble", sub="in theory", show="percent"),
     Column(key="compute_per_image", title="Compute", sub="for an image", show="seconds"),
-    Column(key="achieved", title="Achieved", sub="of the ceiling", show="percent"),
+    CEILING,
 ]
 PART_COLUMNS = [
     Column(key="schedule", title="Schedule", show="text"),
@@ -114,7 +115,7 @@ PART_COLUMNS = [
     Column(key="jitter", title="Uneven passes", sub="add", show="percent"),
     Column(key="rest", title="Messages, the rest", sub="add", show="percent"),
     Column(key="bubble", title="Bubble", sub="measured", show="percent"),
-    Column(key="achieved", title="Achieved", sub="of the ceiling", show="percent"),
+    CEILING,
 ]
 
 

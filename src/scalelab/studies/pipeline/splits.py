@@ -10,6 +10,7 @@ from scalelab.record.schema import Figure
 from scalelab.record.study import Axis, Plot, Row, Series
 from scalelab.studies.figures import READ, told, versus
 from scalelab.studies.pipeline import bubbles
+from scalelab.studies.shown import line
 from scalelab.studies.study import Asked, Result
 
 Measured = Sequence[tuple[Result, Row]]
@@ -185,9 +186,4 @@ def _sorted(members: Measured) -> list[tuple[Result, Row]]:
 
 
 def _line(members: Measured, name: str, key: str) -> Series:
-    order = _sorted(members)
-    figures = [r.figures[key] for _, r in order]
-    return Series(
-        name=name, x=[r.factors["micro_batches"] for _, r in order], y=[f.median for f in figures],
-        low=[f.ci95[0] if f.ci95 else None for f in figures], high=[f.ci95[1] if f.ci95 else None for f in figures],
-    )  # fmt: skip
+    return line(name, [row for _, row in _sorted(members)], key, "micro_batches")

@@ -11,10 +11,11 @@ from scalelab.errors import ScalelabError
 from scalelab.measure.statistics import absent, differs
 from scalelab.record import text
 from scalelab.record.schema import Figure, TrainRecord
-from scalelab.record.study import Axis, Card, Column, Factor, Row, Series
+from scalelab.record.study import Axis, Card, Column, Factor, Row
 from scalelab.spec import Spec
 from scalelab.studies.figures import READ, once, pooled, row, scaled, share_of_ceiling, told, versus
 from scalelab.studies.points import serial, spread, threads, with_values
+from scalelab.studies.shown import WORKERS
 from scalelab.studies.study import Asked, Point, Result
 
 RATE = READ["images_per_second"]
@@ -25,7 +26,7 @@ MANY = 16
 OVERSUBSCRIBED = "more workers than cores: they take turns, and no efficiency is claimed"
 COLUMNS = [
     Column(key="strategy", title="Strategy", show="text"),
-    Column(key="workers", title="Workers", show="count"),
+    WORKERS,
 ]
 ABOVE = (
     "the usual causes: each worker's share fits the caches better, the base was slowed (other load, fewer threads, another memory layout), "
@@ -232,12 +233,3 @@ def all_cores_sentence(results: Sequence[Result], best: Result, **factors: Facto
 def axis(workers: Sequence[int]) -> Axis:
     """The axis of numbers of workers; logarithmic where the few would else lie on one another."""
     return Axis(title="workers", ticks=[float(count) for count in workers], show="count", log=max(workers) >= MANY)
-
-
-def series(name: str, rows: Sequence[Row], key: str, x: str = "workers") -> Series:
-    """A figure of some rows as a line with the ends of its intervals; rows without it leave a gap."""
-    figures = [one.figures[key] for one in rows]
-    return Series(
-        name=name, x=[one.factors[x] for one in rows], y=[f.median for f in figures],
-        low=[f.ci95[0] if f.ci95 else None for f in figures], high=[f.ci95[1] if f.ci95 else None for f in figures],
-    )  # fmt: skip

@@ -16,23 +16,25 @@ from scalelab.measure.statistics import absent, differs
 from scalelab.record import text
 from scalelab.record.schema import Figure
 from scalelab.record.study import Axis, Card, Column, Findings, Plot, Row, Series, Table
+from scalelab.studies import shown
 from scalelab.studies.figures import told, versus
 from scalelab.studies.scaling import scaling
 from scalelab.studies.scaling.scaling import BASE, RATE, SPREAD, quoted, role, shared_figures, spread_over, table_row, workers_of
+from scalelab.studies.shown import CEILING, EFFICIENCY, EXPOSED, SPEEDUP, STEP, THROUGHPUT
 from scalelab.studies.study import Asked, Point, Result, Study
 
 FIELD = "batch"
 COLUMNS = [
     *scaling.COLUMNS,
     Column(key=FIELD, title="Batch", sub="global", show="count"),
-    Column(key="step_seconds", title="Step", show="seconds"),
-    Column(key="images_per_second", title="Throughput", sub="images/s", show="rate"),
-    Column(key="speedup", title="Speedup", sub="over single", show="times"),
-    Column(key="efficiency", title="Efficiency", sub="speedup / workers", show="percent"),
+    STEP,
+    THROUGHPUT,
+    SPEEDUP,
+    EFFICIENCY,
     Column(key="marginal", title="Marginal", sub="gain / worker added", show="percent"),
     Column(key="karp_flatt", title="Karp-Flatt", sub="serial fraction", show="percent"),
-    Column(key="exposed_share", title="Exposed", sub="communication / step", show="percent"),
-    Column(key="achieved", title="Ceiling", sub="share achieved", show="percent"),
+    EXPOSED,
+    CEILING,
 ]
 FITS = [
     Column(key=FIELD, title="Batch", sub="global", show="count"),
@@ -247,7 +249,7 @@ def _plot(rows: Sequence[Row], fits: Sequence[Row], batches: Sequence[int]) -> P
     series = [Series(name="linear", x=list(workers), y=[float(w) for w in workers], style="ideal")]
     for batch, fit in zip(batches, fits, strict=True):
         line = [r for r in rows if r.factors[FIELD] == batch and r.factors["role"] in (scaling.WRAPPER, SPREAD)]
-        series.append(scaling.series(f"batch {batch}", line, "speedup"))
+        series.append(shown.line(f"batch {batch}", line, "speedup", "workers"))
         serial = fit.figures["serial_fraction"].median
         if serial is not None and 0 < serial < 1:
             series.append(

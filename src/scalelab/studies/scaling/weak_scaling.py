@@ -11,22 +11,24 @@ from collections.abc import Sequence
 from scalelab.measure.statistics import differs, quotient
 from scalelab.record import text
 from scalelab.record.study import Axis, Card, Column, Findings, Plot, Row, Series, Table
+from scalelab.studies import shown
 from scalelab.studies.figures import READ, told, versus
 from scalelab.studies.scaling import scaling
 from scalelab.studies.scaling.scaling import BASE, SPREAD, quoted, role, shared_figures, spread_over, table_row, workers_of
+from scalelab.studies.shown import CEILING, EFFICIENCY, EXPOSED, SPEEDUP, STEP, THROUGHPUT
 from scalelab.studies.study import Asked, Point, Result, Study
 
 FIELD = "batch_per_worker"
 COLUMNS = [
     *scaling.COLUMNS,
     Column(key=FIELD, title="Batch", sub="per worker", show="count"),
-    Column(key="step_seconds", title="Step", show="seconds"),
+    STEP,
     Column(key="step_ratio", title="Step", sub="over single's", show="times"),
-    Column(key="images_per_second", title="Throughput", sub="images/s", show="rate"),
-    Column(key="speedup", title="Speedup", sub="over single", show="times"),
-    Column(key="efficiency", title="Efficiency", sub="speedup / workers", show="percent"),
-    Column(key="exposed_share", title="Exposed", sub="communication / step", show="percent"),
-    Column(key="achieved", title="Ceiling", sub="share achieved", show="percent"),
+    THROUGHPUT,
+    SPEEDUP,
+    EFFICIENCY,
+    EXPOSED,
+    CEILING,
 ]
 CAPTION = (
     "Each worker keeps its batch. The base is single with the threads of one worker; the strategy on one worker shows what its wrapper "
@@ -133,7 +135,7 @@ def _plot(rows: Sequence[Row], batches: Sequence[int]) -> Plot:
     series, workers = [], sorted({int(r.factors["workers"]) for r in rows})
     for batch in batches:
         line = [r for r in rows if r.factors[FIELD] == batch and r.factors["role"] in (scaling.WRAPPER, SPREAD)]
-        series.append(scaling.series(f"batch {batch} per worker", line, "efficiency"))
+        series.append(shown.line(f"batch {batch} per worker", line, "efficiency", "workers"))
     series.append(Series(name="nothing lost", x=list(workers), y=[1.0] * len(workers), style="ideal"))
     return Plot(
         id="efficiency", title="Efficiency", x=scaling.axis(workers),

@@ -22,6 +22,7 @@ from scalelab.spec import Spec
 from scalelab.studies.figures import READ, of, pooled
 from scalelab.studies.points import serial, threads, with_values
 from scalelab.studies.scaling.scaling import ALL_CORES, BASE, SPREAD, check_probed, is_spread, shared_figures, table_row
+from scalelab.studies.shown import CEILING, EFFICIENCY, EXPOSED, SPEEDUP, THROUGHPUT, drawn
 from scalelab.studies.strategies import choosing, front
 from scalelab.studies.study import Asked, Option, Point, Result, Study
 
@@ -122,24 +123,24 @@ def _name(spec: Spec) -> str:
 
 COLUMNS = [
     Column(key="way", title="Strategy", show="text"),
-    Column(key="images_per_second", title="Throughput", sub="images/s", show="rate"),
-    Column(key="speedup", title="Speedup", sub="over single", show="times"),
-    Column(key="efficiency", title="Efficiency", sub="speedup / workers", show="percent"),
+    THROUGHPUT,
+    SPEEDUP,
+    EFFICIENCY,
     Column(key="memory", title="Memory", sub="of a step, per worker", show="size"),
     Column(key="peak_memory", title="Peak", sub="of a process", show="size"),
-    Column(key="exposed_share", title="Exposed", sub="communication, of a step", show="percent"),
+    EXPOSED,
     Column(key="accuracy", title="Accuracy", sub="one seed", show="percent"),
     Column(key="front", title="Front", sub="speed and memory", show="text"),
-    Column(key="achieved", title="Achieved", sub="of the ceiling", show="percent"),
+    CEILING,
 ]
 BATCHES = [
     Column(key="model", title="Model", show="text"),
     Column(key="way", title="Strategy", show="text"),
-    Column(key="images_per_second", title="Throughput", sub="images/s", show="rate"),
+    THROUGHPUT,
     Column(key="memory", title="Memory", sub="of a step, per worker", show="size"),
     Column(key="largest_batch", title="Largest batch", sub="that fits, all workers", show="count"),
     Column(key="recommended_batch", title="Recommended batch", sub="all workers", show="count"),
-    Column(key="achieved", title="Achieved", sub="of the ceiling", show="percent"),
+    CEILING,
 ]
 CAPTION = (
     "One global batch for all; the base is single with the threads of one worker. Front: no other holds less and is as fast, or is "
@@ -240,10 +241,7 @@ def _plots(model: str, members: Sequence[Result]) -> list[Plot]:
     exposed = [(r, pooled(r, READ["exposed"])) for r in members]
     shown = [(r, f) for r, f in exposed if f.median is not None]
     if shown:
-        bars = Series(
-            name="exposed communication", x=[str(r.point.factors["way"]) for r, _ in shown], y=[f.median for _, f in shown],
-            low=[f.ci95[0] if f.ci95 else None for _, f in shown], high=[f.ci95[1] if f.ci95 else None for _, f in shown], style="bars",
-        )  # fmt: skip
+        bars = drawn("exposed communication", [str(r.point.factors["way"]) for r, _ in shown], [f for _, f in shown], "bars")
         plots.append(
             Plot(
                 id=f"exposed{mark}", title=f"Exposed communication of a step{tail}", series=[bars], x=Axis(title="strategy", show="text"),
@@ -255,12 +253,8 @@ def _plots(model: str, members: Sequence[Result]) -> list[Plot]:
 
 
 def _cloud(engine: str, members: Sequence[Result]) -> Series:
-    figures = [pooled(r, front.RATE) for r in members]
-    return Series(
-        name=engine, x=[front.held(r) for r in members], y=[f.median for f in figures], style="points",
-        low=[f.ci95[0] if f.ci95 else None for f in figures], high=[f.ci95[1] if f.ci95 else None for f in figures],
-        text=[str(r.point.factors["way"]) for r in members],
-    )  # fmt: skip
+    rates, names = [pooled(r, front.RATE) for r in members], [str(r.point.factors["way"]) for r in members]
+    return drawn(engine, [front.held(r) for r in members], rates, "points", names)
 
 
 def _notes(asked: Asked, results: Sequence[Result]) -> list[str]:
