@@ -46,9 +46,10 @@ def cell(value: Any) -> Any:
 
 
 def rows(records: Sequence[TrainRecord]) -> list[dict[str, Any]]:
-    """One flat dict per run, equal keys in all. A figure gives ``NAME``, ``_n``, ``_mad``, ``_low``, ``_high``, ``_reason``;
+    """One flat dict per run, equal keys in all. Absent values are None, never 0.
 
-    the spec's keys are ``spec.KEY``. Absent values are None, never 0.
+    A figure gives the keys ``NAME``, ``NAME_n``, ``NAME_mad``, ``NAME_low``, ``NAME_high`` and ``NAME_reason``; the spec's are
+    ``spec.KEY``.
     """
     spec_keys = list(dict.fromkeys(key for record in records for key in record.spec))
     return [_row(record, spec_keys) for record in records]

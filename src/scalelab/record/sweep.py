@@ -15,9 +15,10 @@ TaskState = Literal["completed", "failed", "interrupted", "lost", "running", "qu
 
 
 class MetricRead(msgspec.Struct, frozen=True, kw_only=True):
-    """How a metric is caught: the first group of ``pattern``, the last time it matches in the output, or ``path`` in the JSON ``file``
+    """How a metric is caught: by ``pattern`` in the output, or at ``path`` in the JSON ``file``.
 
-    (``-``: the last line of the output that is a JSON object).
+    Of ``pattern`` it is the first group, the last time that it matches; ``file`` ``-`` is the last line of the output that is a JSON
+    object.
     """
 
     name: str

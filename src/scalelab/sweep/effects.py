@@ -30,9 +30,10 @@ class Level:
 
 @dataclass(frozen=True)
 class Effect:
-    """A parameter. ``tasks``: (value, metric) of each task; ``share`` of the metric's variance that goes with it alone (epsilon squared,
+    """What one parameter does to a metric.
 
-    Kelley 1935: corrected for the number of values), None where there are as many values as tasks.
+    ``tasks``: (value, metric) of each task. ``share``: that of the metric's variance which goes with this parameter alone (epsilon
+    squared, Kelley 1935: corrected for the number of values); None where there are as many values as tasks.
     """
 
     name: str

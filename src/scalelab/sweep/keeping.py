@@ -107,11 +107,10 @@ def plan(folder: Path, sweep: SweepRecord) -> list[PlannedTask]:
 
 
 def results(folder: Path, known: Mapping[int, TaskRecord] | None = None) -> dict[int, TaskRecord]:
-    """The records of the tasks that were begun, by number. One that can't be read, or is another task's, counts as not there: its task is
+    """The records of the tasks that were begun, by number.
 
-    run again.
-
-    Those that were completed when they were read before, ``known``, are not read again: they stay.
+    One that can't be read, or is another task's, counts as not there: its task is run again. Those that were completed when they were
+    read before, ``known``, are not read again.
     """
     decoder = msgspec.json.Decoder(TaskRecord)
     found = {task: record for task, record in (known or {}).items() if record.status == "completed"}

@@ -51,9 +51,10 @@ class Running:
 
 
 class Runner:
-    """Runs jobs in slots. ``tell`` hears a record at the start and at the end of each task; ``home`` stands in for a folder to run in
+    """Runs jobs in slots.
 
-    that is not on this machine."""
+    ``tell`` hears a record at the start and at the end of each task. ``home``: where tasks run whose own folder is not on this machine.
+    """
 
     def __init__(self, folder: Path, slots: list[Slot], tell: Tell, home: Path | None = None) -> None:
         self.tasks = folder / "tasks"
@@ -198,9 +199,11 @@ class Runner:
 
 
 def _output(path: Path) -> IO[bytes]:
-    """An empty file that is appended to: what a program writes to /dev/stderr, which opens it anew, and what it writes to its descriptor
+    """An empty file, opened to be appended to.
 
-    must not be written over each other."""
+    A program that opens /dev/stderr has a second position in it: without appending, its writes and those to its descriptor would
+    overwrite each other.
+    """
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644), "ab", buffering=0)
 
 

@@ -126,9 +126,10 @@ class Server:
 
 
 def alone(tasks: Path) -> int | None:
-    """Wait until no other runner writes into this folder: one whose launching process was killed takes seconds to end its tasks, and
+    """Wait until no other runner writes into this folder. The lock is held as long as this process lives.
 
-    its last word about one must not come after the task was begun again. The lock is held as long as this process lives.
+    A runner whose launching process was killed takes seconds to end its tasks, and its last record of one must not come after that task
+    was begun again.
     """
     with contextlib.suppress(OSError):  # a full disk, or one without locks
         file = os.open(tasks / ".lock", os.O_RDWR | os.O_CREAT, 0o644)

@@ -28,9 +28,10 @@ RESULT_FIELDS = set(TaskRecord.__struct_fields__)
 
 
 class SweepWatch:
-    """Tells on ``console`` how a sweep goes. ``records`` are those of tasks that ended before; ``first`` is said when it
+    """Tells on ``console`` how a sweep goes. A context manager.
 
-    begins. A context manager."""
+    ``records`` are those of tasks that ended before; ``first`` is said when it begins.
+    """
 
     def __init__(
         self, console: Console, sweep: SweepRecord, records: Mapping[int, TaskRecord], to_run: int, first: str = ""
