@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +40,14 @@ def browser() -> str:
         if found:
             return found
     missing(f"a browser ({', '.join(BROWSERS)}); tools/install-system-packages brings Chromium")
+
+
+def free_port() -> int:
+    """A port that nobody listens at, and that no outgoing connection is given meanwhile: it lies below those that systems hand out."""
+    for port in random.sample(range(20000, 30000), 1000):
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            return port
+    raise AssertionError("no port from 20000 to 29999 is free")
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from scalelab.record.study import StudyRecord
 from scalelab.studies.running import keeping
 from tests.conftest import Command
 from tests.docs.test_tools import faults, schema
-from tests.launch.test_local import wait_for
 from tests.studies.toy import STUDY
 from tests.trainings import processes_of, start
+from tests.waiting import SOON, until
 
 
 @pytest.fixture(autouse=True)
@@ -171,10 +170,10 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     words = ["study", "weak-scaling", "--batch-per-worker", 8, *WORDS, "--steps", 6, "--out", folder]
     first = start(*words)
-    wait_for(lambda: done(folder) or first.poll() is not None)
+    until(lambda: done(folder) or first.poll() is not None)
     first.kill()
     first.communicate()
-    wait_for(lambda: processes_of(str(folder / "runs")) == [], 10)
+    until(lambda: processes_of(str(folder / "runs")) == [], "the end of all processes", SOON)
     before = {path.parent.name for path in folder.glob("runs/*/record.json") if '"status": "completed"' in path.read_text()}
     second = start(*words, "--json")
     out, err = second.communicate(timeout=120)
@@ -193,28 +192,25 @@ def done(folder: Path) -> bool:
 @pytest.mark.usefixtures("_own_cache")
 def test_ctrl_c_says_how_it_goes_on_and_a_stalled_worker_ends_alone(tmp_path: Path) -> None:
     folder = tmp_path / "s"
-    words = ["study", "weak-scaling", "--batch-per-worker", 8, *WORDS, "--steps", 3000000, "--timeout", 2, "--out", folder]
+    words = ["study", "weak-scaling", "--batch-per-worker", 8, *WORDS, "--steps", 3000000, "--timeout", 5, "--out", folder]
     process = start(*words)
     try:
-        wait_for(lambda: list(folder.glob("runs/*/steps.jsonl")) or process.poll() is not None)
+        until(lambda: list(folder.glob("runs/*/steps.jsonl")) or process.poll() is not None)
         for rank in processes_of(str(next(folder.glob("runs/*/logs")))):
             os.kill(rank, signal.SIGSTOP)
-        wait_for(lambda: any(one.status == "failed" for one in read(folder).trainings), 20)
-        wait_for(lambda: len(list(folder.glob("runs/*/steps.jsonl"))) == 2)
+        until(lambda: any(one.status == "failed" for one in read(folder).trainings), "the silence")
+        until(lambda: len(list(folder.glob("runs/*/steps.jsonl"))) == 2)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     finally:
         if process.poll() is None:
             process.kill()
     assert process.returncode == 130
-    assert "failed: silent for 2 seconds (--timeout)" in err
+    assert "failed: silent for 5 seconds (--timeout)" in err
     assert err.splitlines()[-2].endswith("trainings are finished and kept; the same command goes on with the rest")
     assert err.splitlines()[-1] == "scalelab: interrupted"
     assert read(folder).status == "interrupted"
-    end = time.monotonic() + 5
-    while processes_of(str(folder)) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert processes_of(str(folder)) == []
+    until(lambda: not processes_of(str(folder)), "the end of all processes", SOON)
 
 
 def read(folder: Path) -> StudyRecord:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.waiting import PATIENCE, until
 
 from scalelab import data
 from scalelab.data import assemble, room
@@ -60,16 +61,19 @@ def test_fetch_and_each_give_the_same_too(pictures):
 
 
 class Slow:
-    """Streamed images that count what was begun; stands where ``Streamed`` does."""
+    """Streamed images that count what was begun; stands where ``Streamed`` does. After so many at ``most`` it waits to be set free."""
 
     shape = (100, 1, 1, 3)
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 10**9) -> None:
         self.begun: list[int] = []
+        self.most, self.free = most, threading.Event()
 
     def read(self, index, out) -> None:
         self.begun.append(index)
         time.sleep(0.002)
+        if len(self.begun) > self.most:
+            self.free.wait(PATIENCE)
         out[:] = index
 
 
@@ -78,7 +82,8 @@ def test_batches_are_decoded_ahead_but_not_further_than_a_few():
     reader = Reader(slow, threads=2, pinned=False)
     ahead = reader.ahead(torch.arange(100).split(8))
     next(ahead)
-    time.sleep(0.2)
+    until(lambda: len(slow.begun) >= 8 * (1 + AHEAD), "what is decoded ahead")
+    time.sleep(0.1)
     assert len(slow.begun) == 8 * (1 + AHEAD)
     ahead.close()
     reader.pool.shutdown()
@@ -89,17 +94,18 @@ def test_small_batches_keep_all_threads_busy():
     slow = Slow()
     ahead = Reader(slow, threads=3, pinned=False).ahead(torch.arange(100).split(1))
     next(ahead)
-    time.sleep(0.2)
-    assert len(slow.begun) >= 12
+    until(lambda: len(slow.begun) >= 12, "batches enough for three threads")
     ahead.close()
 
 
 def test_what_is_not_used_is_not_decoded():
-    slow = Slow()
-    ahead = Reader(slow, threads=1, pinned=False).ahead(torch.arange(100).split(30))
+    slow = Slow(most=35)
+    reader = Reader(slow, threads=1, pinned=False)
+    ahead = reader.ahead(torch.arange(100).split(30))
     next(ahead)
     ahead.close()
-    time.sleep(0.2)
+    slow.free.set()
+    reader.pool.shutdown()
     assert len(slow.begun) < 60
 
 

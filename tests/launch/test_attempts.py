@@ -11,8 +11,9 @@ from scalelab.errors import ScalelabError
 from scalelab.launch import training
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
-from tests.launch.test_local import in_background, wait_for
+from tests.launch.test_local import in_background
 from tests.trainings import completed, only_run
+from tests.waiting import until
 
 
 def test_notes_of_an_attempt_are_not_the_next_ones(pool: Pool, tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_a_run_is_resumed_by_one_at_a_time(pool: Pool, tmp_path: Path) -> None:
 
 def test_a_run_is_held_while_it_trains(pool: Pool, tmp_path: Path) -> None:
     thread, ended = in_background(pool, tmp_path, steps=400)
-    wait_for(lambda: list(tmp_path.glob("*/steps.jsonl")))
+    until(lambda: list(tmp_path.glob("*/steps.jsonl")))
     with pytest.raises(ScalelabError, match="another process"), records.held(only_run(tmp_path)):
         pass
     thread.join(60)

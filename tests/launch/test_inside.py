@@ -7,17 +7,15 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from scalelab.record import folder as records
 from tests import support, trainings
+from tests.waiting import until
 
 BIN = Path(sys.executable).parent
 FLAGS = [*trainings.FLAGS, "--strategy", "ddp"]
@@ -63,13 +61,6 @@ def _start(line: list[str], env: dict[str, str] | None = None) -> subprocess.Pop
     return subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **(env or {})}, start_new_session=True)
 
 
-def _until(happened: Callable[[], object], what: str, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.05)
-
-
 def told(err: str) -> list[str]:
     """The lines that are scalelab's own."""
     return [line for line in err.splitlines() if line.startswith("scalelab: ")]
@@ -92,7 +83,7 @@ def test_torchruns_ranks_find_each_other_and_one_of_them_tells(tmp_path: Path) -
 
 
 def test_what_would_run_is_what_runs(tmp_path: Path) -> None:
-    words = ["train", *user_model(tmp_path), "--steps", "2", "--master-port", _free_port()]
+    words = ["train", *user_model(tmp_path), "--steps", "2", "--master-port", support.free_port()]
     dry = mpirun(*words, "--dry-run")
     out, err = dry.communicate(timeout=90)
     assert dry.returncode == 0, err
@@ -106,11 +97,6 @@ def test_what_would_run_is_what_runs(tmp_path: Path) -> None:
         really = json.loads((tmp_path / f"shown{rank}").read_text())
         assert variables["RANK"] == str(rank)
         assert {name: really.get(name) for name in variables} == variables
-
-
-def _free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return str(free.getsockname()[1])
 
 
 def test_a_rank_that_fails_under_mpirun_is_the_one_that_is_told(tmp_path: Path) -> None:
@@ -128,14 +114,14 @@ def test_a_rank_that_fails_under_mpirun_is_the_one_that_is_told(tmp_path: Path) 
 
 def test_ctrl_c_on_mpirun_interrupts_the_run_which_is_resumed_there(tmp_path: Path) -> None:
     run = mpirun("train", *user_model(tmp_path))
-    _until(lambda: run.poll() is not None or list(tmp_path.glob("runs/*/checkpoints/last.json")), "a checkpoint", 60)
+    until(lambda: run.poll() is not None or list(tmp_path.glob("runs/*/checkpoints/last.json")), "a checkpoint")
     run.send_signal(signal.SIGINT)
-    _, err = run.communicate(timeout=30)
+    _, err = run.communicate(timeout=60)
     assert run.returncode != 0
     folder = trainings.only_run(tmp_path / "runs")
-    _until(lambda: records.load(folder).status != "running", "the record's end")  # mpirun does not wait for its processes
+    until(lambda: records.load(folder).status != "running", "the record's end")  # mpirun does not wait for its processes
     assert records.load(folder).status == "interrupted", err
-    _until(lambda: not trainings.processes_of(str(tmp_path)), "the end of all processes")
+    until(lambda: not trainings.processes_of(str(tmp_path)), "the end of all processes")
     again = mpirun("train", "--resume", folder, "--steps", "200", "--json")
     out, err = again.communicate(timeout=90)
     assert again.returncode == 0, err

@@ -11,6 +11,7 @@ from scalelab.errors import ScalelabError
 from scalelab.launch.local import listen
 from scalelab.launch.pool import Pool
 from tests.conftest import Command
+from tests.support import free_port
 from tests.trainings import FLAGS, completed
 
 
@@ -27,9 +28,7 @@ def test_a_port_in_use_is_told_before_anything_is_left(command: Command, tmp_pat
 
 
 def test_a_port_that_is_free_is_used(pool: Pool, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     completed(pool, tmp_path, strategy="ddp", workers=2, master_port=port)
     completed(pool, tmp_path, strategy="ddp", workers=2, master_port=port)  # and is free again at once
 

@@ -32,12 +32,15 @@ class Hangs(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("workers", "strategy", "says"), [(1, "single", "silent for 2 seconds"), (2, "ddp", "it hung: rank 0 waited")]
+    ("workers", "strategy", "timeout", "says"),
+    [(1, "single", 2, "silent for 2 seconds"), (2, "ddp", 4, "it hung: rank 0 waited")],
 )
-def test_a_hang_is_ended_and_its_stack_kept(pool: Pool, tmp_path: Path, workers: int, strategy: str, says: str) -> None:
+def test_a_hang_is_ended_and_its_stack_kept(
+    pool: Pool, tmp_path: Path, workers: int, strategy: str, timeout: float, says: str
+) -> None:
     (tmp_path / "hangs.py").write_text(HANGS)
     values = {"model": f"{tmp_path}/hangs.py:Hangs", "model_args": {}, "epochs": 2, "sample_seconds": 0}
-    record = train(pool, tmp_path / "runs", workers=workers, strategy=strategy, timeout=2, **values)
+    record = train(pool, tmp_path / "runs", workers=workers, strategy=strategy, timeout=timeout, **values)
     assert record.failure is not None
     assert record.failure.error.startswith(says)
     folder = tmp_path / "runs" / record.run

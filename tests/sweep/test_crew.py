@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from scalelab.errors import ScalelabError
+from scalelab.launch.hosts import channel
 from scalelab.launch.hosts.placement import Place
 from scalelab.sweep import crew, running
 from scalelab.sweep.crew import Crew
 from scalelab.sweep.job import Job
-from tests.sweep.test_ending import until
+from tests.waiting import until
 
 TOLD: dict[str, Any] = {"folder": None, "silence": 30.0, "jobs": 2, "cpus_per_task": None, "gpus_per_task": None}
 
@@ -84,11 +85,9 @@ def test_it_ends_when_it_is_not_spoken_to_any_more(tmp_path: Path) -> None:
     one = Crew("there", crew.here(), TOLD | {"silence": 0.5}, tmp_path)  # a sign of life comes every two seconds
     running.greet([one])
     one.run(Job(0, ("sleep", "60"), str(tmp_path)))
-    began = time.monotonic()
-    while one.gone is None:
+    while one.gone is None:  # the task alone would take a minute
         one.hear()
     one.close()
-    assert time.monotonic() - began < 5
     assert '"the launching host was not heard any more"' in (tmp_path / "tasks/0.json").read_text()
 
 
@@ -103,7 +102,8 @@ def test_a_launcher_that_ctrl_z_stopped_finds_its_tasks_going_on(tmp_path: Path)
     ssh.write_text('#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n')
     ssh.chmod(0o755)
     program = (
-        "import sys; from scalelab import cli; from scalelab.sweep import placing; placing.SILENT = 2.5; cli.main(sys.argv[1:])"
+        "import sys; from scalelab import cli; from scalelab.launch.hosts import channel; from scalelab.sweep import placing\n"
+        "channel.PING, placing.SILENT = 0.2, 2.5; cli.main(sys.argv[1:])"
     )
     words = ["sweep", "--hosts", "h1:1", "--out", "s", "--", "sh", "-c", "touch begun; sleep 6"]
     child = subprocess.Popen(
@@ -113,25 +113,26 @@ def test_a_launcher_that_ctrl_z_stopped_finds_its_tasks_going_on(tmp_path: Path)
         env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
     )
     try:
-        until((tmp_path / "begun").exists, 30)
+        until((tmp_path / "begun").exists, "the task")
         child.send_signal(signal.SIGTSTP)
         time.sleep(4)
         child.send_signal(signal.SIGCONT)
-        assert child.wait(30) == 0
+        assert child.wait(60) == 0
         assert json.loads((tmp_path / "s/tasks/0.json").read_text())["status"] == "completed"
     finally:
         child.kill()
         child.wait()
 
 
-def test_time_in_which_nobody_listens_is_no_silence(tmp_path: Path) -> None:
+def test_time_in_which_nobody_listens_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "PING", 0.2)
     (tmp_path / "tasks").mkdir()
-    one = Crew("there", crew.here(), TOLD | {"silence": 3.0}, tmp_path)
+    one = Crew("there", crew.here(), TOLD | {"silence": 1.5}, tmp_path)
     running.greet([one])
     program = "import sys; sys.stdout.write('x' * 3_000_000)"
     one.run(Job(0, (sys.executable, "-S", "-c", program), str(tmp_path)))
-    one.run(Job(1, ("sleep", "6"), str(tmp_path)))
-    time.sleep(5)  # a slow disk here: what it sends waits
+    one.run(Job(1, ("sleep", "4"), str(tmp_path)))
+    time.sleep(3)  # a slow disk here: what it sends waits
     status: dict[int, str] = {}
     while status.get(1, "running") == "running":
         status |= {record["task"]: record["status"] for record in one.hear()}

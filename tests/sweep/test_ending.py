@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,16 +14,9 @@ import pytest
 from scalelab.sweep import keeping
 from tests.sweep.conftest import Sweep
 from tests.trainings import processes_of, start
+from tests.waiting import SOON, ended, until
 
 CHILD = "import subprocess, sys, time; subprocess.Popen(['sleep', sys.argv[1]]); open('began', 'a').write('x'); time.sleep(60)"
-
-
-def until(happened: Callable[[], bool], seconds: float = 15) -> None:
-    """Wait for it."""
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def done(folder: Path) -> list[int]:
@@ -37,10 +29,10 @@ def test_kill_9_in_the_middle_of_200_tasks(sweep: Sweep, tmp_path: Path) -> None
     (tmp_path / "tasks.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(200)))
     words = ["--list", "tasks.csv", "--metric", r"x=x (\d+)", "--jobs", 4, "--out", "s"]
     child = start("sweep", *words, "--", "sh", "-c", program, cwd=tmp_path)
-    until(lambda: len(list((tmp_path / "s/tasks").glob("[0-9]*.out"))) == 104, 60)  # 100 have ended, four wait
+    until(lambda: len(list((tmp_path / "s/tasks").glob("[0-9]*.out"))) == 104)  # 100 have ended, four wait
     child.kill()
     child.communicate()
-    until(lambda: not processes_of(str(tmp_path)), 15)
+    until(lambda: not processes_of(str(tmp_path)), "the end of all processes", SOON)
     before = done(tmp_path / "s")
     assert before == list(range(100))
     assert json.loads(sweep("status", "s", "--json").out)["interrupted"] == 4
@@ -60,7 +52,7 @@ def test_what_a_killed_launcher_left_has_ended_before_a_task_begins_again(sweep:
     child.kill()
     child.communicate()
     assert sweep("resume", "s").status == 0  # at once: the old runner still waits for its task to end
-    until(lambda: not processes_of(str(tmp_path)), 15)
+    until(lambda: not processes_of(str(tmp_path)), "the end of all processes", SOON)
     assert (tmp_path / "s/tasks/0.out").read_text() == "again\n"
     assert done(tmp_path / "s") == [0]
 
@@ -72,7 +64,7 @@ def test_ctrl_c_ends_running_tasks_and_says_how_to_go_on(tmp_path: Path, how: in
     child = start("sweep", *words, "--", sys.executable, "-S", "-c", program, "{t}", cwd=tmp_path)
     until(lambda: (tmp_path / "began").exists() and done(tmp_path / "s") == [0])
     child.send_signal(how)
-    _, said = child.communicate(timeout=20)
+    _, said = child.communicate(timeout=60)
     assert child.returncode == 130
     assert "1 of 2 tasks are completed and kept; `scalelab sweep resume s` runs the rest" in said
     assert "Traceback" not in said
@@ -84,7 +76,7 @@ def test_ctrl_c_ends_running_tasks_and_says_how_to_go_on(tmp_path: Path, how: in
 def test_what_a_task_started_ends_with_it(sweep: Sweep, tmp_path: Path) -> None:
     assert sweep("--out", "s", "--", "sh", "-c", "sleep 71.5 & echo $!").status == 0
     (pid,) = map(int, (tmp_path / "s/tasks/0.out").read_text().split())
-    until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2], 3)
+    until(lambda: ended(pid), "the end of what the task started", SOON)
 
 
 def test_a_running_sweep_is_seen_and_cancelled_from_elsewhere(sweep: Sweep, tmp_path: Path) -> None:
@@ -94,7 +86,7 @@ def test_a_running_sweep_is_seen_and_cancelled_from_elsewhere(sweep: Sweep, tmp_
     assert (told["running"], told["queued"]) == (2, 1)
     assert f"process {child.pid} is running this sweep now" in sweep("resume", "s").error
     ended = sweep("cancel", "s", "--json")
-    child.communicate(timeout=20)
+    child.communicate(timeout=60)
     assert child.returncode == 130
     told = json.loads(ended.out)
     assert (told["interrupted"], told["missing"], told["running"]) == (2, 1, 0)
@@ -103,18 +95,23 @@ def test_a_running_sweep_is_seen_and_cancelled_from_elsewhere(sweep: Sweep, tmp_
 
 def test_a_runner_that_is_killed_takes_its_tasks_and_what_they_started_with_it(sweep: Sweep, tmp_path: Path) -> None:
     child = start("sweep", "--out", "s", "--", "sh", "-c", "sleep 71.75; true", cwd=tmp_path)
-    until(lambda: bool(_sleeping()))
+    until(_sleeping)
     (runner,) = [pid for pid in processes_of("scalelab.sweep.task") if _parent(pid) == child.pid]
     os.kill(runner, signal.SIGKILL)
-    _, said = child.communicate(timeout=20)
+    _, said = child.communicate(timeout=60)
     assert child.returncode == 1
     assert "it ended with -9" in said
-    until(lambda: not _sleeping(), 3)
+    until(lambda: not _sleeping(), "the end of the task", SOON)
     assert json.loads(sweep("status", "s", "--json").out)["lost"] == 1
 
 
 def _sleeping() -> list[int]:
-    return [pid for pid in processes_of("71.75") if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]]
+    found = []
+    for pid in processes_of("71.75"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]:
+                found.append(pid)
+    return found
 
 
 def _parent(pid: int) -> int:

@@ -24,6 +24,8 @@ ODD = [
     "a,b", "%s %a", "#x", "!x", "~", "\t", "a;b|c&d>e", "\u2028", "{{y}}",
 ]  # fmt: skip
 """arguments that a shell, a CSV file or a template could spoil"""
+MEET = "open('in-{{task}}', 'w')\nwhile not all(os.path.exists(f'in-{{{{n}}}}') for n in range({})): time.sleep(0.01)"
+"""of a task: it waits until so many have begun"""
 
 
 def record(folder: Path, task: int) -> TaskRecord:
@@ -150,10 +152,7 @@ def test_output_is_appended_and_told_without_what_a_terminal_obeys(sweep: Sweep,
 
 
 def test_tasks_at_once_and_their_cores(sweep: Sweep, tmp_path: Path) -> None:
-    program = (
-        "import os, time; print(sorted(os.sched_getaffinity(0)), os.environ['OMP_NUM_THREADS']); open('in-{task}', 'w')\n"
-        "while not all(os.path.exists(f'in-{{n}}') for n in range(4)): time.sleep(0.01)"
-    )
+    program = "import os, time; print(sorted(os.sched_getaffinity(0)), os.environ['OMP_NUM_THREADS']); " + MEET.format(4)
     assert sweep("--repeats", 4, "--jobs", 4, "--timeout", 60, "--out", "s", "--", *PYTHON, program).status == 0
     cores = sorted(os.sched_getaffinity(0))
     each = max(1, len(cores) // 4)
@@ -164,8 +163,8 @@ def test_tasks_at_once_and_their_cores(sweep: Sweep, tmp_path: Path) -> None:
 
 def test_gpus_are_shared_out(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
-    program = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(0.2)"
-    assert sweep("--repeats", 2, "--jobs", 2, "--out", "s", "--", *PYTHON, program).status == 0
+    program = f"import os, time; print(os.environ['CUDA_VISIBLE_DEVICES']); {MEET.format(2)}"
+    assert sweep("--repeats", 2, "--jobs", 2, "--timeout", 60, "--out", "s", "--", *PYTHON, program).status == 0
     assert {(tmp_path / f"s/tasks/{task}.out").read_text() for task in range(2)} == {"0,1\n", "2,3\n"}
     assert "this machine: its GPUs are fewer" in sweep("--gpus-per-task", 5, "--out", "t", "--", "true").error
     assert not (tmp_path / "t").exists()

@@ -14,8 +14,8 @@ from scalelab.batch import Derived
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Figure
 from scalelab.worker import waiting
-from tests.launch.test_local import wait_for
 from tests.trainings import completed, equal, final, processes_of, start, train
+from tests.waiting import SOON, until
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +105,8 @@ def test_nothing_survives_the_launcher_of_a_streamed_run(tmp_path: Path, picture
     words = ["--data", f"folder:{pictures}", "--resize", 8, "--stream", "always", "--data-workers", 2, "--batch", 8]
     spread = ["--strategy", "ddp", "--workers", 2, "--steps", 2_000_000, "--model-arg", "width=4", "--probe-steps", 0]
     process = start("train", *words, *spread, "--out", tmp_path / "runs", start_new_session=True)
-    wait_for(lambda: list((tmp_path / "runs").glob("*/checkpoints/last.json")) or process.poll() is not None)
+    until(lambda: list((tmp_path / "runs").glob("*/checkpoints/last.json")) or process.poll() is not None)
     assert process.poll() is None
     process.send_signal(number)
-    process.communicate(timeout=30)
-    wait_for(lambda: not processes_of(str(tmp_path)), 5)
+    process.communicate(timeout=60)
+    until(lambda: not processes_of(str(tmp_path)), "the end of all processes", SOON)

@@ -23,7 +23,7 @@ from scalelab.launch.hosts.connection import Agent, Lost
 from scalelab.launch.hosts.hub import Hub, Unreachable
 from scalelab.launch.hosts.placement import Place
 from scalelab.spec import from_mapping
-from tests.cluster.namespaces import until
+from tests.waiting import PATIENCE, until
 
 LOCAL = """#!/bin/sh
 while [ "$1" != -- ]; do shift; done
@@ -72,7 +72,7 @@ def test_an_agent_tells_of_its_host_and_leaves_nothing(agent: Connect, tmp_path:
     assert process.cmdline()[-2:] == ["scalelab.launch.hosts.agent", "abc123"]
     assert list((tmp_path / "tmp").glob("scalelab-agent-*"))
     found.close()
-    process.wait(5)
+    process.wait(PATIENCE)
     assert not list((tmp_path / "tmp").glob("scalelab-*"))
 
 
@@ -82,7 +82,7 @@ def test_what_torch_keeps_goes_with_the_agent_unless_the_user_says_where(agent: 
         found = agent(Place("h1", env=env))
         found.request({"do": "warm"})
         (server,) = psutil.Process(found.hello["pid"]).children()
-        until(server.environ, 10, "the server's start")  # empty until it has become its program
+        until(server.environ, "the server's start")  # empty until it has become its program
         assert server.environ().get(name) == kept.format(found.hello["scratch"])
         found.close()
 
@@ -96,10 +96,7 @@ def test_what_processes_say_on_stderr_is_shown_with_their_host(agent: Connect, s
     lines: list[str] = []
     ssh.write_text(LOCAL.replace("exec", "(sleep 2; echo late >&2) & exec"))
     found = agent(say=lines.append)
-    deadline = time.monotonic() + 10
-    while not lines and time.monotonic() < deadline:
-        found.request({"do": "time"})
-        time.sleep(0.1)
+    until(lambda: found.request({"do": "time"}) and lines, "what was said late")
     assert lines == ["h1 | late"]
 
 
@@ -120,7 +117,7 @@ def test_a_killed_agent_is_lost_to_all_who_wait_and_the_next_clears_up_after_it(
     waiting: Future[dict[str, Any]] = found.post({"do": "digests", "names": []})
     os.kill(found.hello["pid"], signal.SIGKILL)
     with pytest.raises(Lost, match="h1: the connection to it ended"):
-        waiting.result(10)
+        waiting.result(PATIENCE)
     with pytest.raises(Lost):
         found.request({"do": "time"})
     left = list((tmp_path / "tmp").glob("scalelab-agent-*"))
@@ -135,7 +132,7 @@ def test_an_agent_that_is_told_to_end_more_than_once_ends(agent: Connect, tmp_pa
         for _ in range(50):
             process.terminate()
             time.sleep(0.001)
-    process.wait(5)
+    process.wait(PATIENCE)
     assert not list((tmp_path / "tmp").glob("scalelab-*"))
 
 
@@ -143,10 +140,7 @@ def test_what_an_agent_that_is_killed_while_it_is_asked_leaves_is_cleared_up_by_
     found = agent()
     question = {"do": "ask", "target": "tests.launch.idling:idle", "doing": "checking", "env": {}}
     found.post(question, msgspec.json.encode(from_mapping({})))
-    deadline = time.monotonic() + 10
-    while not list((tmp_path / "tmp").rglob("spec.yaml")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: list((tmp_path / "tmp").rglob("spec.yaml")), "the question")
     os.kill(found.hello["pid"], signal.SIGKILL)
     agent().close()
     assert not list((tmp_path / "tmp").glob("scalelab-*"))
@@ -174,15 +168,12 @@ def test_the_hosts_wait_for_a_launcher_that_is_stopped_by_ctrl_z(ssh: Path) -> N
     with subprocess.Popen([sys.executable, "-c", STOPPED], process_group=0, **pipes) as launcher:
         there = psutil.Process(int(launcher.stdout.readline()))
         launcher.send_signal(signal.SIGTSTP)
-        deadline = time.monotonic() + 10
-        while psutil.Process(launcher.pid).status() != psutil.STATUS_STOPPED:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: psutil.Process(launcher.pid).status() == psutil.STATUS_STOPPED, "its stop")
         time.sleep(2.5)
         assert there.is_running()
         launcher.send_signal(signal.SIGCONT)
-        assert launcher.communicate("\n", timeout=20)[0] == "None True\n"
-    there.wait(5)
+        assert launcher.communicate("\n", timeout=PATIENCE)[0] == "None True\n"
+    there.wait(PATIENCE)
 
 
 def test_an_agent_that_hears_nothing_says_so_when_it_ends_its_ranks_and_no_traceback(agent: Connect, ssh: Path) -> None:
@@ -193,8 +184,8 @@ def test_an_agent_that_hears_nothing_says_so_when_it_ends_its_ranks_and_no_trace
     found.request({"do": "begin", "run": "r"})
     found.request({"do": "start", "run": "r", "training": 1, "ranks": {"0": {}}, "given": [], "preload": ["slow"], "port": None})
     found.be_patient(0.2)  # less than the time between two signs of life
-    psutil.Process(found.hello["pid"]).wait(20)
-    found._listener.join(5.0)
+    psutil.Process(found.hello["pid"]).wait(PATIENCE)
+    found._listener.join(PATIENCE)
     assert found.lost is not None
     assert found.lost.startswith("it heard nothing from here for 0.2 seconds, and ended its ranks")
     assert lines == []
@@ -204,14 +195,11 @@ def test_an_agent_that_goes_silent_is_lost(agent: Connect, monkeypatch: pytest.M
     found = agent()
     monkeypatch.setattr(connection, "SILENT", 0.2)
     os.kill(found.hello["pid"], signal.SIGSTOP)
-    deadline = time.monotonic() + 10
-    while found.lost is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-        found.check()
+    until(lambda: found.check() or found.lost, "the silence")
     assert found.lost is not None
     assert found.lost.startswith("no sign of life for 0.2 seconds")
     os.kill(found.hello["pid"], signal.SIGCONT)  # and ends, now that its line is closed
-    psutil.Process(found.hello["pid"]).wait(5)
+    psutil.Process(found.hello["pid"]).wait(PATIENCE)
 
 
 def test_all_hosts_that_cannot_be_reached_are_told_in_their_own_words(ssh: Path) -> None:
