@@ -35,13 +35,13 @@ def start(host: Host) -> None:
     data = ["--no-defaults", "--user=root", f"--datadir={DATA}", *SMALL]
     host.run(["mariadb-install-db", *data, "--skip-test-db", "--auth-root-authentication-method=socket"], check=True)
     host.serve("mariadbd", ["/usr/sbin/mariadbd", *data, f"--socket={SOCKET}", "--skip-networking"])
-    until(lambda: host.path(SOCKET).exists(), 20, "MariaDB")
+    until(lambda: host.path(SOCKET).exists(), "MariaDB")
     host.serve("slurmdbd", ["/usr/sbin/slurmdbd", "-D"])
-    until(lambda: host.listens(PORT), 20, "slurmdbd")
+    until(lambda: host.listens(PORT), "slurmdbd")
 
 
 def limit(host: Host, jobs: int) -> None:
     """The site's limit of what the user may have queued and running at once. For a slurmctld that is up and enforces limits."""
     asked = ["sacctmgr", "--parsable2", "--noheader", "show", "cluster", "format=Cluster"]
-    until(lambda: "test" in host.run(asked).stdout, 20, "the cluster in the accounts")
+    until(lambda: "test" in host.run(asked).stdout, "the cluster in the accounts")
     host.run(["sacctmgr", "--immediate", "modify", "user", "where", "name=root", "set", f"MaxSubmitJobs={jobs}"], check=True)

@@ -103,7 +103,7 @@ class Cluster:
             for host in self._all.values():
                 host.power_on()
             if self.slurm:
-                until(lambda: slurm.idle(self.h0, list(self.hosts)), 20, "all nodes idle")
+                until(lambda: slurm.idle(self.h0, list(self.hosts)), "all nodes idle")
             if self.settings.max_submit is not None:
                 accounting.limit(self.h0, self.settings.max_submit)
         except BaseException:
@@ -120,7 +120,7 @@ class Cluster:
                 host.end()
         if self._outer is not None:
             self._outer.end()
-            until(self._outer.gone, 10, "the end of the cluster")
+            until(self._outer.gone, "the end of the cluster")
             self._outer = None
 
     def _script(self) -> str:

@@ -11,8 +11,16 @@ import pytest
 
 from tests import support
 from tests.cluster import jobs, needs
+from tests.cluster.bounds import BOUND, PATIENCE
 from tests.cluster.cluster import Cluster
 from tests.cluster.namespaces import until
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test here may wait several times, each time with patience; a cluster that it shares is made in its time, too."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(5 * PATIENCE))
 
 
 def _possible(*programs: str) -> None:
@@ -61,7 +69,7 @@ def _tidy(cluster: Cluster) -> None:
     left = []
     if cluster.slurm:
         try:
-            until(lambda: not jobs.queued(cluster.h0), 5, "an empty queue")  # what has ended may still be completing
+            until(lambda: not jobs.queued(cluster.h0), "an empty queue", BOUND)  # what has ended may still be completing
         except TimeoutError:
             left += [f"job {job}" for job in jobs.queued(cluster.h0)]
             jobs.cancel_all(cluster.h0, list(cluster.hosts.values()))
@@ -70,7 +78,7 @@ def _tidy(cluster: Cluster) -> None:
             left.append(f"{host.name} is off")
             host.power_on()
         try:
-            host.idle(5)
+            host.idle()
         except AssertionError as error:
             left.append(str(error))
             host.kill("")

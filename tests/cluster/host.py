@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.cluster import network, slurm, ssh
+from tests.cluster.bounds import BOUND, PATIENCE
 from tests.cluster.namespaces import Space, create, members, start, until
 from tests.cluster.places import DISK, HOME, PATH, SHARED, TMP
 
@@ -84,7 +85,7 @@ class Host:
         if self.address_vpn:
             network.join_vpn(self._space, self.name)
         self.serve("sshd", ssh.daemon(self.name))
-        until(lambda: all(self.listens(port) for port in ssh.PORTS), 10, f"sshd of {self.name}")
+        until(lambda: all(self.listens(port) for port in ssh.PORTS), f"sshd of {self.name}")
         for begin in self.at_boot:
             begin(self)
 
@@ -98,8 +99,8 @@ class Host:
         space, self._space = self.space, None
         space.end()
         for child in [*self._started, *self.daemons.values()]:
-            child.wait(10)
-        until(space.gone, 10, f"{self.name} off")
+            child.wait(PATIENCE)
+        until(space.gone, f"{self.name} off")
         self._started.clear()
         self.daemons.clear()
 
@@ -121,7 +122,7 @@ class Host:
         line: Sequence[object],
         env: Mapping[str, str] | None = None,
         cwd: object = None,
-        timeout: float = 60,
+        timeout: float = PATIENCE,
         input: str | None = None,
         check: bool = False,
     ) -> subprocess.CompletedProcess[str]:
@@ -159,7 +160,7 @@ class Host:
         """End one of its daemons, and wait for that."""
         daemon = self.daemons.pop(name)
         daemon.send_signal(how)
-        daemon.wait(20)
+        daemon.wait(PATIENCE)
 
     def log(self, name: str) -> str:
         """What a daemon has written."""
@@ -171,10 +172,10 @@ class Host:
         found = ((pid, _command(pid)) for pid in members(self.space) if pid not in own)
         return [Process(pid, command) for pid, command in found if command is not None and command not in HELPERS]
 
-    def idle(self, seconds: float = 10) -> None:
+    def idle(self, seconds: float = BOUND) -> None:
         """Wait until nothing runs here any more; AssertionError that names what does."""
         try:
-            until(lambda: not self.processes(), seconds, "idle")
+            until(lambda: not self.processes(), "idle", seconds)
         except TimeoutError:
             raise AssertionError(f"still on {self.name} after {seconds:g} s: {self.processes()}") from None
 
@@ -254,7 +255,7 @@ class Host:
         """End its sshd's listener, and start another; open connections stay."""
         self.stop("sshd")
         self.serve("sshd", ssh.daemon(self.name))
-        until(lambda: all(self.listens(port) for port in ssh.PORTS), 10, f"sshd of {self.name}")
+        until(lambda: all(self.listens(port) for port in ssh.PORTS), f"sshd of {self.name}")
 
     def stop_slurmd(self) -> None:
         """Kill its slurmd; jobs that run on it go on."""

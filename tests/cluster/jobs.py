@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.cluster import slurm
+from tests.cluster.bounds import BOUND, PATIENCE
 from tests.cluster.host import Host
 from tests.cluster.namespaces import until
 
@@ -38,7 +39,7 @@ def queued(host: Host) -> list[str]:
     return host.run(["squeue", "--noheader", "--array", "--format=%i %T"], check=True).stdout.splitlines()
 
 
-def reach(host: Host, job: int | str, *wanted: str, seconds: float = 20) -> None:
+def reach(host: Host, job: int | str, *wanted: str, seconds: float = PATIENCE) -> None:
     """Wait until a job and all its tasks are in one of these states; AssertionError that says in which they are."""
     end = time.monotonic() + seconds
     while not (seen := states(host, job)) or not set(seen) <= set(wanted):
@@ -46,19 +47,19 @@ def reach(host: Host, job: int | str, *wanted: str, seconds: float = 20) -> None
         time.sleep(0.05)
 
 
-def until_idle(host: Host, nodes: Sequence[str], seconds: float = 20) -> None:
+def until_idle(host: Host, nodes: Sequence[str], seconds: float = PATIENCE) -> None:
     """Wait until Slurm says that these nodes are up and free, and no others are there."""
-    until(lambda: slurm.idle(host, nodes), seconds, f"{', '.join(nodes)} idle")
+    until(lambda: slurm.idle(host, nodes), f"{', '.join(nodes)} idle", seconds)
 
 
-def cancel_all(host: Host, nodes: Sequence[Host], seconds: float = 20) -> None:
+def cancel_all(host: Host, nodes: Sequence[Host], seconds: float = BOUND) -> None:
     """Cancel what is queued or runs, and wait until nothing of it is left on any node."""
     host.run(["scancel", "--user=root"], check=True)
     for node in nodes:
         node.idle(seconds)
 
 
-def text(path: Path, ready: Callable[[str], bool] = bool, seconds: float = 20) -> str:
+def text(path: Path, ready: Callable[[str], bool] = bool, seconds: float = PATIENCE) -> str:
     """What a file holds once ``ready`` says of its text that it is complete."""
     end = time.monotonic() + seconds
     while not (path.exists() and ready(path.read_text())):

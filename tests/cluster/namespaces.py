@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from tests.cluster.bounds import PATIENCE
+
 CLONE_NEWPID = 0x20000000
 NSENTER = shutil.which("nsenter") or "/usr/bin/nsenter"
 UNSHARE = shutil.which("unshare") or "/usr/bin/unshare"
@@ -124,7 +126,7 @@ def _lives_in(entry: Path, namespace: str) -> bool:
     return state not in "ZX"
 
 
-def until(happened: Any, seconds: float, what: str) -> None:
+def until(happened: Any, what: str, seconds: float = PATIENCE) -> None:
     """Wait for a condition, looking every 10 ms; TimeoutError says what did not happen."""
     end = time.monotonic() + seconds
     while not happened():

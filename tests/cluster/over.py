@@ -17,18 +17,14 @@ TINY = (
 """four steps of a small model; what is said after it says it otherwise"""
 
 
-def train(
-    host: Host, folder: object, *words: object, env: Mapping[str, str] | None = None, timeout: float = 150
-) -> subprocess.CompletedProcess[str]:
+def train(host: Host, folder: object, *words: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """``scalelab train`` in a folder of a host, to its end."""
     line = ["scalelab", "train", *TINY, *words]
-    return host.run(line, cwd=folder, env={"COLUMNS": "160", **(env or {})}, timeout=timeout)
+    return host.run(line, cwd=folder, env={"COLUMNS": "160", **(env or {})})
 
 
-def completed(
-    host: Host, folder: Path, *words: object, env: Mapping[str, str] | None = None, timeout: float = 150
-) -> TrainRecord:
+def completed(host: Host, folder: Path, *words: object, env: Mapping[str, str] | None = None) -> TrainRecord:
     """``train``, which must not fail; the record of the one run under ``folder``."""
-    done = train(host, folder, *words, env=env, timeout=timeout)
+    done = train(host, folder, *words, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return records.load(records.find([], folder / "runs")[-1])

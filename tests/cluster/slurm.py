@@ -40,8 +40,8 @@ class Settings:
     """SlurmdTimeout: after how long a silent node counts as down, and its jobs are requeued"""
     message_timeout: int = 10
     """MessageTimeout: how long commands try to reach a controller, and the controller a node"""
-    kill_wait: int = 3
-    """from SIGTERM to SIGKILL when a job's time is over or it is cancelled"""
+    kill_wait: int = 30
+    """from SIGTERM to SIGKILL when a job's time is over or it is cancelled: Slurm's default, for less is a race with a slow machine"""
     max_submit: int | None = None
     """MaxSubmitJobs of the user: how many jobs and tasks may be queued or run at once; with accounting only"""
     extra: tuple[str, ...] = ()
@@ -117,14 +117,14 @@ def start_munge(host: Host) -> None:
     host.path("/run/munge").mkdir(mode=0o755, exist_ok=True)
     state = ["--pid-file=/run/munge/munged.pid", "--seed-file=/run/munge/seed", "--log-file=/run/munge/log"]
     host.serve("munged", ["/usr/sbin/munged", "--foreground", f"--key-file={KEY}", f"--socket={SOCKET}", *state])
-    until(lambda: host.path(SOCKET).exists(), 10, f"munged of {host.name}")
+    until(lambda: host.path(SOCKET).exists(), f"munged of {host.name}")
 
 
 def start_controller(host: Host) -> None:
     """slurmctld; it goes on from the state that an earlier one has left."""
     host.path("/run/slurmctld").mkdir(mode=0o700, exist_ok=True)
     host.serve("slurmctld", ["/usr/sbin/slurmctld", "-D", "-i"])
-    until(lambda: _up(host, "slurmctld", 6817), 10, "slurmctld")
+    until(lambda: _up(host, "slurmctld", 6817), "slurmctld")
 
 
 def start_node(host: Host, gpus: int) -> None:
@@ -141,7 +141,7 @@ def start_slurmd(host: Host) -> None:
     """slurmd alone."""
     host.path("/run/slurmd").mkdir(mode=0o755, exist_ok=True)
     host.serve("slurmd", ["/usr/sbin/slurmd", "-D", "-N", host.name])
-    until(lambda: _up(host, "slurmd", PORT), 10, f"slurmd of {host.name}")
+    until(lambda: _up(host, "slurmd", PORT), f"slurmd of {host.name}")
 
 
 def _up(host: Host, daemon: str, port: int) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
+from tests.cluster.bounds import BOUND, PATIENCE
 from tests.cluster.cluster import Cluster
 from tests.trainings import FLAGS
 
@@ -32,7 +33,7 @@ def passed() -> dict[str, str]:
 
 def scalelab(cluster: Cluster, folder: Path, *words: object, status: int = 0) -> subprocess.CompletedProcess[str]:
     """A command on the login machine, in ``folder``; its exit status must be ``status``."""
-    done = cluster.h0.run(line(*words), env=passed(), cwd=folder, timeout=170)
+    done = cluster.h0.run(line(*words), env=passed(), cwd=folder)
     assert done.returncode == status, f"{words}\n{done.stdout}\n{done.stderr}"
     return done
 
@@ -65,14 +66,14 @@ def trains(attempt: int) -> Callable[[TrainRecord], bool]:
     return lambda record: len(record.attempts) == attempt and record.attempts[-1].start_seconds is not None
 
 
-def going(run: Path, attempt: int, seconds: float = 90) -> TrainRecord:
+def going(run: Path, attempt: int, seconds: float = PATIENCE) -> TrainRecord:
     """The record once its attempt of this number (from 1) has made steps."""
     record = when(run, trains(attempt), seconds, f"attempt {attempt} trains")
     first = record.attempts[-1].first_step
-    return when(run, lambda _: steps(run) >= first + 20, 60, f"attempt {attempt} makes steps")
+    return when(run, lambda _: steps(run) >= first + 20, PATIENCE, f"attempt {attempt} makes steps")
 
 
-def idle(cluster: Cluster, seconds: float = 20) -> None:
+def idle(cluster: Cluster, seconds: float = BOUND) -> None:
     """No process of a training is left on any host."""
     for host in (cluster.h0, *cluster.hosts.values()):
         if host.on:

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import carry, network
+from tests.cluster.bounds import BOUND, PATIENCE
 from tests.cluster.cluster import Cluster
 from tests.cluster.host import Host
+from tests.cluster.namespaces import until
 from tests.cluster.places import DISK, HOME, TMP
 
 Fresh = Callable[..., Cluster]
@@ -28,6 +30,9 @@ def slow(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterator
         yield slow
 
 
+TRIES = 10
+
+
 def rate(sender: Host, receiver: Host, name: str, size: int = 6_000_000) -> float:
     """Bits per second of data from one host to another one that it calls ``name``."""
     python = [sys.executable, "-I", carry.__file__]
@@ -37,10 +42,18 @@ def rate(sender: Host, receiver: Host, name: str, size: int = 6_000_000) -> floa
         return 8 * float(taking.stdout.read())
 
 
+def reached(sender: Host, receiver: Host, name: str, cable: float, size: int = 6_000_000) -> None:
+    """Data come as fast as a cable of so many bits per second carries them, once the machine has time for both ends."""
+    carried, found = pytest.approx(cable * 1448 / 1514, rel=0.1), list[float]()  # of 1514 bytes of a frame, TCP has 1448
+    while carried not in found:
+        assert len(found) < TRIES, f"{found}, and the cable carries {carried}"
+        found.append(rate(sender, receiver, name, size))
+
+
 def test_a_cluster_is_up_in_seconds(fresh: Fresh) -> None:
     begin = time.monotonic()
     fresh(racks=True)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < BOUND
 
 
 def test_a_host_is_reached_by_its_name_with_its_key_checked(cluster: Cluster) -> None:
@@ -69,28 +82,30 @@ def test_a_host_may_have_another_name_in_the_users_ssh_config(cluster: Cluster) 
 
 def test_hosts_have_both_kinds_of_addresses(cluster: Cluster) -> None:
     for flag, host in (("-4", cluster.hosts["h1"]), ("-6", cluster.hosts["h4"])):
-        assert cluster.h0.run(["ping", flag, "-c1", "-W2", host.name]).returncode == 0
+        assert cluster.h0.run(["ping", flag, "-c1", "-w30", host.name]).returncode == 0
         assert cluster.h0.run(["ssh", host.address if flag == "-4" else host.address6, "hostname"]).stdout == f"{host.name}\n"
 
 
 def test_a_cable_carries_its_rate(slow: Cluster) -> None:
     h1, h2 = slow.hosts["h1"], slow.hosts["h2"]
     before = h1.sent()
-    assert rate(h1, h2, "h2") == pytest.approx(160e6 * 1448 / 1514, rel=0.1)  # of 1514 bytes of a frame, TCP has 1448
+    rate(h1, h2, "h2")
     assert h1.sent() - before == pytest.approx(6_000_000, rel=0.02)
+    reached(h1, h2, "h2", 160e6)
 
 
 def test_the_racks_are_joined_by_a_slower_cable(slow: Cluster) -> None:
     before = slow.uplink_bytes()
-    assert rate(slow.hosts["h2"], slow.hosts["h3"], "h3") == pytest.approx(80e6 * 1448 / 1514, rel=0.1)
+    rate(slow.hosts["h2"], slow.hosts["h3"], "h3")
     assert slow.uplink_bytes() - before == pytest.approx(6_000_000, rel=0.06)
+    reached(slow.hosts["h2"], slow.hosts["h3"], "h3", 80e6)
 
 
 def test_a_cable_gets_another_rate(slow: Cluster) -> None:
     h4 = slow.hosts["h4"]
     h4.shape("40mbit")
-    assert rate(h4, slow.hosts["h3"], "h3", 3_000_000) == pytest.approx(40e6 * 1448 / 1514, rel=0.1)
-    assert rate(slow.hosts["h3"], h4, "h4", 3_000_000) == pytest.approx(40e6 * 1448 / 1514, rel=0.1)
+    reached(h4, slow.hosts["h3"], "h3", 40e6, 3_000_000)
+    reached(slow.hosts["h3"], h4, "h4", 40e6, 3_000_000)
 
 
 def test_each_host_has_its_own_disk_and_a_folder_that_all_see(cluster: Cluster) -> None:
@@ -130,16 +145,14 @@ def test_processes_are_what_runs_besides_the_hosts_own_daemons(cluster: Cluster)
     h1 = cluster.hosts["h1"]
     assert h1.processes() == []
     started = h1.start(["sh", "-c", "(exec sleep 71) & exec sleep 72"])
-    while len(h1.processes()) < 2:
-        time.sleep(0.01)
-    assert sorted(one.command for one in h1.processes()) == ["sleep 71", "sleep 72"]
+    until(lambda: sorted(one.command for one in h1.processes()) == ["sleep 71", "sleep 72"], "both programs")
     with pytest.raises(AssertionError, match=r"still on h1 after 0\.1 s: .*sleep 71"):
         h1.idle(0.1)
     assert h1.kill("sleep 72", signal.SIGTERM) == [started.pid]
-    assert started.wait(5) == -signal.SIGTERM
+    assert started.wait(PATIENCE) == -signal.SIGTERM
     assert [one.command for one in h1.processes()] == ["sleep 71"]
     h1.kill("sleep")
-    h1.idle(5)
+    h1.idle()
 
 
 def test_a_host_may_have_fewer_cores(fresh: Fresh) -> None:
@@ -157,26 +170,27 @@ def test_a_signal_reaches_the_program_itself(cluster: Cluster) -> None:
     with cluster.h0.start([sys.executable, "-Ic", program], stdout=subprocess.PIPE) as started:
         assert started.stdout.readline() == "ready\n"
         os.killpg(started.pid, signal.SIGINT)
-        assert started.wait(5) == 7
+        assert started.wait(PATIENCE) == 7
 
 
 def test_a_firewall_lets_in_what_it_is_told_to(cluster: Cluster) -> None:
-    h3, quickly = cluster.hosts["h3"], ["-o", "ConnectTimeout=1"]
+    h3 = cluster.hosts["h3"]
     h3.firewall(22)
     try:
-        assert cluster.h0.run(["ssh", *quickly, "h3", "hostname"], check=True).stdout == "h3\n"
-        assert h3.run(["ssh", *quickly, "h2", "hostname"], check=True).stdout == "h2\n"
-        assert "timed out" in cluster.h0.run(["ssh", *quickly, "-4", "-p", "2222", "h3", "hostname"]).stderr
+        assert cluster.h0.run(["ssh", "h3", "hostname"], check=True).stdout == "h3\n"
+        assert h3.run(["ssh", "h2", "hostname"], check=True).stdout == "h2\n"
+        refused = cluster.h0.run(["ssh", "-o", "ConnectTimeout=1", "-4", "-p", "2222", "h3", "hostname"])
+        assert "timed out" in refused.stderr
     finally:
         h3.open_firewall()
-    assert cluster.h0.run(["ssh", *quickly, "-p", "2222", "h3", "hostname"], check=True).stdout == "h3\n"
+    assert cluster.h0.run(["ssh", "-p", "2222", "h3", "hostname"], check=True).stdout == "h3\n"
 
 
 def test_a_virtual_network_is_a_second_way_to_a_host(fresh: Fresh) -> None:
     cluster = fresh(hosts=("h1", "h2"), vpn=True)
     h1, h2 = cluster.hosts.values()
     before = h1.sent(network.VPN)
-    assert h1.run(["ping", "-c1", "-W5", h2.address_vpn]).returncode == 0
+    assert h1.run(["ping", "-c1", "-w30", h2.address_vpn]).returncode == 0
     assert h1.sent(network.VPN) > before
     assert h1.run(["ls", "/sys/class/net"], check=True).stdout.split() == ["eth0", "lo", "vpn0"]
 
@@ -186,19 +200,19 @@ def test_a_cut_cable_is_silent_until_it_is_mended(cluster: Cluster) -> None:
     h2.cut()
     assert cluster.h0.run(["ping", "-c1", "-W1", "h2"]).returncode == 1
     h2.mend()
-    assert cluster.h0.run(["ping", "-c1", "-W5", "h2"]).returncode == 0
+    assert cluster.h0.run(["ping", "-c1", "-w30", "h2"]).returncode == 0
 
 
 def test_a_host_loses_its_power_without_a_last_word_and_keeps_its_disk(cluster: Cluster) -> None:
     h4 = cluster.hosts["h4"]
     h4.run(["touch", f"{DISK}/kept", "/run/lost"], check=True)
     running = h4.start(["sleep", "73"])
-    talking = cluster.h0.start(["ssh", "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=1", "h4", "echo ready; sleep 74"],
+    talking = cluster.h0.start(["ssh", "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=4", "h4", "echo ready; sleep 74"],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     assert talking.stdout.readline() == "ready\n"
     h4.power_off()
-    assert running.wait(5) == -signal.SIGKILL
-    assert "not responding" in talking.communicate(timeout=20)[1]
+    assert running.wait(PATIENCE) == -signal.SIGKILL
+    assert "not responding" in talking.communicate(timeout=PATIENCE)[1]
     assert not h4.on
     h4.power_on()
     assert h4.path(f"{DISK}/kept").exists()

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.cluster.cluster import Cluster
 
 SCALELAB = Path(sys.executable).parent / "scalelab"
@@ -21,7 +23,7 @@ time.time = lambda: _time() + 90
 
 def diagnosed(cluster: Cluster, folder: Path, *words: object, env: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
     """Exit status and document of ``scalelab doctor --json``."""
-    done = cluster.h0.run([SCALELAB, "doctor", *words, "--json"], cwd=folder, env=env, timeout=90)
+    done = cluster.h0.run([SCALELAB, "doctor", *words, "--json"], cwd=folder, env=env)
     assert done.returncode in (0, 1), done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -52,26 +54,32 @@ def test_every_planted_fault_is_found_on_its_host(cluster: Cluster, tmp_path: Pa
     assert lines(found, "ok") >= {("h1", "shared folder"), ("h2", "shared folder")}, "over ssh it need not be shared"
     assert all(one["fix"] for one in found["findings"] if one["status"] in ("fail", "warn"))
     ahead = next(one["found"] for one in found["findings"] if (one["host"], one["check"]) == ("h2", "clock"))
-    assert ahead.startswith("+90.0 s")
+    assert float(ahead.split(" s")[0]) == pytest.approx(90, abs=1)
 
 
 def test_slurms_nodes_are_looked_at_by_one_srun(slurm: Cluster, tmp_path: Path) -> None:
     """That nothing fails where nothing is wrong, the page of the doctor shows: docs/doctor.md."""
     variables = {"MASTER_ADDR": "no-such-host.invalid"}  # which the nodes must look at, and not meet at
-    status, found = diagnosed(slurm, tmp_path, "--slurm", "--out", "/mnt/apart", env=variables)
+    for host in slurm.hosts.values():
+        host.shape("100mbit")  # which a busy machine can fill
+    try:
+        status, found = diagnosed(slurm, tmp_path, "--slurm", "--out", "/mnt/apart", env=variables)
+    finally:
+        for host in slurm.hosts.values():
+            host.shape("1gbit")
     assert (status, found["fit"]) == (1, False)
     (link,) = found["links"]
     assert found["hosts"] == ["Slurm", link["source"], link["target"]]
     assert lines(found, "fail") == {(host, check) for host in found["hosts"][1:] for check in ("master", "shared folder")}
     assert {("Slurm", "arrays"), ("Slurm", "partition"), ("Slurm", "requeue"), (link["source"], "ports")} <= lines(found, "ok")
     assert ("Slurm", "sacct") in lines(found, "warn"), "this cluster has no accounting"
-    assert 0.5 < link["bytes_per_second"]["median"] * 8 / 1e9 < 1.1, "the cable has 1 Gbit/s"
+    assert 70 < link["bytes_per_second"]["median"] * 8 / 1e6 < 110, "the cable has 100 Mbit/s"
     assert link["round_trip_seconds"]["n"] == 100
     assert not list(tmp_path.iterdir()), "nothing is left of what was tried"
 
 
 def test_a_table_is_plain_and_fits_a_hundred_columns(cluster: Cluster, tmp_path: Path) -> None:
-    done = cluster.h0.run([SCALELAB, "doctor", "--hosts", "h9,h8"], cwd=tmp_path, env={"NO_COLOR": "1"}, timeout=60)
+    done = cluster.h0.run([SCALELAB, "doctor", "--hosts", "h9,h8"], cwd=tmp_path, env={"NO_COLOR": "1"})
     assert done.returncode == 1
     assert "\x1b" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100

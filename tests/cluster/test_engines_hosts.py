@@ -18,7 +18,7 @@ MEASURED = ("--steps", "2", "--timeout", "60", "--json")
 
 def verified(cluster: Cluster, folder: Path, *words: object) -> dict[tuple[str, int], tuple[str, str]]:
     """(status, reason) of each cell, by strategy and workers, of ``scalelab verify`` over hosts."""
-    done = cluster.h0.run(["scalelab", "verify", *VERIFY_FLAGS, *MEASURED, *words], cwd=folder, timeout=150)
+    done = cluster.h0.run(["scalelab", "verify", *VERIFY_FLAGS, *MEASURED, *words], cwd=folder)
     assert done.stdout, done.stderr
     cells: list[dict[str, Any]] = json.loads(done.stdout)["cells"]
     return {(cell["strategy"], cell["workers"]): (cell["status"], cell.get("reason") or "") for cell in cells}

@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,10 @@ from scalelab.launch import training
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
+from tests.cluster.bounds import PATIENCE
 from tests.cluster.cluster import Cluster
 from tests.cluster.host import Host
+from tests.cluster.namespaces import until
 from tests.cluster.over import TINY, completed, train
 from tests.cluster.places import HOME
 
@@ -92,13 +93,11 @@ def look(cluster: Cluster, folder: Path) -> Seen:
     left = list(folder.glob("runs/*"))
     quiet = {"stdin": DEVNULL, "stdout": DEVNULL, "stderr": DEVNULL}
     running = cluster.h0.start(["scalelab", "train", *TINY, *FLAGS], cwd=folder, env=own, **quiet)
-    end = time.monotonic() + 100
-    while len(list(folder.glob("?.json"))) < 3 and running.poll() is None and time.monotonic() < end:
-        time.sleep(0.05)
+    until(lambda: len(list(folder.glob("?.json"))) == 3 or running.poll() is not None, "three ranks")
     commands = [[re.sub(r"[0-9a-f]{12}$", "RUN_ID", word) for word in words] for words in words_of(cluster.h0, "ssh")]
     agents = words_of(cluster.hosts["h1"], "python")
     (folder / "go").touch()
-    status = running.wait(60)
+    status = running.wait(PATIENCE)
     ranks = {path.stem: json.loads(path.read_text()) for path in folder.glob("?.json")}
     (run,) = records.find([], folder / "runs")
     return Seen(folder, shown.stdout + shown.stderr, left, commands, agents, ranks, status, records.load(run))

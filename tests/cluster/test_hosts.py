@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from scalelab import spec as specs
 from scalelab.cli.train import spec_of
 from scalelab.errors import ScalelabError
 from scalelab.launch import training
@@ -21,11 +22,16 @@ from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from scalelab.record import samples
 from scalelab.record.schema import TrainRecord
+from scalelab.studies.running import planning, running
+from scalelab.studies.running.running import Watching
+from scalelab.studies.study import Asked
 from scalelab.studies.verifying.variants import named
 from scalelab.studies.verifying.verify import verify
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import _possible
 from tests.cluster.entering import ssh_of
+from tests.cluster.host import Host
+from tests.studies import toy
 from tests.trainings import completed, equal, final, scores, tiny
 
 HOSTS = ("h1", "h2", "h3", "h4")
@@ -39,6 +45,7 @@ class Here:
     remote: Remote
     shown: list[str]
     scratch: Path
+    hosts: dict[str, Host]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +57,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     with Cluster(folder=folder) as cluster, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{ssh_of(cluster, folder / 'bin')}:{os.environ['PATH']}")
         with Remote([Place(host) for host in HOSTS], say=shown.append) as remote:
-            yield Here(remote, shown, folder)
+            yield Here(remote, shown, folder, cluster.hosts)
         for name in HOSTS:
             cluster.hosts[name].idle()
             assert not list(cluster.hosts[name].path("/mnt/tmp").glob("scalelab-*"))
@@ -130,6 +137,21 @@ def test_logs_stream_back_with_host_and_rank_in_front(here: Here, tmp_path: Path
         f"{place} | {text}" for place in ("h1/0", "h2/1") for text in ("välkommen\x1b[31m", "ValueError: handled")
     }
     assert "  File x\n" in (tmp_path / record.run / "logs" / "rank-1.txt").read_text()
+
+
+def test_a_study_over_hosts_measures_the_ceiling_of_each_on_it(here: Here, tmp_path: Path) -> None:
+    base = specs.from_mapping({**toy.STUDY.base, "strategy": "ddp", "workers": 2})
+    planned = planning.plan(here.remote, toy.STUDY, Asked(base, {"batch": [8]}, {}, False, 2), 1, tmp_path)
+    record = running.carry_out(here.remote, planned, Watching())
+    assert {key: (one.host, one.workers, one.threads) for key, one in record.ceilings.items()} == {
+        f"1 x 1 on cpu in fp32, {name}": (name, 1, 1) for name in ("h1", "h2")
+    }
+    assert all((one.flops_per_second.median or 0) > 1e6 for one in record.ceilings.values())
+    share = record.rows[0].figures["achieved"]
+    assert 0 < (share.median or 0) < 1 or "ceiling was measured while the machine was busy" in (share.reason or "")
+    for one in record.ceilings.values():
+        kept = list(here.hosts[one.host].path("/mnt/home/.cache/scalelab").glob("ceiling-*.json"))
+        assert len(kept) == (one.flops_per_second.reason is None), "what was measured on a quiet host is known there from then on"
 
 
 BREAKS = """

@@ -12,6 +12,7 @@ import pytest
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 from tests import support, trainings
+from tests.cluster.bounds import BOUND, PATIENCE
 from tests.cluster.cluster import Cluster
 from tests.cluster.namespaces import until
 from tests.cluster.over import TINY
@@ -67,7 +68,7 @@ def test_mpiruns_ranks_on_two_hosts_meet_by_a_broadcast_and_share_no_folder(clus
         "/mnt/runs",
         "--json",
     ]
-    done = cluster.h0.run(line, timeout=90)
+    done = cluster.h0.run(line)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert [(host["name"], host["workers"]) for host in record["environment"]["hosts"]] == [("h1", 1), ("h2", 1)]
@@ -85,7 +86,7 @@ def test_a_process_of_a_step_that_is_killed_ends_all_and_is_in_the_record(slurm:
     A rank that runs on until it is ended delays the record no longer than that.
     """
     line = ["srun", "-N2", "-n3", "--kill-on-bad-exit=1", BIN / "scalelab", "train", *odd_model(tmp_path), "--batch", "24"]
-    done = slurm.h0.run(line, env={"ODD": "2", "STUCK": stuck}, timeout=90)
+    done = slurm.h0.run(line, env={"ODD": "2", "STUCK": stuck})
     assert done.returncode != 0
     record = only(tmp_path / "runs")
     assert record.status == "failed"
@@ -99,10 +100,10 @@ def test_a_process_of_a_step_that_is_killed_ends_all_and_is_in_the_record(slurm:
 
 def test_a_cancelled_step_is_interrupted(slurm: Cluster, tmp_path: Path) -> None:
     run = slurm.h0.start(["srun", "-N2", "--job-name=inside", BIN / "scalelab", "train", *odd_model(tmp_path)], env={"ODD": ""})
-    until(lambda: list(tmp_path.glob("runs/*/steps.jsonl")), 60, "the first steps")
+    until(lambda: list(tmp_path.glob("runs/*/steps.jsonl")), "the first steps")
     slurm.h0.run(["scancel", "--name=inside"], check=True)
-    run.wait(30)
-    until(lambda: only(tmp_path / "runs").status != "running", 10, "the record's end")
+    run.wait(PATIENCE)
+    until(lambda: only(tmp_path / "runs").status != "running", "the record's end", BOUND)
     record = only(tmp_path / "runs")
     assert record.status == "interrupted"
     assert record.attempts[-1].job is not None

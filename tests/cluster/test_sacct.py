@@ -35,7 +35,7 @@ def test_sacct_remembers_how_jobs_ended(accounting: Cluster, tmp_path: Path) -> 
         asked = ["sacct", "-XPn", "--format=JobID,State,ExitCode,NodeList"]
         return set(accounting.h0.run(asked, check=True).stdout.split())
 
-    until(lambda: seen() >= wanted, 20, f"sacct shows {wanted}")
+    until(lambda: seen() >= wanted, f"sacct shows {wanted}")
 
 
 def test_the_site_limits_how_many_jobs_are_submitted(accounting: Cluster, tmp_path: Path) -> None:
@@ -53,4 +53,4 @@ def test_tasks_that_never_began_are_known_one_by_one(accounting: Cluster, tmp_pa
     )
     wanted = " ".join(str((f"{held}_{index}", "CANCELLED")) for index in range(3))
 
-    until(lambda: accounting.h0.run([sys.executable, "-c", asked], check=True).stdout.strip() == wanted, 20, wanted)
+    until(lambda: accounting.h0.run([sys.executable, "-c", asked], check=True).stdout.strip() == wanted, wanted)

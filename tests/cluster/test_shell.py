@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests import support
 from tests.cluster import needs
+from tests.cluster.bounds import PATIENCE
 from tests.cluster.cluster import HOSTS
 
 ROOT = Path(__file__).parents[2]
@@ -15,7 +16,7 @@ LINE = [sys.executable, "-m", "tests.cluster"]
 
 
 def run(line: list[str], typed: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(line, input=typed, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    return subprocess.run(line, input=typed, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
 
 
 def test_a_person_gets_a_shell_on_the_login_machine_with_everything_up() -> None:

@@ -15,8 +15,7 @@ Fresh = Callable[..., Cluster]
 
 
 def test_four_nodes_are_idle(slurm: Cluster) -> None:
-    seen = slurm.h0.run(["sinfo", "--noheader", "--partition=main", "--format=%D %t"], check=True)
-    assert seen.stdout.split() == ["4", "idle"]
+    jobs.until_idle(slurm.h0, list(slurm.hosts))
 
 
 def test_srun_reaches_every_node(slurm: Cluster) -> None:

@@ -12,6 +12,7 @@ import pytest
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 from tests.cluster import jobs
+from tests.cluster.bounds import BOUND, PATIENCE
 from tests.cluster.cluster import Cluster
 from tests.cluster.namespaces import until
 from tests.cluster.slurm import QUICK
@@ -19,10 +20,6 @@ from tests.cluster.slurm_runs import LONG, going, idle, line, passed, scalelab, 
 from tests.trainings import FLAGS
 
 pytestmark = pytest.mark.usefixtures("_own_cache")
-AGAIN = 90.0
-"""seconds from the end of an attempt until the next one trains: Slurm's own delay of a few, the start of Python and torch on each host"""
-STOP = 15.0
-"""seconds from a signal until the record says what happened"""
 
 
 @pytest.fixture(scope="module")
@@ -46,22 +43,22 @@ def test_preempted_at_its_time_limit_requeued_and_given_up(slurm: Cluster, tmp_p
     stronger = jobs.submit(
         slurm.h0, "sleep 2", "--partition=urgent", "--nodes=4", "--exclusive", "--output=/dev/null", cwd=tmp_path
     )
-    record = when(run, lambda record: record.status == "queued", STOP, "preempted")
+    record = when(run, lambda record: record.status == "queued", BOUND, "preempted")
     assert record.attempts[0].why == "preempted"
     assert (record.attempts[0].stopped or 0) >= 20
     jobs.reach(slurm.h0, stronger, "COMPLETED")
-    going(run, 2, AGAIN)
+    going(run, 2)
     slurm.h0.run(["scancel", "--batch", "--signal=USR1", job], check=True)  # as --signal does before the time limit
-    record = when(run, lambda record: record.status == "queued", STOP, "time limit")
+    record = when(run, lambda record: record.status == "queued", BOUND, "time limit")
     assert record.attempts[1].why == "time limit (SIGUSR1)"
     assert "after: time limit" in scalelab(slurm, tmp_path, "jobs").stdout
-    when(run, lambda record: record.status == "running", AGAIN, "it runs again")
+    when(run, lambda record: record.status == "running", PATIENCE, "it runs again")
     slurm.h0.run(["scontrol", "requeue", job], check=True)  # its ranks still import torch
-    record = when(run, lambda record: record.status == "queued", STOP, "requeued")
+    record = when(run, lambda record: record.status == "queued", BOUND, "requeued")
     assert record.attempts[2].why == "requeued by hand"
-    when(run, lambda record: record.status == "running", AGAIN, "it runs again")
+    when(run, lambda record: record.status == "running", PATIENCE, "it runs again")
     slurm.h0.run(["scancel", "--batch", "--signal=USR1", job], check=True)
-    record = when(run, lambda record: record.attempts[-1].why, STOP, "an attempt that came no further is the last")
+    record = when(run, lambda record: record.attempts[-1].why, BOUND, "an attempt that came no further is the last")
     assert record.status == "interrupted"
     assert "saved no further step" in (record.attempts[3].why or "")
     jobs.reach(slurm.h0, job, "FAILED")
@@ -73,16 +70,16 @@ def test_preempted_at_its_time_limit_requeued_and_given_up(slurm: Cluster, tmp_p
 def test_slurms_own_daemons_may_be_away(quick: Cluster, tmp_path: Path) -> None:
     flags = (*FLAGS, "--strategy", "ddp", "--nodes", "2", "--train-limit", "24000", "--epochs", "4", "--check-in-job")
     waiting = quick.h0.start(line("train", "--slurm", "--wait", *flags), env=passed(), cwd=tmp_path, stderr=-1, stdout=-1)
-    until(lambda: records.find([], tmp_path / "runs"), 60, "the run")
+    until(lambda: records.find([], tmp_path / "runs"), "the run")
     (run,) = records.find([], tmp_path / "runs")
     going(run, 1)
     quick.hosts["h2"].stop_slurmd()
     quick.stop_slurmctld()
     time.sleep(6)  # --wait asks it every five
-    when(run, lambda record: record.epochs, 60, "an epoch without a controller")
+    when(run, lambda record: record.epochs, PATIENCE, "an epoch without a controller")
     quick.start_slurmctld()
     quick.hosts["h2"].start_slurmd()
-    _, err = waiting.communicate(timeout=120)
+    _, err = waiting.communicate(timeout=PATIENCE)
     assert waiting.returncode == 0, err
     assert "the job may go on, so this waits on" in err
     record = records.load(run)
@@ -92,10 +89,10 @@ def test_slurms_own_daemons_may_be_away(quick: Cluster, tmp_path: Path) -> None:
 
 def test_a_run_goes_on_elsewhere_when_a_node_is_lost(quick: Cluster, tmp_path: Path) -> None:
     run, job = submit(quick, tmp_path, *LONG, "--train-limit", "1200")
-    when(run, lambda record: record.epochs, AGAIN, "a checkpoint")
+    when(run, lambda record: record.epochs, PATIENCE, "a checkpoint")
     lost = records.load(run).environment.hosts[1].name
     quick.hosts[lost].power_off()
-    record = going(run, 2, AGAIN)
+    record = going(run, 2)
     assert (record.attempts[0].why, record.attempts[0].status) == (f"a node was lost: {lost}", "interrupted")
     assert record.attempts[1].first_step >= 50
     assert lost not in {one.name for one in record.environment.hosts}

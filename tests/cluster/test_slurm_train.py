@@ -13,6 +13,7 @@ from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from tests import support
 from tests.cluster import jobs
+from tests.cluster.bounds import BOUND, PATIENCE
 from tests.cluster.cluster import Cluster
 from tests.cluster.namespaces import until
 from tests.cluster.slurm_runs import LONG, going, idle, line, passed, scalelab, submit, when
@@ -128,18 +129,18 @@ def test_ctrl_c_while_waiting_leaves_the_job_and_a_failing_rank_is_named(slurm: 
         line("train", "--slurm", "--wait", *LONG), env=passed(), cwd=tmp_path, stderr=-1, stdout=-1
     )  # until it trains
     runs = tmp_path / "runs"
-    until(lambda: list(runs.glob("*/slurm/job.json")), 60, "the submission")
+    until(lambda: list(runs.glob("*/slurm/job.json")), "the submission")
     (run,) = records.find([], runs)
     job = json.loads((run / "slurm" / "job.json").read_text())["job"]
     going(run, 1)
     waiting.send_signal(signal.SIGINT)
-    _, err = waiting.communicate(timeout=20)
+    _, err = waiting.communicate(timeout=BOUND)
     assert waiting.returncode == 130
     assert f"job {job} goes on; scalelab jobs shows it, scalelab cancel {job} ends it" in err
     assert jobs.states(slurm.h0, job) == ["RUNNING"]
     (victim,) = slurm.hosts["h2"].kill(r"scalelab\.launch\.slurm\.rank")
     assert victim
-    record = when(run, lambda record: record.status == "failed", 20, "a killed rank ends the run")
+    record = when(run, lambda record: record.status == "failed", BOUND, "a killed rank ends the run")
     assert record.failure is not None
     assert (record.failure.rank, record.failure.host) == (1, "h2")
     assert "SIGKILL" in record.failure.error
@@ -156,7 +157,7 @@ def test_another_version_on_a_host_is_named_before_anything_trains(slurm: Cluste
     slurm.hosts["h2"].run(["mount", "--bind", other, source], check=True)
     try:
         run, _ = submit(slurm, tmp_path, *FLAGS, "--strategy", "ddp", "--nodes", "2", "--check-in-job")
-        record = when(run, lambda record: record.status == "failed", 90, "the roll call")
+        record = when(run, lambda record: record.status == "failed", PATIENCE, "the roll call")
     finally:
         slurm.hosts["h2"].run(["umount", source], check=True)
     assert record.failure is not None

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.bounds import PATIENCE
 from tests.cluster.cluster import Cluster
 
 SMALL = [
@@ -23,7 +24,7 @@ SMALL = [
 def scalelab(cluster: Cluster, *words: object, status: int = 0) -> subprocess.CompletedProcess[str]:
     """A command on the login machine; its exit status must be ``status``."""
     passed = {name: os.environ[name] for name in ("SCALELAB_CACHE", "PYTHONPATH") if name in os.environ}
-    done = cluster.h0.run([sys.executable, "-m", "scalelab", *words], env=passed, timeout=170)
+    done = cluster.h0.run([sys.executable, "-m", "scalelab", *words], env=passed, timeout=2 * PATIENCE)
     assert done.returncode == status, f"{words}\n{done.stdout}\n{done.stderr}"
     return done
 
@@ -94,7 +95,6 @@ def test_horovod_scales_as_jobs(slurm: Cluster, tmp_path: Path) -> None:
     assert all(one["environment"]["command"] == study(folder)["command"] for one in records(folder)), "what a person would type"
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.usefixtures("_own_cache")
 def test_a_task_that_is_requeued_begins_anew_and_one_that_is_cancelled_is_closed(slurm: Cluster, tmp_path: Path) -> None:
     folder = tmp_path / "study"
@@ -113,7 +113,7 @@ def test_a_task_that_is_requeued_begins_anew_and_one_that_is_cancelled_is_closed
         host.idle()
 
 
-def trained(folder: Path, but: set[str], seconds: float = 120) -> str:
+def trained(folder: Path, but: set[str], seconds: float = PATIENCE) -> str:
     """The name of another run than ``but``, once it has trained a while."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

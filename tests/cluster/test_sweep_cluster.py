@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.bounds import BOUND, PATIENCE
 from tests.cluster.cluster import Cluster
 from tests.cluster.host import Host
 from tests.cluster.namespaces import until
@@ -23,11 +24,11 @@ from tests.sweep.test_local import ODD
 SHOW = ("python3", "-S", "-c", "import json, sys; print(json.dumps(sys.argv[1:]))", "{x}")
 
 
-def sweep(host: Host, folder: Path, *words: object, timeout: float = 60) -> tuple[int, Any, str]:
+def sweep(host: Host, folder: Path, *words: object) -> tuple[int, Any, str]:
     """``scalelab sweep WORDS --json`` on a host, in ``folder``: exit status, document, what it said."""
     parted = [*map(str, words)]
     place = parted.index("--") if "--" in parted else len(parted)
-    done = host.run(["scalelab", "sweep", *parted[:place], "--json", *parted[place:]], cwd=folder, timeout=timeout)
+    done = host.run(["scalelab", "sweep", *parted[:place], "--json", *parted[place:]], cwd=folder)
     return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
 
 
@@ -37,11 +38,11 @@ def task(folder: Path, number: int) -> dict[str, Any]:
     return found
 
 
-def idle(cluster: Cluster, seconds: float) -> None:
-    """No host runs anything after so many seconds."""
+def idle(cluster: Cluster) -> None:
+    """No host runs anything any more."""
     for host in (cluster.h0, *cluster.hosts.values()):
         if host.on:
-            host.idle(seconds)
+            host.idle()
 
 
 def arguments_arrived(folder: Path) -> None:
@@ -72,7 +73,7 @@ def test_over_ssh_without_a_shared_folder(cluster: Cluster, odd: Path) -> None:
         assert task(seen, number)["metrics"] == {"n": len(value)}
     assert not any(cluster.hosts[name].path(own).exists() for name in ("h1", "h2"))
     assert not list(cluster.hosts["h1"].path(cluster.h0.environment()["TMPDIR"]).glob("scalelab-sweep-*"))
-    idle(cluster, 5)
+    idle(cluster)
 
 
 def test_hosts_that_are_not_fit_are_all_named_before_anything_starts(cluster: Cluster, tmp_path: Path) -> None:
@@ -83,22 +84,22 @@ def test_hosts_that_are_not_fit_are_all_named_before_anything_starts(cluster: Cl
     assert "h1: " not in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
-    idle(cluster, 5)
+    idle(cluster)
 
 
 def test_a_host_that_is_lost_and_a_launcher_that_is_killed(cluster: Cluster, tmp_path: Path) -> None:
-    line = ["scalelab", "sweep", "--grid", "t=0.2,30,31,0.3", "--hosts", "h1,h2", "--out", "s", "--", "sleep", "{t}"]
+    line = ["scalelab", "sweep", "--grid", "t=0.2,600,601,0.3", "--hosts", "h1,h2", "--out", "s", "--", "sleep", "{t}"]
     child = cluster.h0.start(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    until(lambda: _running(tmp_path / "s") == 2 and (tmp_path / "s/tasks/2.json").exists(), 20, "both long tasks")
+    until(lambda: _running(tmp_path / "s") == 2 and (tmp_path / "s/tasks/2.json").exists(), "both long tasks")
     lost = task(tmp_path / "s", 1)["host"]
     cluster.hosts[lost].kill(r"sshd.*notty")
-    cluster.hosts[lost].idle(10)  # what ran there has ended
+    cluster.hosts[lost].idle()  # what ran there has ended
     other = next(name for name in ("h1", "h2") if name != lost)
-    until(lambda: bool(cluster.hosts[other].kill("sleep 31", signal.SIGTERM)), 10, "the other's long task")
-    until(lambda: task(tmp_path / "s", 1).get("host") == other, 10, "the lost task on the other host")
+    until(lambda: bool(cluster.hosts[other].kill("sleep 601", signal.SIGTERM)), "the other's long task")
+    until(lambda: task(tmp_path / "s", 1).get("host") == other, "the lost task on the other host")
     child.kill()
     child.wait()
-    idle(cluster, 30)
+    idle(cluster)
     status, told, _ = sweep(cluster.h0, tmp_path, "status", "s")
     assert (status, told["running"], told["lost"]) == (1, 0, 1)
     assert told["failed"] == 1
@@ -106,15 +107,15 @@ def test_a_host_that_is_lost_and_a_launcher_that_is_killed(cluster: Cluster, tmp
 
 
 def test_a_cable_that_is_cut_ends_the_tasks_behind_it_and_others_take_them_on(cluster: Cluster, tmp_path: Path) -> None:
-    line = ["scalelab", "sweep", "--grid", "t=2,41", "--hosts", "h1,h2", "--out", "s", "--json", "--", "sh", "-c"]
+    line = ["scalelab", "sweep", "--grid", "t=2,600", "--hosts", "h1,h2", "--out", "s", "--json", "--", "sh", "-c"]
     program = "test -e began-{t} || { touch began-{t}; sleep {t}; }"
     child = cluster.h0.start([*line, program.replace("{ ", "{{ ").replace(" }", " }}")], cwd=tmp_path, stdout=subprocess.PIPE)
-    until(lambda: (tmp_path / "began-41").exists() and _running(tmp_path / "s") == 2, 20, "both tasks")
+    until(lambda: (tmp_path / "began-600").exists() and (tmp_path / "s/tasks/1.json").exists(), "both tasks")
     cut = cluster.hosts[task(tmp_path / "s", 1)["host"]]
     cut.cut()
     try:
-        until(lambda: all("sshd" in one.command for one in cut.processes()), 25, "the end of the task behind the cut cable")
-        out, _ = child.communicate(timeout=25)
+        until(lambda: all("sshd" in one.command for one in cut.processes()), "the end of the task behind the cut cable", BOUND)
+        out, _ = child.communicate(timeout=BOUND)
     finally:
         cut.mend()
         cut.kill("sshd.*notty")  # its own, which still waits for the other end
@@ -171,14 +172,14 @@ def test_a_failed_task_in_an_array_is_run_again_alone(slurm: Cluster, tmp_path: 
 
 
 def test_requeued_and_cancelled_tasks(slurm: Cluster, tmp_path: Path) -> None:
-    words = ["--grid", "t=60,61", "--slurm", "--out", "s"]
+    words = ["--grid", "t=600,601", "--slurm", "--out", "s"]
     program = "test -e tasks-{t} && exit 0; touch tasks-{t}; exec sleep {t}"
     status, _, said = sweep(slurm.h0, tmp_path, *words, "--", "sh", "-c", program)
     assert status == 0, said
-    until(lambda: (tmp_path / "tasks-60").exists() and (tmp_path / "tasks-61").exists(), 20, "two tasks")
+    until(lambda: (tmp_path / "tasks-600").exists() and (tmp_path / "tasks-601").exists(), "two tasks")
     job = task(tmp_path / "s", 0)["slurm"]["job"]
     slurm.h0.run(["scontrol", "requeue", job], check=True)
-    until(lambda: task(tmp_path / "s", 0)["status"] == "completed", 30, "the requeued task again")
+    until(lambda: task(tmp_path / "s", 0)["status"] == "completed", "the requeued task again")
     assert task(tmp_path / "s", 0)["slurm"]["restarts"] == "1"
     status, told, _ = sweep(slurm.h0, tmp_path, "cancel", "s")
     assert (status, told["completed"], told["running"], told["queued"]) == (0, 1, 0, 0)
@@ -191,11 +192,11 @@ def test_more_tasks_than_an_array_may_have_while_slurmctld_is_restarted(fresh: C
     line = ["scalelab", "sweep", "--repeats", "25", "--max-running", "6", "--slurm", "--wait", "--out", "s", "--json"]
     program = ["sh", "-c", "sleep 0.4; echo {task}"]
     child = cluster.h0.start([*line, "--", *program], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    until(lambda: len(list((tmp_path / "s/tasks").glob("[0-9]*.json"))) > 7, 20, "the second array's tasks, or nearly")
+    until(lambda: len(list((tmp_path / "s/tasks").glob("[0-9]*.json"))) > 7, "the second array's tasks, or nearly")
     cluster.stop_slurmctld()
-    until(lambda: _running(tmp_path / "s") == 0, 20, "the end of what ran")
+    until(lambda: _running(tmp_path / "s") == 0, "the end of what ran")
     cluster.start_slurmctld()
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=PATIENCE)
     assert child.returncode == 0, err
     assert json.loads(out)["completed"] == 25
     assert err.count("Slurm array") == 3
@@ -204,16 +205,18 @@ def test_more_tasks_than_an_array_may_have_while_slurmctld_is_restarted(fresh: C
 
 def test_what_the_site_does_not_take_at_once_is_submitted_later(fresh: Callable[..., Cluster], tmp_path: Path) -> None:
     cluster = fresh(accounting=True, hosts=("h1", "h2"), settings=Settings(max_submit=8))
-    status, told, said = sweep(cluster.h0, tmp_path, "--repeats", 20, "--slurm", "--out", "s", "--", "echo", "{task}")
+    program = ["sh", "-c", "until test -e go; do sleep 0.2; done; echo {task}"]
+    status, told, said = sweep(cluster.h0, tmp_path, "--repeats", 20, "--slurm", "--out", "s", "--", *program)
     assert status == 0, said
     assert "of 20 tasks are not submitted yet: sbatch: AssocMaxSubmitJobLimit" in said
     assert told["missing"] + told["queued"] + told["running"] + told["completed"] == 20
     assert told["missing"] >= 12
     line = ["scalelab", "sweep", "resume", "s", "--wait"]
     child = cluster.h0.start(line, cwd=tmp_path, stderr=subprocess.PIPE)
-    until(lambda: len((tmp_path / "s/slurm/submitted.jsonl").read_text().splitlines()) > 1, 20, "a second array")
+    until(lambda: len((tmp_path / "s/slurm/submitted.jsonl").read_text().splitlines()) > 1, "a second array")
     child.kill()  # the submitting machine dies
     child.wait()
+    (tmp_path / "go").touch()
     status, told, said = sweep(cluster.h0, tmp_path, "resume", "s", "--wait")
     assert (status, told["completed"]) == (0, 20), said
     arrays = [json.loads(line) for line in (tmp_path / "s/slurm/submitted.jsonl").read_text().splitlines()]

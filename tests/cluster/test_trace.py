@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests import support
 from tests.cluster import needs
+from tests.cluster.bounds import PATIENCE
 from tests.cluster.cluster import Cluster
 from tests.cluster.holding import KINDS, PLACES, namespaces
 from tests.cluster.namespaces import until
@@ -70,9 +71,9 @@ def test_a_killed_test_leaves_no_process_namespace_mount_or_file(tmp_path: Path)
         members = holders(names)
         assert len(members) > 30
         holding.kill()
-        holding.wait(10)
+        holding.wait(PATIENCE)
         begin = time.monotonic()
-        until(lambda: all(map(ended, members)) and not holders(names), 30, "the end of all its processes")
+        until(lambda: all(map(ended, members)) and not holders(names), "the end of all its processes")
         print(f"gone after {time.monotonic() - begin:.1f} s")
     assert machine() == before
     assert not [place for place in PLACES if (Path(place) / mark).exists()]
