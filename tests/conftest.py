@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,30 @@ import pytest
 from scalelab import cli
 from scalelab.launch.pool import Pool
 from tests import support
+
+
+STRAY = re.compile(
+    "COLUMNS|LINES|NO_COLOR|FORCE_COLOR|TZ|LANG|LC_.*|GIT_.*|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_.*|GROUP_RANK|"
+    "(SCALELAB|SLURM|SBATCH|OMPI|PMIX?|MPI|TORCHELASTIC)_.*"
+)
+"""variables that change what is shown, or make a test a process of some cluster: of the terminal, the place, the job that tests run in"""
+
+
+def pytest_configure() -> None:
+    """Tests find the same environment everywhere, with UTF-8."""
+    for name in filter(STRAY.fullmatch, list(os.environ)):
+        del os.environ[name]
+    os.environ["LC_ALL"] = "C.UTF-8"
+
+
+@pytest.fixture(autouse=True)
+def _environment_as_it_was(_own_cache: None) -> Iterator[None]:
+    """What a test, or a library in it, sets in this process is not the next one's."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
