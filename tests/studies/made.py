@@ -76,7 +76,8 @@ def record(
 
 def result(point: Point, *records: TrainRecord, refused: str | None = None, ceiling: Ceiling | None = None) -> Result:
     """A point with its repeats."""
-    runs = [Run(number, Path(f"run-{number}"), one, ceiling) for number, one in enumerate(records)]
+    ceilings = () if ceiling is None else (ceiling,)
+    runs = [Run(number, Path(f"run-{number}"), one, ceilings) for number, one in enumerate(records)]
     return Result(point, runs, refused)
 
 

@@ -96,9 +96,9 @@ def test_more_than_a_step_is_marked_in_both_tables() -> None:
 
 def limit(*hosts: Host, device: str = "cpu", copied: float | None = None) -> tuple[float | None, str | None]:
     point = STUDY.points(made.asked(STUDY))[1]
-    ceiling = None if copied is None else made.copying(copied)
+    ceilings = () if copied is None else (made.copying(copied),)
     record = made.on(made.record(point, 0.1, 64, made.seconds(0.02, 0.01), 1e7), *hosts, device=device)
-    found = wire.limit(Run(0, made.Path("."), record, ceiling))
+    found = wire.limit(Run(0, made.Path("."), record, ceilings))
     return found.median, found.reason
 
 

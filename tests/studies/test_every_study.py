@@ -15,10 +15,10 @@ import torch
 from playwright.sync_api import Browser, sync_playwright
 
 from scalelab import studies
+from scalelab.launch.ceiling import Occupied, measured
 from scalelab.launch.pool import Pool
 from scalelab.measure.environment import usable_cores
 from scalelab.record.study import StudyRecord
-from scalelab.studies.running.ceiling import ceiling
 from scalelab.worker import ceiling as worker
 from tests import support
 from tests.cluster.conftest import cluster as cluster
@@ -50,7 +50,7 @@ STEPS = {"batch-size", "weak-scaling", "strong-scaling", "communication", "pipel
 def _one_ceiling(pool: Pool) -> None:
     """The ceilings of all these studies, measured once: on a busy machine none is kept, and each study would measure its own."""
     for workers, threads in ((1, 1), (2, 1), (1, usable_cores())):
-        found = ceiling(pool, threads, "cpu", "fp32", workers)
+        found = measured(pool, Occupied(workers, threads, "cpu", "fp32"))
         asked = worker._asked(torch.device("cpu"), threads, workers, "fp32")
         worker._keep(worker.place_of(asked), found)
 

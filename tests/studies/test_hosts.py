@@ -89,6 +89,12 @@ def test_the_answer_takes_the_faster_way_of_sharing_and_says_how_much_of_the_sum
     assert any(one.startswith("h2 alone trains 0.500×") for one in told.sentences)
 
 
+def test_every_column_is_filled_the_share_of_the_hosts_ceilings_too() -> None:
+    table = found(0.2, 0.4, 0.19, 0.15).tables[0]
+    assert "achieved" in [one.key for one in table.columns]
+    assert all(column.key in {**row.factors, **row.figures} for row in table.rows for column in table.columns)
+
+
 def test_a_speedup_that_was_not_shown_is_not_claimed() -> None:
     results = [
         trained(point, 0.2, *noise)

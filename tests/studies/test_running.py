@@ -17,7 +17,7 @@ from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from scalelab.record.schema import Figure
 from scalelab.record.study import StudyRecord
-from scalelab.studies.running import keeping, planning, running
+from scalelab.studies.running import ceiling, keeping, planning, running
 from scalelab.studies.running.running import Begins, Ended, Watching
 from scalelab.studies.study import Asked, Study
 from tests.studies.toy import STUDY
@@ -72,11 +72,11 @@ def test_a_finished_study_starts_no_process_and_answers_the_same(pool: Pool, tmp
 def test_a_ceiling_of_a_busy_machine_is_measured_again_after_the_last_training(pool: Pool, tmp_path: Path) -> None:
     planned = planning.plan(pool, STUDY, asked([8]), 1, tmp_path)
     rows = [case.row for case in planned.cases if case.row is not None]
-    first = running.ceilings(pool, rows, {})
+    first = ceiling.measured(pool, rows, {})
     ((key, one),) = first.items()
     low = msgspec.structs.replace(one, flops_per_second=Figure(unit="FLOP/s", median=1.0, n=1, reason="busy"), product="none")
-    assert running.ceilings(pool, rows, {key: low}) == {key: low}
-    assert (running.ceilings(pool, rows, {key: low}, again=True)[key].flops_per_second.median or 0) > 1e6
+    assert ceiling.measured(pool, rows, {key: low}) == {key: low}
+    assert (ceiling.measured(pool, rows, {key: low}, again=True)[key].flops_per_second.median or 0) > 1e6
 
 
 def test_more_repeats_extend_a_study(pool: Pool, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from scalelab.batch import Derived
 from scalelab.errors import ScalelabError
-from scalelab.record.schema import DataFacts, Host, ModelFacts
+from scalelab.record.schema import Ceiling, DataFacts, Host, ModelFacts
 from scalelab.spec import Spec
 
 if TYPE_CHECKING:
+    from scalelab.launch.ceiling import Occupied
     from scalelab.launch.pool import Pool
 
 
@@ -138,6 +139,14 @@ class Launcher(ABC):
 
         Raises ScalelabError, Silent after ``--timeout`` seconds in which the process computed nothing; nothing is left behind.
         """
+
+    def occupied(self, spec: Spec, derived: Derived) -> list[Occupied]:
+        """How the spec's workers occupy each host; none: what hosts can do at most is not measured here."""
+        return []
+
+    def ceilings(self, wanted: Sequence[Occupied]) -> Mapping[Occupied, Ceiling]:
+        """What hosts can do at most, measured on each; those that could not be measured are left out."""
+        return {}
 
     @abstractmethod
     def reserve(self, spec: Spec) -> AbstractContextManager[Meeting]:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from typing import Any
 import msgspec
 
 from scalelab.batch import Derived
-from scalelab.errors import RunError
+from scalelab.errors import RunError, ScalelabError
 from scalelab.launch import asking, local
+from scalelab.launch.ceiling import Occupied, measured
 from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
 from scalelab.launch.silence import Computing
 from scalelab.measure import environment
 from scalelab.measure.environment import usable_cores
-from scalelab.record.schema import Host
+from scalelab.record.schema import Ceiling, Host
 from scalelab.spec import Spec
 
 PRELOAD = ("scalelab.worker.preload",)
@@ -73,6 +74,18 @@ class Pool(Launcher):
     def ask(self, target: str, spec: Spec, doing: str = asking.DOING) -> Any:
         """What ``target`` answers, in a process of its own."""
         return asking.ask(self, target, spec, doing)
+
+    def occupied(self, spec: Spec, derived: Derived) -> list[Occupied]:
+        """This machine, with all of them."""
+        return [Occupied(spec.workers, derived.threads, spec.device, spec.precision)]
+
+    def ceilings(self, wanted: Sequence[Occupied]) -> Mapping[Occupied, Ceiling]:
+        """One after the other: they would compete for the cores."""
+        found = {}
+        for one in wanted:
+            with contextlib.suppress(ScalelabError):
+                found[one] = measured(self, one)
+        return found
 
     def reserve(self, spec: Spec) -> AbstractContextManager[Meeting]:
         """A port of the loopback interface."""

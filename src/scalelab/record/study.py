@@ -169,7 +169,7 @@ class StudyRecord(msgspec.Struct, kw_only=True):
     seconds: float | None = None
     """that this call took for it"""
     ceilings: dict[str, Ceiling] = {}
-    """what this machine can compute at most, measured before the first training, by workers, threads, device and precision"""
+    """what hosts can compute at most, measured before the first training, by workers, threads, device, precision and host"""
     report: str | None = None
     command: list[str] = []
     started: str = ""

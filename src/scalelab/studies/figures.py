@@ -39,8 +39,8 @@ def pooled(result: Result, read: Read) -> Figure:
 
 
 def share_of_ceiling(result: Result) -> Figure:
-    """What the trainings of a point get out of the machine: their share of its measured ceiling, over the repeats."""
-    return over_runs(result, lambda run: achieved(run.record, run.ceiling), doubted=True)
+    """What the trainings of a point get out of their hosts: the share of these hosts' measured ceilings, over the repeats."""
+    return over_runs(result, lambda run: achieved(run.record, run.ceilings), doubted=True)
 
 
 def over_runs(result: Result, read: Callable[[Run], Figure], doubted: bool = False) -> Figure:

@@ -74,8 +74,8 @@ class Run:
     repeat: int
     folder: Path
     record: TrainRecord
-    ceiling: Ceiling | None = None
-    """the most that so many workers with so many threads can compute on this machine; None where it could not be measured"""
+    ceilings: Sequence[Ceiling] = ()
+    """the most that each host can compute with so many workers of so many threads; those that could not be measured are not there"""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import itertools
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import msgspec
 from scalelab import strategies
 from scalelab.batch import Derived
 from scalelab.errors import RunError, ScalelabError
+from scalelab.launch.ceiling import Occupied
 from scalelab.launch.hosts import connection, fitness, meeting, pushing
 from scalelab.launch.hosts.channel import SILENT
 from scalelab.launch.hosts.connection import Agent
@@ -25,7 +26,7 @@ from scalelab.launch.hosts.hub import Hub, Unreachable
 from scalelab.launch.hosts.placement import Place, shares, spread
 from scalelab.launch.hosts.running import Part, Running
 from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
-from scalelab.record.schema import Host, ModelFacts
+from scalelab.record.schema import Ceiling, Host, ModelFacts
 from scalelab.spec import Spec
 
 LINKS = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
@@ -125,6 +126,25 @@ class Remote(Launcher):
         env = {"LOCAL_WORLD_SIZE": str(len(ranks))}
         question = {"do": "ask", "target": target, "doing": doing, "env": env}
         return pushing.answer(agent, question, msgspec.json.encode(spec))["answer"]
+
+    def occupied(self, spec: Spec, derived: Derived) -> list[Occupied]:
+        """Each host, with its own workers and the threads that its cores give them."""
+        return [
+            Occupied(len(ranks), threads(spec, agent, len(ranks)), spec.device, spec.precision, agent.place.host)
+            for agent, ranks in self.used(spec)
+        ]
+
+    def ceilings(self, wanted: Sequence[Occupied]) -> Mapping[Occupied, Ceiling]:
+        """By the agents, on all hosts at once; of one host one after the other."""
+        agents = {agent.place.host: agent for agent in self.agents}
+        asked = [(one, agents[one.host]) for one in wanted if one.host is not None]
+        posted = [(one, agent, agent.post({"do": "ceiling", "occupied": msgspec.to_builtins(one)})) for one, agent in asked]
+        found = {}
+        for one, agent, answer in posted:
+            with contextlib.suppress(ScalelabError):
+                ceiling = msgspec.convert(pushing.until(agent, answer)["ceiling"], Ceiling)
+                found[one] = msgspec.structs.replace(ceiling, host=agent.place.host)
+        return found
 
     @contextmanager
     def reserve(self, spec: Spec) -> Iterator[Meeting]:

@@ -19,6 +19,7 @@ import msgspec
 from scalelab import spec as specs
 from scalelab.errors import ScalelabError
 from scalelab.launch import asking
+from scalelab.launch import ceiling as ceilings
 from scalelab.launch.hosts import looking
 from scalelab.launch.hosts.channel import Message
 from scalelab.launch.hosts.copying import Copy
@@ -55,6 +56,12 @@ def ask(agent: Agent, message: Message, body: bytes) -> dict[str, Any]:
     """What "target" answers about the spec in ``body``; "run": the run that the spec goes on with."""
     spec = specs.from_mapping(json.loads(body))
     return {"answer": asking.ask(agent.pool, message["target"], spec, message["doing"], message["env"], agent.scratch)}
+
+
+def ceiling(agent: Agent, message: Message, body: bytes) -> dict[str, Any]:
+    """What this host can do at most, occupied as "occupied" says."""
+    occupied = msgspec.convert(message["occupied"], ceilings.Occupied)
+    return {"ceiling": msgspec.to_builtins(ceilings.measured(agent.pool, occupied, agent.scratch))}
 
 
 def begin(agent: Agent, message: Message, body: bytes) -> dict[str, Any]:
@@ -155,7 +162,7 @@ def asked_of(answer: looking.Answer) -> Request:
 
 Request = Callable[["Agent", Message, bytes], dict[str, Any]]
 REQUESTS: dict[str, Request] = {
-    "hello": hello, "ask": ask, "begin": begin, "put": put, "start": start, "end": end, "stacks": stacks, "listen": listen,
-    "release": release, "forget": forget, "digests": digests, "call": call, "warm": warm,
+    "hello": hello, "ask": ask, "ceiling": ceiling, "begin": begin, "put": put, "start": start, "end": end, "stacks": stacks,
+    "listen": listen, "release": release, "forget": forget, "digests": digests, "call": call, "warm": warm,
     **{name: asked_of(answer) for name, answer in looking.ANSWERS.items()},
 }  # fmt: skip

@@ -98,7 +98,7 @@ def share(result: Result) -> Figure:
     """Of the machine's ceiling, by the throughput of whole epochs."""
 
     def found(run: Run) -> Figure:
-        return achieved(msgspec.structs.replace(run.record, images_per_second=rate(run)), run.ceiling)
+        return achieved(msgspec.structs.replace(run.record, images_per_second=rate(run)), run.ceilings)
 
     return over_runs(result, found, doubted=True)
 

@@ -95,7 +95,7 @@ def limit(run: Run) -> Figure:
         return absent("bytes/s", "a host does not tell the speed of its link") if not all(speeds) else _exact(min(speeds))
     if record.environment.device == "cuda":
         return absent("bytes/s", "the speed of the links between this machine's GPUs is not known")
-    return _copying(run.ceiling)
+    return _copying(next(iter(run.ceilings), None))
 
 
 def _copying(ceiling: Ceiling | None) -> Figure:

@@ -14,7 +14,7 @@ from scalelab.batch import BATCH, MEASURED
 from scalelab.errors import ScalelabError
 from scalelab.record import text
 from scalelab.record.study import Axis, Card, Column, Factor, Findings, Plot, Row, Series, Table
-from scalelab.studies.figures import READ, once, pooled, row
+from scalelab.studies.figures import READ, once, pooled, row, share_of_ceiling
 from scalelab.studies.hosts import epochs
 from scalelab.studies.hosts.together import (
     BALANCED,
@@ -30,7 +30,7 @@ from scalelab.studies.hosts.together import (
 )
 from scalelab.studies.points import with_values
 from scalelab.studies.scaling.scaling import card, check_timed, exposed_share, over_base, oversubscribed
-from scalelab.studies.shown import EXPOSED, THROUGHPUT, WORKERS, drawn
+from scalelab.studies.shown import CEILING, EXPOSED, THROUGHPUT, WORKERS, drawn
 from scalelab.studies.study import Asked, Option, Point, Result, Study
 
 MOST_NAMES = 3
@@ -45,6 +45,7 @@ COLUMNS = [
     Column(key="speedup", title="Speedup", sub="over the first", show="times"),
     Column(key="ideal", title="Of the ideal", sub="sum of all alone", show="percent"),
     EXPOSED,
+    CEILING,
     Column(key="seconds", title="Time", sub="training, evaluation", show="seconds"),
     Column(key="accuracy", title="Accuracy", show="percent"),
     Column(key="precision", title="Precision", sub="macro", show="percent"),
@@ -115,6 +116,7 @@ def _row(result: Result, alone: Sequence[Result]) -> Row:
         "speedup": over_base(result, alone[0]),
         "ideal": of_ideal(result, alone),
         "exposed_share": pooled(result, exposed_share),
+        "achieved": share_of_ceiling(result),
         "step_seconds": pooled(result, READ["step_seconds"]),
         "seconds": pooled(result, epochs.whole),
         **{name: pooled(result, last_epoch(name)) for name in ("accuracy", "precision", "recall")},

@@ -1,61 +1,61 @@
-"""How much of what the machine can do a training gets out of it."""
+"""How much of what its hosts can do a training gets out of them."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-from pathlib import Path
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from scalelab.errors import ScalelabError
-from scalelab.launch.asking import wait
-from scalelab.launch.failure import describe
-from scalelab.launch.pool import Pool
-from scalelab.record.schema import Ceiling, Figure, TrainRecord
-
-TARGET = "scalelab.worker.ceiling:rank"
-DOING, PATIENCE = "measuring the machine's ceiling", 300.0
-"""and the seconds after which silent workers are given up"""
-METHOD = (
-    "the most that the workers did together in a tenth of a second, all of them computing at once with the threads of a training, over "
-    "their number. flops_per_second: the fastest of a few matrix products, as torch.mm and as a 3x3 convolution (the library behind "
-    "convolutions can be faster than the one behind torch.mm), 2 operations for each multiplication that the definition has. "
-    "copy_bytes_per_second: a copy between two buffers larger than the caches, bytes read + bytes written"
-)
-SHARE = "images/s x FLOPs per image / (workers x the ceiling of one of so many workers that compute at once)"
+from scalelab.launch.ceiling import Occupied
+from scalelab.launch.launcher import Launcher, Prepared
+from scalelab.record.schema import Ceiling, Figure, Host, TrainRecord
+from scalelab.spec import Spec
 
 
-def ceiling(pool: Pool, threads: int, device: str, precision: str, workers: int = 1) -> Ceiling:
-    """What one of ``workers`` workers can do at most while all of them compute, each with ``threads`` threads.
+def measured(
+    launcher: Launcher, rows: Iterable[Prepared], known: Mapping[str, Ceiling], again: bool = False
+) -> dict[str, Ceiling]:
+    """The ceiling of each host for each way of occupying it; one that can't be measured is left out, and its figures say so.
 
-    ``device`` and ``precision`` as in the spec. About two seconds the first time; then from the user's cache, which holds one for each
-    (host, processor, cores, device, threads, workers, precision, torch version). Raises ScalelabError where it can't be measured.
-
-    All at once, because one worker's ceiling times their number would promise too much: cores share a memory bus, caches and, most of
-    all, the power budget that decides their clock.
+    ``again``: once more those that were measured on a busy host; of both the better one.
     """
-    with tempfile.TemporaryDirectory(prefix="scalelab-ceiling-") as scratch:
-        meeting, answer = Path(scratch, "meeting"), Path(scratch, "answer.json")
-        shared = [str(workers), str(threads), device, precision, str(meeting), str(answer)]
-        env = {"OMP_NUM_THREADS": str(threads)}
-        processes = [pool.start(TARGET, [str(rank), *shared], env) for rank in range(workers)]
-        try:
-            statuses = wait(pool, processes, Path(scratch), PATIENCE, DOING)
-            if failed := [status for status in statuses if status]:
-                raise ScalelabError(f"{DOING} ended with {describe(failed[0])}; its output is above")
-        finally:
-            pool.end(processes)
-        found = json.loads(answer.read_text())
-    return msgspec.convert(found, Ceiling)
+    found = dict(known)
+    if again and not any(map(doubtful, known.values())):
+        return found
+    with contextlib.suppress(ScalelabError):  # a host that is gone is its training's failure, not the study's
+        wanted = {one.key: one for row in rows for one in launcher.part(row.hosts).occupied(row.spec, row.derived)}
+        missing = [one for key, one in wanted.items() if key not in known or (again and doubtful(known[key]))]
+        for one, now in launcher.ceilings(missing).items():
+            found[one.key] = better(found[one.key], now) if one.key in found else now
+    return found
 
 
-def achieved(record: TrainRecord, ceiling: Ceiling | None) -> Figure:
-    """Share of the ceiling: images/s x FLOPs per image / (workers x the ceiling of one of so many workers).
+def of(row: Prepared, record: TrainRecord, known: Mapping[str, Ceiling]) -> list[Ceiling]:
+    """Those of a training's hosts, as far as they were measured."""
+    spec = row.spec
+    here = Occupied(spec.workers, row.derived.threads, spec.device, spec.precision)
+    if here.key in known:  # one that was measured on this machine has no host's name
+        return [known[here.key]]
+    there = (
+        Occupied(host.workers, _threads(spec, host), spec.device, spec.precision, host.name) for host in record.environment.hosts
+    )
+    return [known[one.key] for one in there if one.key in known]
 
-    The model's FLOPs are counted, not what was done: recomputed activations are none of them (the "model FLOPs utilization" of
-    Chowdhery et al. 2022, PaLM, with a measured ceiling in place of a data sheet's peak). The interval is the throughput's. Absent where
-    the ceiling was measured on a busy machine: it is too low then, by a factor that differs from ceiling to ceiling.
+
+def _threads(spec: Spec, host: Host) -> int:
+    """Of each of its workers on a host, as they find it themselves."""
+    return spec.threads_per_worker or max(1, host.cores // max(1, host.workers))
+
+
+def achieved(record: TrainRecord, ceilings: Sequence[Ceiling]) -> Figure:
+    """Share of the ceiling: images/s x FLOPs per image / the sum over the hosts of (its workers x the ceiling of one of them).
+
+    The ceiling of a worker is that of one of so many that compute at once on its host. The model's FLOPs are counted, not what was done:
+    recomputed activations are none of them (the "model FLOPs utilization" of Chowdhery et al. 2022, PaLM, with a measured ceiling in
+    place of a data sheet's peak). The interval is the throughput's. Absent where a ceiling was measured on a busy machine: it is too low
+    then, by a factor that differs from ceiling to ceiling.
     """
 
     def absent(reason: str) -> Figure:
@@ -67,20 +67,36 @@ def achieved(record: TrainRecord, ceiling: Ceiling | None) -> Figure:
     flops = record.model.flops_per_image if record.model is not None else None
     if flops is None or flops.median is None:
         return absent((flops and flops.reason) or "the model's FLOPs were not counted")
-    if ceiling is None or ceiling.flops_per_second.median is None:
-        return absent((ceiling and ceiling.flops_per_second.reason) or "the machine's ceiling was not measured")
-    if (ceiling.workers, ceiling.threads) != (record.workers, record.derived.threads):
-        had = f"{ceiling.workers} workers x {ceiling.threads} threads"
-        return absent(f"the ceiling is that of {had}, this run had {record.workers} x {record.derived.threads}")
-    if ceiling.flops_per_second.reason is not None:
-        return absent(f"the ceiling was {ceiling.flops_per_second.reason}")
-    unit = flops.median / (ceiling.workers * ceiling.flops_per_second.median)
+    if why := _unusable(record, ceilings):
+        return absent(why)
+    unit = flops.median / sum(one.workers * (one.flops_per_second.median or 0.0) for one in ceilings)
     share = rate.median * unit
     return Figure(
         unit="ratio", median=share, n=rate.n, mad=None if rate.mad is None else rate.mad * unit,
         ci95=None if rate.ci95 is None else (rate.ci95[0] * unit, rate.ci95[1] * unit),
         reason="above the ceiling, which cannot be: it was measured while the machine was busy" if share > 1 else None,
     )  # fmt: skip
+
+
+def _unusable(record: TrainRecord, ceilings: Sequence[Ceiling]) -> str | None:
+    """Why nothing can be told of a training by these ceilings; None where it can."""
+    hosts = [host.name for host in record.environment.hosts]
+    several = len(hosts) > 1
+    if not ceilings:
+        return "the ceilings of its hosts were not measured" if several else "the machine's ceiling was not measured"
+    missing = [name for name in hosts if name not in {one.host for one in ceilings}] if several else []
+    if missing:
+        return f"{missing[0]}'s ceiling was not measured"
+    for one in ceilings:
+        whose = f"{one.host}'s" if several else "the"
+        if one.flops_per_second.median is None:
+            return one.flops_per_second.reason or f"{whose} ceiling was not measured"
+        if one.flops_per_second.reason is not None:
+            return f"{whose} ceiling was {one.flops_per_second.reason}"
+    workers, threads = sum(one.workers for one in ceilings), ceilings[0].threads
+    if (workers, threads) != (record.workers, record.derived.threads):
+        return f"the ceiling is that of {workers} workers x {threads} threads, this run had {record.workers} x {record.derived.threads}"
+    return None
 
 
 def doubtful(ceiling: Ceiling) -> bool:

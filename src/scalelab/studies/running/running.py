@@ -18,10 +18,10 @@ from scalelab.launch.hosts.forwarding import recordable
 from scalelab.launch.launcher import Launcher, Prepared
 from scalelab.measure.environment import code, digests
 from scalelab.record import folder as records
-from scalelab.record.schema import Ceiling, TrainRecord
+from scalelab.record.schema import TrainRecord
 from scalelab.record.study import StudyRecord
 from scalelab.studies.figures import said_once
-from scalelab.studies.running.ceiling import better, ceiling, doubtful
+from scalelab.studies.running import ceiling
 from scalelab.studies.running.keeping import BUSY, RUNS, clear, identity, refuse_another, save
 from scalelab.studies.running.planning import Planned, as_trained, expected, keep, took, trainings
 from scalelab.studies.study import Result, Run
@@ -79,9 +79,9 @@ def carry_out(launcher: Launcher, planned: Planned, watching: Watching) -> Study
         try:
             if planned.missing:
                 rows = [case.row for case in planned.cases if case.row is not None]
-                record.ceilings = ceilings(launcher, rows, record.ceilings)
+                record.ceilings = ceiling.measured(launcher, rows, record.ceilings)
                 train(launcher, planned, record, runs, watching)
-                record.ceilings = ceilings(launcher, rows, record.ceilings, again=True)
+                record.ceilings = ceiling.measured(launcher, rows, record.ceilings, again=True)
         except (KeyboardInterrupt, ScalelabError):
             record.status, record.ended = "interrupted", records.now()
             with contextlib.suppress(ScalelabError):  # of a full disk: what ended the study is what is told
@@ -167,38 +167,13 @@ class Clock:
         return None if row is None else self.planned.estimate.seconds(row)
 
 
-def ceiling_key(row: Prepared) -> str:
-    """What a ceiling belongs to, in words."""
-    return f"{row.spec.workers} x {row.derived.threads} on {row.spec.device} in {row.spec.precision}"
-
-
-def ceilings(launcher: Launcher, rows: Sequence[Prepared], known: dict[str, Ceiling], again: bool = False) -> dict[str, Ceiling]:
-    """The machine's ceiling for each way of occupying it; one that can't be measured is left out, and its figures say so.
-
-    ``again``: once more those that were measured on a busy machine; of both the better one. Of trainings on this machine only: what
-    several hosts can do at once is not measured.
-    """
-    found = dict(known)
-    if launcher.here is None:
-        return found
-    for key, row in {ceiling_key(row): row for row in rows}.items():
-        before = found.get(key)
-        if before is None or (again and doubtful(before)):
-            with contextlib.suppress(ScalelabError):
-                now = ceiling(launcher.here, row.derived.threads, row.spec.device, row.spec.precision, row.spec.workers)
-                found[key] = now if before is None else better(before, now)
-    return found
-
-
 def conclude(
     planned: Planned, record: StudyRecord, runs: Runs, absent: Mapping[tuple[int, int], str] = MappingProxyType({})
 ) -> StudyRecord:
     """Analyse what was trained; ``absent``: why a training (place, repeat) was not."""
-    limits = record.ceilings
     results = []
     for place, case in enumerate(planned.cases):
-        limit = limits.get(ceiling_key(case.row)) if case.row is not None else None
-        mine = [replace(runs[place, r], repeat=r, ceiling=limit) for r in range(planned.repeats) if (place, r) in runs]
+        mine = [with_ceilings(case.row, runs[place, r], r, record) for r in range(planned.repeats) if (place, r) in runs]
         why = case.refused or (None if mine else given_up(planned, place, runs) or absent.get((place, 0)))
         results.append(Result(case.point, mine, why))
     completed = [run for result in results for run in result.completed]
@@ -218,6 +193,11 @@ def conclude(
         record.answer = "No training was completed, so nothing can be answered."
     save(planned.folder, record)
     return record
+
+
+def with_ceilings(row: Prepared | None, run: Run, repeat: int, record: StudyRecord) -> Run:
+    """A training as the repeat that it is of its point, with the ceilings of its hosts."""
+    return replace(run, repeat=repeat, ceilings=() if row is None else ceiling.of(row, run.record, record.ceilings))
 
 
 def notes(planned: Planned, runs: Runs) -> list[str]:

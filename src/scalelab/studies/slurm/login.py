@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
+from scalelab.batch import Derived
 from scalelab.errors import ScalelabError
 from scalelab.launch import asking
+from scalelab.launch.ceiling import Occupied
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Host
 from scalelab.spec import Spec
@@ -40,6 +42,10 @@ class Login(Pool):
 
     def hosts(self, spec: Spec) -> list[Host]:
         """Not known before Slurm has chosen them."""
+        return []
+
+    def occupied(self, spec: Spec, derived: Derived) -> list[Occupied]:
+        """No host of these can be measured from here."""
         return []
 
     def ask(self, target: str, spec: Spec, doing: str = asking.DOING) -> Any:
