@@ -24,6 +24,7 @@ import msgspec
 import psutil
 
 from scalelab.errors import ScalelabError
+from scalelab.record import document
 from scalelab.record.atomic import write_atomic as write_atomic
 from scalelab.record.schema import Attempt, Failure, Step, TrainRecord
 
@@ -83,18 +84,13 @@ def load(folder: Path) -> TrainRecord:
 
     Raises ScalelabError when there is none, or it is not one of ours.
     """
-    path = folder / "record.json"
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=TrainRecord)
-        if record.status == "running" and record.attempts and _launcher_gone(record.attempts[-1]):
-            record.status = "lost"
-        return record
+        record = document.read(folder / "record.json", TrainRecord, "a record")
     except FileNotFoundError:
         raise ScalelabError(f"{folder}: holds no record.json; name a run folder, such as runs/2026…") from None
-    except OSError as error:
-        raise ScalelabError(f"{path}: cannot be read: {error.strerror}") from None
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise ScalelabError(f"{path}: cannot be read as a record: {error}") from None
+    if record.status == "running" and record.attempts and _launcher_gone(record.attempts[-1]):
+        record.status = "lost"
+    return record
 
 
 def _launcher_gone(attempt: Attempt) -> bool:
@@ -109,14 +105,21 @@ def _launcher_gone(attempt: Attempt) -> bool:
 
 
 def read_steps(folder: Path, start: int = 0) -> Iterator[Step]:
-    """The steps written so far, from line ``start``; a last line still being written is left out."""
+    """The steps written so far, from line ``start``; a last line still being written is left out.
+
+    Raises ScalelabError for a line that is damaged.
+    """
     try:
         lines = (folder / "steps.jsonl").read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
         return
     decoder = msgspec.json.Decoder(Step)
-    for line in lines[start:]:
-        yield decoder.decode(line)
+    for number, line in enumerate(lines[start:], start + 1):
+        try:
+            step = decoder.decode(line)
+        except document.DAMAGED as error:
+            raise ScalelabError(f"{folder / 'steps.jsonl'}: line {number} cannot be read as a step: {error}") from None
+        yield step
 
 
 def find(names: list[str], out: Path) -> list[Path]:

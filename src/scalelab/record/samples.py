@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from scalelab.record.document import DAMAGED
 from scalelab.record.schema import Sample
 
 FOLDER = "resources"
@@ -22,6 +23,6 @@ def read(folder: Path, since: float = 0.0) -> list[Sample]:
     found, decoder = [], msgspec.json.Decoder(Sample)
     for file in sorted((folder / FOLDER).glob("rank-*.jsonl")):
         for line in file.read_bytes().splitlines():
-            with contextlib.suppress(msgspec.DecodeError):  # still being written, or cut off when its host went down
+            with contextlib.suppress(*DAMAGED):  # still being written, or cut off when its host went down
                 found.append(decoder.decode(line))
     return sorted((sample for sample in found if sample.at > since), key=lambda sample: sample.at)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from scalelab.errors import ScalelabError
+from scalelab.record import document
 from scalelab.record.folder import write_atomic
 
 FILE = "timeline.json"
@@ -67,10 +67,7 @@ def write(folder: Path, timeline: Timeline) -> None:
 
 def read(folder: Path) -> Timeline | None:
     """Of a run; None where none was recorded. Raises ScalelabError for a file that is not one."""
-    path = folder / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Timeline)
+        return document.read(folder / FILE, Timeline, "a timeline")
     except FileNotFoundError:
         return None
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise ScalelabError(f"{path}: cannot be read as a timeline: {error}") from None

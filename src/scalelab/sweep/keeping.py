@@ -16,19 +16,19 @@ import socket
 from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import psutil
 
 from scalelab.errors import RunError, ScalelabError
+from scalelab.record import document
 from scalelab.record.atomic import write_atomic
 from scalelab.record.folder import now
 from scalelab.record.sweep import PlannedTask, SweepRecord, TaskRecord
 from scalelab.record.sweep import TaskState as TaskState
 
 SWEEP, PLAN, TASKS, LAUNCHER = "sweep.json", "tasks.jsonl", "tasks", "launcher.json"
-T = TypeVar("T")
 
 
 class Launcher(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ def create(folder: Path, sweep: SweepRecord, tasks: Sequence[PlannedTask]) -> No
 def load(folder: Path) -> SweepRecord:
     """The sweep in ``folder``. Raises ScalelabError where there is none."""
     try:
-        return _read(folder / SWEEP, SweepRecord)
+        return document.read(folder / SWEEP, SweepRecord, "a sweep")
     except FileNotFoundError:
         raise ScalelabError(f"{folder}: holds no {SWEEP}; name a sweep's folder, such as sweeps/2026…") from None
 
@@ -99,7 +99,7 @@ def plan(folder: Path, sweep: SweepRecord) -> list[PlannedTask]:
         found = [decoder.decode(line) for line in lines]
     except OSError as error:
         raise ScalelabError(f"{folder / PLAN}: cannot be read: {error.strerror}") from None
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except document.DAMAGED as error:
         raise ScalelabError(f"{folder / PLAN}: cannot be read: {error}") from None
     if [task.task for task in found] != list(range(sweep.tasks)):
         raise ScalelabError(f"{folder / PLAN}: is damaged: it should have the tasks 0 to {sweep.tasks - 1}, a line each")
@@ -126,7 +126,7 @@ def results(folder: Path, known: Mapping[int, TaskRecord] | None = None) -> dict
         try:
             with open(folder / TASKS / name, "rb") as file:
                 record = decoder.decode(file.read())
-        except (OSError, msgspec.ValidationError, msgspec.DecodeError):
+        except (OSError, *document.DAMAGED):
             continue
         if name == f"{record.task}.json":
             found[record.task] = record
@@ -179,7 +179,7 @@ def unmark_launcher(folder: Path) -> None:
 def launcher(folder: Path) -> Launcher | None:
     """Who runs the sweep, or did last."""
     try:
-        return _read(folder / LAUNCHER, Launcher)
+        return document.read(folder / LAUNCHER, Launcher, "who runs a sweep")
     except (FileNotFoundError, ScalelabError):
         return None
 
@@ -192,14 +192,3 @@ def output_of(folder: Path, task: int) -> Path:
 def keep(folder: Path, record: dict[str, Any]) -> None:
     """Write a task's record that came from another host. Raises RunError."""
     write_atomic(folder / TASKS / f"{record['task']}.json", msgspec.json.format(msgspec.json.encode(record), indent=1))
-
-
-def _read(path: Path, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ScalelabError(f"{path}: cannot be read: {error.strerror}") from None
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise ScalelabError(f"{path}: cannot be read: {error}") from None

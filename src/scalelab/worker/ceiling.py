@@ -23,6 +23,7 @@ from scalelab.data import cache
 from scalelab.measure import ceiling as measure
 from scalelab.measure.environment import host
 from scalelab.measure.together import rates
+from scalelab.record.document import DAMAGED
 from scalelab.record.schema import Ceiling, Figure
 from scalelab.worker.asked import answering
 
@@ -161,7 +162,7 @@ def _known(place: Path) -> Ceiling | None:
     """What the cache has; None for nothing, or a damaged file."""
     try:
         return msgspec.json.decode(place.read_bytes(), type=Ceiling)
-    except (OSError, msgspec.ValidationError, msgspec.DecodeError):
+    except (OSError, *DAMAGED):
         return None
 
 

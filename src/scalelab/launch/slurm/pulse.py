@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from scalelab.launch.silence import IDLE
+from scalelab.record.document import DAMAGED
 from scalelab.record.schema import Sample
 
 TAIL = 4096
@@ -31,7 +32,7 @@ class Samples:
         return self.seen == self.left or any(computed)
 
     def _computed(self, path: Path) -> bool:
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
+        with contextlib.suppress(OSError, *DAMAGED):
             with path.open("rb") as file:
                 size = file.seek(0, 2)
                 if size == self.seen.get(path):

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from scalelab.errors import ScalelabError
+from scalelab.record import document
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 from scalelab.record.study import StudyRecord
@@ -55,17 +56,11 @@ def places_of(where: str) -> tuple[tuple[str, int], ...]:
 
 def read(folder: Path) -> StudyRecord | None:
     """The study.json of ``folder``; None where there is none. Raises ScalelabError for one that can't be read."""
-    path = folder / FILE
+    advice = f"remove it, and the same command finds its trainings again in {RUNS}/"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=StudyRecord)
+        return document.read(folder / FILE, StudyRecord, "a study", advice)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise ScalelabError(f"{path}: cannot be read: {error.strerror}") from None
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ScalelabError(
-            f"{path}: cannot be read as a study: {error}; remove it, and the same command finds its trainings again in {RUNS}/"
-        ) from None
 
 
 def refuse_another(folder: Path, study: Study, asked: Asked) -> StudyRecord | None:

@@ -17,6 +17,7 @@ from scalelab.launch.asking import Silent
 from scalelab.launch.launcher import Launcher, Prepared
 from scalelab.measure.environment import code, files
 from scalelab.record import folder as records
+from scalelab.record.document import DAMAGED
 from scalelab.record.study import StudyPlan, StudyRecord, Trained
 from scalelab.spec import Spec
 from scalelab.studies.running.estimate import Estimate, estimate
@@ -257,7 +258,7 @@ def recall(folder: Path, points: Sequence[Point], refused: bool = False) -> list
     try:
         kept = msgspec.json.decode((folder / PLAN).read_bytes(), type=Kept)
         rows = [None if row is None else msgspec.convert(row, Prepared) for row in kept.rows]
-    except (OSError, msgspec.ValidationError, msgspec.DecodeError):
+    except (OSError, *DAMAGED):
         return None
     if kept.points != [_mark(point) for point in points] or (
         any(kept.refused) and not refused and kept.made_with != made_with(points)
