@@ -29,9 +29,10 @@ class Programs:
             (folder / name).chmod(0o755)
         self.queue()
 
-    def queue(self, *tasks: str) -> None:
-        """``12_0 RUNNING``: jobs and their states."""
-        lines = (f"{job}|{job}|0|{state}|Priority|1:02|58:00|N/A|h1\n" for job, state in (task.split() for task in tasks))
+    def queue(self, *tasks: str, script: object = "") -> None:
+        """``12_0 RUNNING``: jobs and their states; ``script``: of all of them."""
+        parted = (task.split() for task in tasks)
+        lines = (f"{job}|{job}|0|{state}|Priority|1:02|58:00|N/A|h1|{script}\n" for job, state in parted)
         (self.folder / "queue").write_text("".join(lines))
 
 
@@ -47,6 +48,11 @@ def jobs(command: Command) -> dict[str, Any]:
     """The one row."""
     (row,) = json.loads(command("jobs", "--json").out)["jobs"]
     return dict(row)
+
+
+def jobs_of(command: Command) -> list[dict[str, Any]]:
+    """All rows."""
+    return list(json.loads(command("jobs", "--json").out)["jobs"])
 
 
 def submitted(command: Command, programs: Programs, job: int, *words: object) -> None:
@@ -115,6 +121,26 @@ def test_one_job_of_a_study_is_cancelled_alone(command: Command, study: Path, pr
     assert command("cancel", "weak").out == f"{study}: cancelled\n"
     programs.queue()
     assert jobs(command)["status"] == "cancelled"
+
+
+def test_what_is_elsewhere_is_found_by_the_script_of_its_jobs(
+    command: Command, study: Path, programs: Programs, tmp_path: Path
+) -> None:
+    folder = study.rename(tmp_path / "my | study")
+    assert jobs_of(command) == []
+    programs.queue("12_0 RUNNING", "13_0 PENDING", script=folder / "slurm" / "1-worker.sh")
+    (row,) = jobs_of(command)
+    assert (row["folder"], row["kind"], row["status"]) == (str(folder), "study", "running")
+    assert f"{folder}: cancelled" in command("cancel", "my |").out
+    programs.queue("12_0 RUNNING", script="/bin/somebody/elses/slurm/job.sh")
+    assert jobs_of(command) == []
+    assert "none of ours" in command("cancel", "my |").error
+
+
+def test_where_there_is_no_slurm_there_are_no_jobs(command: Command, programs: Programs) -> None:
+    (programs.folder / "squeue").write_text("#!/bin/sh\necho squeue: error: nobody is there >&2; exit 1\n")
+    ended = command("jobs", "--json")
+    assert (ended.status, json.loads(ended.out)) == (0, {"jobs": [], "without": "squeue: nobody is there"})
 
 
 def test_without_a_terminal_a_row_is_a_line(command: Command, study: Path, programs: Programs) -> None:

@@ -135,7 +135,7 @@ def test_a_job_that_would_wait_for_ever_is_given_up_with_slurms_reason(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    line = "77|77|N/A|$state|PartitionConfig|0:00|1:00|N/A|"
+    line = "77|77|N/A|$state|PartitionConfig|0:00|1:00|N/A||"
     asked = f'state=PENDING; [ -e {tmp_path}/cancelled ] && state=CANCELLED; echo "{line}"'
     programs(tmp_path / "bin", monkeypatch, sbatch="echo 77", squeue=asked, scancel=f"echo $@ > {tmp_path}/cancelled")
     done = command(*ASKED, "--slurm", "--cpus-per-task", 99, "--wait")
@@ -152,7 +152,7 @@ def test_a_run_that_was_cancelled_in_the_queue_begins_at_its_first_step(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    programs(tmp_path / "bin", monkeypatch, sbatch="echo 77", squeue="echo '77|77|N/A|CANCELLED|None|0:00|1:00|N/A|'")
+    programs(tmp_path / "bin", monkeypatch, sbatch="echo 77", squeue="echo '77|77|N/A|CANCELLED|None|0:00|1:00|N/A||'")
     command(*ASKED, "--slurm")
     (run,) = (tmp_path / "runs").iterdir()
     (row,) = json.loads(command("jobs", "--json").out)["jobs"]
@@ -172,7 +172,7 @@ def test_a_job_that_could_not_begin_has_the_likely_cause_as_its_reason(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    programs(tmp_path / "bin", monkeypatch, sbatch="echo 77", squeue="echo '77|77|N/A|FAILED|JobLaunchFailure|0:00|1:00|N/A|h1'")
+    programs(tmp_path / "bin", monkeypatch, sbatch="echo 77", squeue="echo '77|77|N/A|FAILED|JobLaunchFailure|0:00|1:00|N/A|h1|'")
     command(*ASKED, "--slurm")
     (row,) = json.loads(command("jobs", "--json").out)["jobs"]
     assert row["status"] == "failed"

@@ -60,12 +60,19 @@ def test_all_nodes_of_a_job_have_equally_many_workers(workers: int, per_node: in
 
 
 def test_a_job_has_the_trainings_of_one_size_and_the_serial_ones_are_a_job_of_their_own() -> None:
-    found = grouped([((0, 0), 1), ((1, 0), 4), ((2, 0), 2), ((0, 1), 1), ((1, 1), 4)], 2)
+    found = grouped([((0, 0), 1), ((1, 0), 4), ((2, 0), 2), ((0, 1), 1), ((1, 1), 4)], 2, 9)
     assert [(one.name, one.shape, one.trainings, one.indices) for one in found] == [
         ("1-worker", Shape(1, 1), ((0, 0), (0, 1)), "0-1"),
         ("2-workers", Shape(1, 2), ((2, 0),), "0-0"),
         ("4-workers", Shape(2, 2), ((1, 0), (1, 1)), "0-1"),
     ]
+
+
+def test_more_trainings_than_an_array_may_have_are_several_arrays() -> None:
+    found = grouped([((place, 0), 2) for place in range(5)] + [((5, 0), 1)], 2, 2)
+    assert [(one.name, [place for place, _ in one.trainings], one.indices) for one in found] == [
+        ("1-worker", [5], "0-0"), ("2-workers", [0, 1], "0-1"), ("2-workers-2", [2, 3], "0-1"), ("2-workers-3", [4], "0-0"),
+    ]  # fmt: skip
 
 
 def test_sizes_that_cannot_run_stand_in_the_table() -> None:
@@ -263,7 +270,7 @@ case "$script" in *report.sh) echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" 
 echo $((11 + $(ls "{folder}" | wc -l))); touch "{folder}/$(basename "$script")"
 """
 SQUEUE = """#!/bin/sh
-for script in "{folder}"/*; do [ -e "$script" ] && echo "12_0|12|0|PENDING|Resources|0:00|5:00|N/A|"; done
+for script in "{folder}"/*; do [ -e "$script" ] && echo "12_0|12|0|PENDING|Resources|0:00|5:00|N/A||"; done
 exit 0
 """
 
@@ -294,6 +301,89 @@ def test_a_report_that_is_refused_is_said_and_nothing_is_submitted_twice(
     assert "job 12 of Slurm is under way" in command(*asked).error
     assert command("study", "--conclude", folder).status == 1
     assert msgspec.json.decode((folder / "study.json").read_bytes(), type=StudyRecord).status == "submitted"
+
+
+SITE = """#!/bin/sh
+# Slurm with three tasks an array: SITE/queue is what it has, SITE/room how many more it takes, SITE/last the latest job.
+cd "{folder}"
+case "${0##*/}" in
+  scontrol) echo "MaxArraySize = 3";;
+  squeue) cat queue;;
+  scancel) for job; do sed -i "/^${job}[|_]/d" queue; done;;
+  sbatch)
+    for script; do case "$script" in --array=*) array=${script#--array=};; esac; done
+    [ -n "$array" ] || array=$(sed -n 's/^#SBATCH --array=//p' "$script")
+    first=${array%%-*}; last=${array##*-}
+    count=$((${last:-0} - ${first:-0} + 1))
+    if [ $count -gt $(cat room) ]; then echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; fi
+    echo $(($(cat room) - count)) > room
+    job=$(($(cat last) + 1)); echo $job > last
+    echo "$job $*" >> lines
+    for task in $(seq ${first:-0} ${last:-0}); do echo "$job${array:+_$task}|$job|0|PENDING|Priority|0:00|5:00|N/A||$script" >> queue; done
+    echo $job;;
+esac
+"""
+
+
+class Site:
+    """A site that takes so many more tasks."""
+
+    def __init__(self, folder: Path, room: int) -> None:
+        self.folder = folder
+        folder.mkdir()
+        for name, text in {"queue": "", "lines": "", "last": "10\n", "room": f"{room}\n"}.items():
+            (folder / name).write_text(text)
+        for name in ("sbatch", "squeue", "scontrol", "scancel"):
+            (folder / name).write_text(SITE.replace("{folder}", str(folder)))
+            (folder / name).chmod(0o755)
+
+    def room(self, tasks: int) -> None:
+        (self.folder / "room").write_text(f"{tasks}\n")
+
+    def submitted(self) -> list[str]:
+        """``11 --array=0-1 -- 1-worker.sh``: each job, and sbatch's own words."""
+        lines = (self.folder / "lines").read_text().splitlines()
+        return [re.sub(r"--parsable |/\S*/", "", line) for line in lines]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    made = Site(tmp_path / "site", 0)
+    monkeypatch.setenv("PATH", f"{made.folder}{os.pathsep}{os.environ['PATH']}")
+    return made
+
+
+def test_what_the_site_has_no_room_for_is_submitted_by_the_next_call(command: Command, tmp_path: Path, site: Site) -> None:
+    folder = tmp_path / "study"
+    asked = ["study", "batch-size", *SCALING, "--batch", 4, 8, "--repeats", 2, "--slurm", "--out", folder]
+    ended = command(*asked)
+    assert (ended.status, ended.err.splitlines()[-1]) == (
+        1, "scalelab: no job could be submitted: sbatch: QOSMaxSubmitJobPerUserLimit",
+    )  # fmt: skip
+    site.room(2)
+    assert "3 trainings not submitted yet: sbatch: QOSMaxSubmitJobPerUserLimit; the same command again" in command(*asked).err
+    assert site.submitted() == ["11 --array=0-0 -- 1-worker.sh", "12 --dependency=afterany:11 -- report.sh"]
+    site.room(4)
+    assert command(*asked).status == 0
+    assert site.submitted()[2:] == [
+        "13 --array=1-2 -- 1-worker.sh", "14 -- 1-worker-2.sh", "15 --dependency=afterany:11:13:14 -- report.sh",
+    ]  # fmt: skip
+    jobs = kept.read(folder)
+    assert [(job.id, job.first, len(job.trainings)) for job in jobs.jobs] == [("11", 0, 1), ("13", 1, 2), ("14", 0, 1)]
+    assert "12|" not in (site.folder / "queue").read_text(), "its report would come too early"
+    assert "jobs 11, 13, 14, 15 of Slurm are under way" in command(*asked).error
+
+
+def test_a_task_of_a_part_has_the_training_of_its_index(tmp_path: Path) -> None:
+    (tmp_path / kept.FOLDER).mkdir()
+    before, first = job(id="9", trainings=[(7, 0), (8, 0), (9, 0)]), job(trainings=[(0, 0)])
+    second = job(id=None, later="QOSMaxSubmit", first=1, trainings=[(1, 0), (2, 0)])
+    kept.save(tmp_path, Jobs(jobs=[before, first, job(name="4-workers", trainings=[(3, 0)]), second]))
+    assert [task.training_of(tmp_path, "2-workers", number) for number in range(3)] == [(0, 0), (1, 0), (2, 0)]
+    with pytest.raises(ScalelabError, match="has 3 trainings, so no task 3"):
+        task.training_of(tmp_path, "2-workers", 3)
+    assert msgspec.structs.replace(second, id="13").task((2, 0)) == "13_2"
+    assert reason(second, (2, 0), None) == "not submitted yet: QOSMaxSubmit"
 
 
 def test_hosts_are_not_slurms_to_choose(command: Command) -> None:

@@ -40,7 +40,7 @@ class Slurm:
 
     def queue(self, *tasks: str, state: str = "PENDING", reason: str = "None") -> None:
         """What squeue lists, as waiting unless told otherwise."""
-        lines = (f"{task}|{task.partition('_')[0]}|0|{state}|{reason}|0:00|1:00|N/A|\n" for task in tasks)
+        lines = (f"{task}|{task.partition('_')[0]}|0|{state}|{reason}|0:00|1:00|N/A||\n" for task in tasks)
         (self.folder / "queue").write_text("".join(lines))
 
     def submitted(self) -> list[str]:

@@ -45,7 +45,11 @@ def run(words: list[str], debug: bool) -> int:
     parser.add_argument(
         "names", metavar="RUN|JOB", nargs="+", help="a folder, a unique part of its name, or a job's id; only ours"
     )
-    parser.add_argument("--out", metavar="FOLDER", help="folder that holds them (default runs, studies and sweeps)")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="folder that holds them (default: runs, studies, sweeps, and where jobs are that squeue lists)",
+    )
     add_common(parser)
     parsed = parser.parse(words)
     whole = {name: find(name, Path(parsed.out) if parsed.out else None) for name in parsed.names}

@@ -14,10 +14,11 @@ import msgspec
 
 from scalelab.cli.columns import lines
 from scalelab.cli.flags import Parser, add_common
-from scalelab.cli.places.slurm_kept import Entry, entries, looked_in
+from scalelab.cli.places.slurm_kept import Entry, elsewhere, entries, looked_in
 from scalelab.cli.places.slurm_several import KINDS
 from scalelab.cli.terminal import console
-from scalelab.launch.slurm.jobs import Known, queue, seconds, states
+from scalelab.launch.slurm.jobs import Known, State, queue, seconds, states
+from scalelab.launch.slurm.programs import SlurmError
 from scalelab.launch.slurm.settling import settle
 
 EXAMPLE = """  scalelab jobs
@@ -51,19 +52,25 @@ def run(words: list[str], debug: bool) -> int:
     parser = Parser(
         "jobs", "How runs, studies and sweeps stand that are jobs of Slurm; records whose job died unheard are closed.", EXAMPLE
     )
-    parser.add_argument("--out", metavar="FOLDER", help="folder that holds them (default runs, studies and sweeps)")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="folder that holds them (default: runs, studies, sweeps, and where jobs are that squeue lists)",
+    )
     parser.add_argument("--all", action="store_true", help="also those that ended more than a day ago")
     add_common(parser)
     parsed = parser.parse(words)
     out = Path(parsed.out) if parsed.out else None
     found = entries(out)
-    seen = queue() if found else {}
+    seen, silent = _listed(bool(found))
+    found += elsewhere(seen, found) if out is None else []
     alive = {job.partition("_")[0] for job, state in seen.items() if not state.over}
     if not parsed.all:
         found = [entry for entry in found if _recent(entry) or alive & {job.partition("_")[0] for job in entry.jobs}]
     known = states((job for entry in found for job in entry.jobs), seen)
     found = [_settled(entry, known) for entry in found]
     rows = [row(entry, known) for entry in found]
+    known = replace(known, without=known.without or silent)
     if parsed.json:
         print(msgspec.json.encode({"jobs": rows, "without": known.without}).decode())
         return 0
@@ -78,6 +85,16 @@ def run(words: list[str], debug: bool) -> int:
             f"what ended longer ago is known from records only: {known.without}", markup=False, soft_wrap=True
         )
     return 0
+
+
+def _listed(needed: bool) -> tuple[dict[str, State], str | None]:
+    """What squeue lists, and why it could not be asked. Raises SlurmError for that where it is ``needed``: there are jobs to be shown."""
+    try:
+        return queue(), None
+    except SlurmError as error:
+        if needed:
+            raise
+        return {}, str(error)
 
 
 def _recent(entry: Entry, seconds: float = 86400.0) -> bool:

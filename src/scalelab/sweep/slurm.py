@@ -13,6 +13,7 @@ import msgspec
 
 from scalelab.errors import ScalelabError
 from scalelab.launch.slurm import jobs as slurm_jobs
+from scalelab.launch.slurm.arrays import Sent, full, largest, send_all, spread
 from scalelab.launch.slurm.hopeless import EVER, for_ever
 from scalelab.launch.slurm.jobs import State
 from scalelab.launch.slurm.programs import SlurmError, call
@@ -25,15 +26,8 @@ from scalelab.record.sweep import SweepRecord
 from scalelab.sweep.job import HIDDEN
 
 FOLDER, SUBMITTED, CANCELLED = "slurm", "submitted.jsonl", "cancelled"
-FULL = re.compile(
-    r"submit ?limit|MaxSubmit|QOSMax|AssocMax|accounting/QOS policy|temporarily unable|too many jobs|no answer", re.I
-)
-"""sbatch's words where the site takes no more jobs now: fewer may fit, and the rest later (of MaxJobCount it says nothing for two minutes)
-"""
 DOWN = re.compile(r"unable to contact|no answer|timed? ?out|connect|communication|socket|unreachable|try again", re.I)
 """its words, and ours, where its controller does not answer for a while"""
-USUAL = {"MaxArraySize": 1001, "MaxJobCount": 10_000}
-"""limits where Slurm does not tell them: their defaults, slurm.conf(5)"""
 
 
 class Array(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,15 +47,6 @@ class Queue:
     running: set[int] = field(default_factory=set)
     arrays: set[str] = field(default_factory=set)
     states: dict[int, State] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Sent:
-    """What was submitted, and what was not, with sbatch's reason."""
-
-    arrays: list[Array]
-    left: list[int]
-    why: str = ""
 
 
 def name_of(folder: Path) -> str:
@@ -90,36 +75,25 @@ def script(folder: Path, sweep: SweepRecord, numbers: Path) -> Script:
     )
 
 
-def largest_array() -> int:
-    """Tasks that an array may have here: MaxArraySize limits the index, MaxJobCount all jobs that Slurm keeps. Raises SlurmError."""
-    told = dict(re.findall(r"^(\w+)\s*=\s*(\d+)", call(["scontrol", "show", "config"]), re.M))
-    return max(1, min(int(told.get(name, usual)) for name, usual in USUAL.items()))
-
-
-def send(folder: Path, sweep: SweepRecord, tasks: Sequence[int], after: Sequence[str] = ()) -> Sent:
+def send(folder: Path, sweep: SweepRecord, tasks: Sequence[int], after: Sequence[str] = ()) -> Sent[int, Array]:
     """Submit tasks as arrays, as many as the site takes; ``after``: arrays of this sweep that are not over.
 
     With ``--max-running`` one array waits for the other, so that the limit is the sweep's. Raises SlurmError where not one is taken:
     what was taken runs, whatever becomes of the rest.
     """
-    left, most, before = list(tasks), largest_array(), list(after)
-    arrays: list[Array] = []
-    size, refused = min(len(left), most), ""
-    while left and size and not cancelled(folder):
-        try:
-            made = _send(folder, sweep, left[:size], before if sweep.placing.get("max_running") else [])
-        except SlurmError as error:
-            full = FULL.search(str(error)) is not None
-            if not arrays and (not full or (size == 1 and not after)):
-                raise
-            refused, size = str(error), size // 2 if full else 0
-            continue
-        arrays.append(made)
-        before, left = [made.job], left[size:]
-        if refused:  # as many as fit: the next ones when some have ended
-            break
-        size = min(len(left), most)
-    return Sent(arrays, left, refused)
+    before = list(after)
+
+    def submit_some(some: Sequence[int]) -> Array:
+        made = _send(folder, sweep, some, before if sweep.placing.get("max_running") else [])
+        before[:] = [made.job]
+        return made
+
+    return send_all(tasks, largest(), submit_some, bool(after), lambda: cancelled(folder), no_room)
+
+
+def no_room(words: str) -> bool:
+    """Whether fewer tasks may fit. Of MaxJobCount sbatch says nothing for two minutes; what it may have taken meanwhile has no numbers."""
+    return full(words) or "no answer" in words
 
 
 def _send(folder: Path, sweep: SweepRecord, tasks: Sequence[int], after: Sequence[str]) -> Array:
@@ -140,11 +114,6 @@ def _send(folder: Path, sweep: SweepRecord, tasks: Sequence[int], after: Sequenc
     with (place / SUBMITTED).open("ab") as kept:
         kept.write(msgspec.json.encode(made) + b"\n")
     return made
-
-
-def spread(tasks: int, at_once: int | None) -> str:
-    """The indices of an array: ``0-199%8``."""
-    return f"0-{tasks - 1}" + (f"%{at_once}" if at_once else "")
 
 
 def shown(folder: Path, sweep: SweepRecord) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from scalelab.errors import ScalelabError
 from scalelab.launch.slurm import folder as places
+from scalelab.launch.slurm.jobs import State, queue
+from scalelab.launch.slurm.programs import SlurmError
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 from scalelab.studies.running import keeping as studies
@@ -76,15 +79,24 @@ def entries(out: Path | None) -> list[Entry]:
     return [entry for kind, find in KINDS.items() for entry in find(out or Path(PLACES[kind]))]
 
 
+def elsewhere(seen: Mapping[str, State], known: Collection[Entry]) -> list[Entry]:
+    """Those in other folders than the usual ones, whose jobs squeue lists (``seen``): a job's script is in the folder that it is of."""
+    scripts = {Path(state.script) for state in seen.values() if state.script}
+    folders = {script.parents[1] for script in scripts if script.suffix == ".sh" and script.parent.name == places.PART}
+    folders -= {entry.folder.absolute() for entry in known}
+    return [entry for out in sorted({one.parent for one in folders}) for entry in entries(out) if entry.folder in folders]
+
+
 def find(name: str, out: Path | None) -> Entry:
     """The one of a name (its folder, or a part of that which only one has) or of a job's id. Raises ScalelabError: only ours are known."""
     path = Path(name)
-    known = entries(out)
     if path.is_dir():
-        known = [entry for entry in entries(path.absolute().parent) if entry.folder.absolute() == path.absolute()]
-    matches = [entry for entry in known if name in entry.jobs] if name.isdigit() else known
-    if not name.isdigit() and not path.is_dir():
-        matches = [entry for entry in known if name in entry.folder.name]
+        matches = [entry for entry in entries(path.absolute().parent) if entry.folder.absolute() == path.absolute()]
+    else:
+        matches = _called(name, entries(out))
+    if not matches and out is None and not path.is_dir():
+        with suppress(SlurmError):  # it is not here, or does not answer: the usual folders are all that is known
+            matches = _called(name, elsewhere(queue(), ()))
     if len(matches) != 1:
         where = looked_in(out)
         what = "none of ours" if not matches else f"{len(matches)} of ours"
@@ -92,3 +104,7 @@ def find(name: str, out: Path | None) -> Entry:
             f"'{name}': {what} in {where} is in a Slurm job of that name or id; `scalelab jobs` shows them, --out where"
         )
     return matches[0]
+
+
+def _called(name: str, known: list[Entry]) -> list[Entry]:
+    return [entry for entry in known if (name in entry.jobs if name.isdigit() else name in entry.folder.name)]

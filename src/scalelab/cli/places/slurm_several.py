@@ -34,6 +34,8 @@ def study(folder: Path, known: Known) -> Several:
         task = job.task(training) if job is not None else None
         if job is not None and job.refused is not None:
             counts["refused"] += 1
+        elif job is not None and job.later is not None:
+            counts["not submitted yet"] += 1
         elif task is not None and (state := known.of(task)) is not None:
             states.append(state)
     report = known.of(jobs.report) if jobs.report else None

@@ -27,10 +27,9 @@ from scalelab.record.study import StudyRecord
 from scalelab.studies.running import keeping, planning, running
 from scalelab.studies.running.planning import Case, Planned
 from scalelab.studies.slurm import kept
-from scalelab.studies.slurm.concluding import GOING, WAITS, Stand, again, conclude_now, look, planned_of, under_way
-from scalelab.studies.slurm.kept import Jobs
+from scalelab.studies.slurm.concluding import GOING, NOT_SUBMITTED, WAITS, Stand, again, conclude_now, look, planned_of, under_way
 from scalelab.studies.slurm.login import Login
-from scalelab.studies.slurm.submitting import Wishes, Written, submit_all, without_hope, write
+from scalelab.studies.slurm.submitting import Submitted, Wishes, Written, submit_all, submit_more, without_hope, write
 from scalelab.studies.study import Asked, Study
 
 OWN = ("workers_per_node", "cpus_per_task", "gpus_per_node", "partition", "time", "account")
@@ -120,8 +119,14 @@ def run(study: Study, parsed: Namespace, folder: Path, asked: Asked, repeats: in
     wishes = wishes_of(parsed)
     folder = folder.resolve()
     keeping.refuse_another(folder, study, asked)
-    if parsed.wait and under_way(folder):
-        return follow(folder, err, finish)
+    alive = under_way(folder)
+    if alive and kept.read(folder).left and not parsed.slurm_dry_run:
+        with records.held(folder, keeping.BUSY):
+            tell_more(folder, submit_more(folder, alive, wishes.one_by_one), err)
+        if not parsed.wait:
+            return told(folder, parsed.json)
+    if alive and parsed.wait:
+        return follow(folder, wishes.one_by_one, err, finish)
     refuse_twice(folder)
     with Pool() as pool:
         login = Login(pool, wishes.per_node, wishes.request.cpus_per_task, wishes.request.gpus_per_node)
@@ -133,32 +138,48 @@ def run(study: Study, parsed: Namespace, folder: Path, asked: Asked, repeats: in
     with records.held(folder, keeping.BUSY):
         refuse_twice(folder)  # again: plans take time
         written = begin(planned, wishes)
-        submitted = None if parsed.slurm_dry_run else submit_all(folder, written, wishes.one_by_one)
+        submitted = None if parsed.slurm_dry_run else submit_all(folder, wishes.one_by_one)
     if submitted is None:
         show(err, written, "written, not submitted", planned.cases)
     else:
-        tell_submitted(folder, written, *submitted, err, planned.cases)
+        tell_submitted(folder, written, submitted, err, planned.cases)
         if parsed.wait:
-            return follow(folder, err, finish)
+            return follow(folder, wishes.one_by_one, err, finish)
         err.print(how_to_look("study", folder, folder.name), markup=False, soft_wrap=True)
-    if parsed.json:
+    return told(folder, parsed.json)
+
+
+def told(folder: Path, as_json: bool) -> int:
+    """What was submitted, for programs; the exit status."""
+    if as_json:
         print(msgspec.json.encode({"folder": str(folder), **msgspec.to_builtins(kept.read(folder))}).decode())
     return 0
 
 
 def tell_submitted(
-    folder: Path, written: Sequence[Written], jobs: Jobs, lacking: str | None, err: Console, cases: Sequence[Case] = ()
+    folder: Path, written: Sequence[Written], submitted: Submitted, err: Console, cases: Sequence[Case] = ()
 ) -> None:
-    """What became of each; ``lacking``: why the report has no job. What would wait for ever is cancelled."""
-    report = f"the report as job {jobs.report}" if lacking is None else "without the report"
+    """What became of each. What would wait for ever is cancelled."""
+    report = f"the report as job {submitted.jobs.report}" if submitted.lacking is None else "without the report"
     show(err, written, f"submitted, {report}; in {from_here(folder)}", cases)
-    if lacking is not None:
-        said = f"report: {lacking}; when all are over: scalelab study --conclude {shlex.quote(from_here(folder))}"
+    tell_more(folder, submitted, err)
+    without_hope(folder, submitted.jobs, lambda line: err.print(line, markup=False, style="yellow"))
+
+
+def tell_more(folder: Path, submitted: Submitted, err: Console) -> None:
+    """Each array, or part of one, and its job, or why there is none; what the site had no room for, in a line."""
+    if submitted.lacking is not None:
+        said = f"report: {submitted.lacking}; when all are over: scalelab study --conclude {shlex.quote(from_here(folder))}"
         err.print(said, markup=False, style="yellow", soft_wrap=True)
-    for job in jobs.jobs[-len(written) + 1 :]:
-        said = f"{job.name}: job {job.id}" if job.id else f"{job.name}: {job.refused}"
-        err.print(said, markup=False, style=None if job.id else "yellow")
-    without_hope(folder, jobs, lambda line: err.print(line, markup=False, style="yellow"))
+    for job in submitted.mine:
+        if job.later is None:
+            some = f", {text.counted(len(job.trainings), 'training')}" if submitted.of(job.name) > 1 else ""
+            said = f"{job.name}: job {job.id}{some}" if job.id else f"{job.name}: {job.refused}"
+            err.print(said, markup=False, style=None if job.id else "yellow")
+    if left := submitted.jobs.left:
+        count = text.counted(sum(len(job.trainings) for job in left), "training")
+        said = f"{count} not submitted yet: {left[0].later}; the same command again submits what there is room for, with --wait by itself"
+        err.print(said, markup=False, style="yellow", soft_wrap=True)
 
 
 def tell_refused(err: Console, planned: Planned) -> None:
@@ -214,20 +235,26 @@ def from_here(path: Path) -> str:
 
 
 def progress(stand: Stand, total: int) -> str:
-    """``3 of 6 trainings have ended, 1 runs, 2 wait (Resources)``; what can't run has been told."""
+    """``3 of 6 trainings have ended, 1 runs, 2 wait (Resources), 5 are not submitted yet``; what can't run has been told."""
     waiting = [why.removeprefix(WAITS) for why in stand.absent.values() if why.startswith(WAITS)]
     running = sum(why.startswith(GOING) for why in stand.absent.values())
+    left = sum(why.startswith(NOT_SUBMITTED) for why in stand.absent.values())
     parts = [f"{len(stand.runs)} of {total} trainings have ended"]
     parts += [f"{running} run{'s' * (running == 1)}"] if running else []
     parts += [f"{len(waiting)} wait{'s' * (len(waiting) == 1)} ({', '.join(sorted(set(waiting)))})"] if waiting else []
+    parts += [f"{left} {'is' if left == 1 else 'are'} not submitted yet"] if left else []
     return ", ".join(parts)
 
 
-def follow(folder: Path, err: Console, finish: Finish) -> int:
+def follow(folder: Path, one_by_one: bool, err: Console, finish: Finish) -> int:
     """Until no job of the study is left; then its findings. Ctrl-C leaves the jobs as they are."""
-    planned, said, began = planned_of(folder), "", time.monotonic()
+    planned, said, began, rest = planned_of(folder), "", time.monotonic(), Rest(folder, one_by_one, err)
     try:
-        while (stand := look(planned)).silent or stand.alive or stand.report:
+        while True:
+            stand = look(planned)
+            more = rest.submit(stand)
+            if not (stand.silent or stand.alive or stand.report or more):
+                break
             now = f"{stand.silent}; the jobs may go on, so this waits on" if stand.silent else progress(stand, len(planned.order))
             if now != said:
                 err.print(now, markup=False)
@@ -242,3 +269,27 @@ def follow(folder: Path, err: Console, finish: Finish) -> int:
         err.print(f"the jobs go on; `scalelab cancel {shlex.quote(str(folder))}` ends them, --wait follows again", markup=False)
         raise
     return finish(folder, conclude_now(folder))
+
+
+class Rest:
+    """What the site had no room for, submitted as trainings end."""
+
+    def __init__(self, folder: Path, one_by_one: bool, err: Console) -> None:
+        self.folder, self.one_by_one, self.err = folder, one_by_one, err
+        self.tried: int | None = None
+        """how many trainings were in Slurm's hands when the site had no room for more"""
+
+    def submit(self, stand: Stand) -> bool:
+        """Whether more was submitted now: where less of the study is in Slurm's hands than when there was no room."""
+        there = sum(why.startswith((WAITS, GOING)) for why in stand.absent.values())
+        if stand.silent or not kept.read(self.folder).left or (self.tried is not None and there >= self.tried):
+            return False
+        try:
+            with records.held(self.folder, keeping.BUSY):
+                done = submit_more(self.folder, [*stand.alive, *stand.report], self.one_by_one)
+        except ScalelabError:  # the report's job is at work, or Slurm does not answer: soon again
+            return False
+        self.tried = there + done.taken
+        if done.taken:
+            tell_more(self.folder, done, self.err)
+        return bool(done.taken)

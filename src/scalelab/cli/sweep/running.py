@@ -13,6 +13,7 @@ from rich.console import Console
 from scalelab.cli.sweep.shown import finish, show_status
 from scalelab.cli.sweep.watch import SweepWatch
 from scalelab.errors import RunError, ScalelabError
+from scalelab.launch.slurm.arrays import Sent
 from scalelab.launch.slurm.programs import SlurmError
 from scalelab.record import text
 from scalelab.record.sweep import PlannedTask, SweepRecord, SweepStatus, TaskRecord
@@ -94,7 +95,7 @@ def on_slurm(folder: Path, sweep: SweepRecord, tasks: Sequence[int], wait: bool,
     return 0
 
 
-def tell_sent(sent: slurm.Sent, err: Console) -> None:
+def tell_sent(sent: Sent[int, slurm.Array], err: Console) -> None:
     """The arrays' numbers, and where their output is."""
     for one in sent.arrays:
         err.print(f"Slurm array {one.job}: {text.counted(one.tasks, 'task')}", markup=False)

@@ -11,8 +11,8 @@ from scalelab.launch.slurm.programs import SlurmError, call
 WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "REQUEUE_FED", "RESV_DEL_HOLD"})
 RUNNING = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"})
 """states in which a job will run, and in which its processes may live; in all others it is over: squeue(1), "JOB STATE CODES" """
-QUEUE = "%i|%F|%K|%T|%r|%M|%L|%S|%N"
-"""squeue's format: job (array task: JOB_TASK), the array's job, the task, state, why it waits, used, left, start, nodes"""
+QUEUE = "%i|%F|%K|%T|%r|%M|%L|%S|%N|%o"
+"""squeue's format: job (array task: JOB_TASK), the array's job, the task, state, why it waits, used, left, start, nodes, script"""
 ACCOUNT = "JobID,State,Reason,Elapsed,Start,End,NodeList,ExitCode"
 
 
@@ -30,6 +30,8 @@ class State:
     start: str = ""
     """when it began, or is expected to"""
     nodes: str = ""
+    script: str = ""
+    """the file that was submitted, where squeue told"""
 
     @property
     def waiting(self) -> bool:
@@ -93,11 +95,11 @@ def queue() -> dict[str, State]:
 
 
 def _queued(line: str) -> State | None:
-    parts = line.split("|")
-    if len(parts) != 9:
+    parts = line.split("|", 9)
+    if len(parts) < 10:
         return None
-    job, _, _, state, reason, elapsed, left, start, nodes = (_known(part) for part in parts)
-    return State(job, state, reason, elapsed, left, start, nodes)
+    job, _, _, state, reason, elapsed, left, start, nodes, script = (_known(part) for part in parts)
+    return State(job, state, reason, elapsed, left, start, nodes, script)
 
 
 def _accounted(jobs: list[str]) -> dict[str, State]:

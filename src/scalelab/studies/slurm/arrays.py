@@ -1,4 +1,7 @@
-"""Which trainings make which job: an array for each number of workers, because a job's size is the same in all tasks of an array."""
+"""Which trainings make which job: an array for each number of workers, because a job's size is the same in all tasks of an array; several
+
+where there are more trainings than an array may have tasks.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,19 @@ class Shape:
 
 @dataclass(frozen=True)
 class Array:
-    """Trainings of one size, each a task: (place of the point, repeat), in the order of the plan."""
+    """Trainings of one size, each a task: (place of the point, repeat), in the order of the plan.
+
+    ``part``: counts the arrays of this size, from 1.
+    """
 
     shape: Shape
     trainings: tuple[tuple[int, int], ...]
+    part: int = 1
 
     @property
     def name(self) -> str:
-        """``4-workers``, also its files'."""
-        return f"{self.shape.workers}-worker{'s' * (self.shape.workers > 1)}"
+        """``4-workers``, also its files'; ``4-workers-2`` the second part."""
+        return f"{self.shape.workers}-worker{'s' * (self.shape.workers > 1)}{f'-{self.part}' * (self.part > 1)}"
 
     @property
     def indices(self) -> str:
@@ -45,15 +52,19 @@ def shape(workers: int, per_node: int) -> Shape:
     return Shape(workers // each, each)
 
 
-def arrays(planned: Planned, per_node: int) -> list[Array]:
-    """What is missing of a plan, as arrays, the smallest jobs first."""
-    return grouped([(one, _workers(planned, one)) for one in planned.missing], per_node)
+def arrays(planned: Planned, per_node: int, most: int) -> list[Array]:
+    """What is missing of a plan, as arrays of ``most`` trainings at most, the smallest jobs first."""
+    return grouped([(one, _workers(planned, one)) for one in planned.missing], per_node, most)
 
 
-def grouped(trainings: Sequence[tuple[tuple[int, int], int]], per_node: int) -> list[Array]:
+def grouped(trainings: Sequence[tuple[tuple[int, int], int]], per_node: int, most: int) -> list[Array]:
     """((place, repeat), workers) of each training, as arrays."""
-    sizes = sorted({workers for _, workers in trainings})
-    return [Array(shape(size, per_node), tuple(one for one, workers in trainings if workers == size)) for size in sizes]
+    found = []
+    for size in sorted({workers for _, workers in trainings}):
+        mine = [one for one, workers in trainings if workers == size]
+        parts = [tuple(mine[first : first + most]) for first in range(0, len(mine), most)]
+        found += [Array(shape(size, per_node), part, number) for number, part in enumerate(parts, 1)]
+    return found
 
 
 def _workers(planned: Planned, training: tuple[int, int]) -> int:

@@ -151,7 +151,7 @@ def reason(job: Job | None, training: tuple[int, int], state: State | None, unkn
     if job.refused is not None:
         return f"{REFUSED}{job.refused}"
     if job.id is None:
-        return NOT_SUBMITTED
+        return NOT_SUBMITTED if job.later is None else f"{NOT_SUBMITTED} yet: {job.later}"
     if state is None:
         why = f" ({unknown})" if unknown else ""
         return f"no record, and Slurm knows job {job.task(training)} no more{why}"
@@ -195,11 +195,7 @@ def conclude_now(folder: Path) -> StudyRecord:
 def _absent(why: str) -> dict[str, str]:
     """What the list of trainings says of one without a record."""
     status = (
-        "planned"
-        if why.startswith((WAITS, GOING, UNKNOWN)) or why == NOT_SUBMITTED
-        else "refused"
-        if why.startswith(REFUSED)
-        else "lost"
+        "planned" if why.startswith((WAITS, GOING, UNKNOWN, NOT_SUBMITTED)) else "refused" if why.startswith(REFUSED) else "lost"
     )
     return {"status": status, "reason": why}
 

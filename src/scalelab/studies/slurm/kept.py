@@ -15,7 +15,7 @@ FOLDER, FILE, CANCELLED = "slurm", "jobs.json", "cancelled"
 
 
 class Job(msgspec.Struct, kw_only=True):
-    """An array of a study. ``id``: None where it was not submitted; ``refused``: Slurm's words where it can't run."""
+    """An array of a study, or a part of one. ``id``: None where it was not submitted; ``refused``: Slurm's words where it can't run."""
 
     name: str
     workers: int
@@ -24,10 +24,16 @@ class Job(msgspec.Struct, kw_only=True):
     """(place of the point in the plan, repeat) of each task"""
     id: str | None = None
     refused: str | None = None
+    later: str | None = None
+    """sbatch's words where the site had no room for it: it is to be submitted when there is"""
+    first: int = 0
+    """the index of its first task: an array that the site had no room for at once is submitted in parts"""
 
     def task(self, training: tuple[int, int]) -> str | None:
         """The id of the task that makes a training; None where none does."""
-        return None if self.id is None or training not in self.trainings else f"{self.id}_{self.trainings.index(training)}"
+        if self.id is None or training not in self.trainings:
+            return None
+        return f"{self.id}_{self.first + self.trainings.index(training)}"
 
 
 class Jobs(msgspec.Struct, kw_only=True):
@@ -46,6 +52,21 @@ class Jobs(msgspec.Struct, kw_only=True):
         """The ids of those that wait or run; of ``further`` tasks too, which were submitted by hand."""
         living = {one.job.partition("_")[0] for one in states.values() if not one.over}
         return [job for job in dict.fromkeys([*self.ids, *(one.partition("_")[0] for one in further)]) if job in living]
+
+    @property
+    def left(self) -> list[Job]:
+        """Those that the site had no room for yet."""
+        return [job for job in self.jobs if job.id is None and job.later is not None]
+
+    def called(self, name: str) -> list[Job]:
+        """The array of a script as it was written last, in the parts that it was submitted in, the last of them first."""
+        found: list[Job] = []
+        for job in reversed(self.jobs):
+            if job.name == name:
+                found.append(job)
+                if job.first == 0:
+                    break
+        return found
 
     def of(self, training: tuple[int, int]) -> Job | None:
         """The latest that had this training to make."""

@@ -9,9 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from scalelab.errors import RunError, ScalelabError
 from scalelab.launch.signals import uninterrupted
 from scalelab.launch.slurm import jobs as slurm
+from scalelab.launch.slurm.arrays import full, likely_largest, send_all, spread
 from scalelab.launch.slurm.hopeless import EVER, HOPELESS
 from scalelab.launch.slurm.programs import SlurmError
 from scalelab.launch.slurm.request import Request
@@ -55,7 +58,7 @@ def write(planned: Planned, wishes: Wishes, here: Path) -> list[Written]:
     (planned.folder / FOLDER).mkdir(exist_ok=True)
     jobs, found = kept.read(planned.folder), []
     jobs.jobs = [job for job in jobs.jobs if job.id is not None]
-    for array in arrays(planned, wishes.per_node):
+    for array in arrays(planned, wishes.per_node, likely_largest()):
         found.append(Written(array, _write(planned, array.name, _script(planned, wishes, array, here))))
         shape = array.shape
         jobs.jobs.append(Job(name=array.name, workers=shape.workers, nodes=shape.nodes, trainings=list(array.trainings)))
@@ -64,13 +67,17 @@ def write(planned: Planned, wishes: Wishes, here: Path) -> list[Written]:
 
 
 def _write(planned: Planned, name: str, script: Script) -> Path:
-    path = planned.folder / FOLDER / f"{name}.sh"
+    path = _path(planned.folder, name)
     text = script.text()
     try:
         path.write_text(text)
     except OSError as error:
         raise ScalelabError(f"{path}: cannot be written: {error.strerror}") from None
     return path
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / FOLDER / f"{name}.sh"
 
 
 def _script(planned: Planned, wishes: Wishes, array: Array, here: Path) -> Script:
@@ -108,33 +115,108 @@ def _report(planned: Planned, wishes: Wishes, here: Path) -> Script:
     )
 
 
-def submit_all(folder: Path, written: Sequence[Written], one_by_one: bool) -> tuple[Jobs, str | None]:
-    """Submit the arrays, then the report after all of them; what Slurm refuses is kept with its words. Raises where it refuses all.
+@dataclass(frozen=True)
+class Submitted:
+    """What became of what was to be submitted. ``mine``: its arrays, or parts of them, in their order, those that were not taken too.
 
-    The second: why there is no job for the report, where Slurm refuses that alone.
+    ``lacking``: why there is no job for the report, where Slurm refuses that alone.
     """
+
+    jobs: Jobs
+    mine: list[Job]
+    lacking: str | None = None
+
+    @property
+    def taken(self) -> int:
+        """Trainings that Slurm has taken."""
+        return sum(len(job.trainings) for job in self.mine if job.id is not None)
+
+    def of(self, name: str) -> int:
+        """Parts in which the array of that name was submitted, or is still to be."""
+        return sum(job.name == name for job in self.mine)
+
+
+def submit_all(folder: Path, one_by_one: bool) -> Submitted:
+    """Submit the arrays that were written, then the report after all of them; what Slurm refuses is kept with its words.
+
+    Where the site takes no more jobs now, the rest is ``later``. Raises RunError where Slurm takes none of them.
+    """
+    kept.mark_cancelled(folder, False)
     jobs = kept.read(folder)
     jobs.report = None
-    kept.mark_cancelled(folder, False)
-    arrays = [one for one in written if one.array is not None]
-    mine, before = jobs.jobs[-len(arrays) :], None
-    for job, one in zip(mine, arrays, strict=True):
-        with uninterrupted():  # a job that nobody remembers would be found by nobody
-            try:
-                job.id = before = submit(one.script, f"afterany:{before}" if one_by_one and before else None)
-            except SlurmError as error:
-                job.refused = str(error)
-            kept.save(folder, jobs)
-    ids = [job.id for job in mine if job.id is not None]
-    if not ids:
-        raise RunError(f"no job could be submitted: {mine[0].refused}")
-    report = next(one.script for one in written if one.array is None)
-    try:
-        jobs.report = submit(report, f"afterany:{':'.join(ids)}")
-    except SlurmError as error:
-        return jobs, str(error)
+    done = _submit(folder, jobs, [], one_by_one)
+    if not done.taken:
+        raise RunError(f"no job could be submitted: {done.mine[0].refused or done.mine[0].later}")
+    return done
+
+
+def submit_more(folder: Path, alive: Sequence[str], one_by_one: bool) -> Submitted:
+    """Submit what the site had no room for, as far as it has now, and the report after all anew. ``alive``: jobs that are not over.
+
+    Nothing of a study that was cancelled. Raises SlurmError where the report's job, which would now come too early, can't be cancelled.
+    """
+    jobs = kept.read(folder)
+    if kept.cancelled(folder) or not jobs.left:
+        return Submitted(jobs, [])
+    report = jobs.report if jobs.report in alive else None
+    done = _submit(folder, jobs, [job for job in alive if job != report], one_by_one)
+    if report is not None and done.jobs.report != report:
+        slurm.cancel([report])
+    return done
+
+
+def _submit(folder: Path, jobs: Jobs, alive: Sequence[str], one_by_one: bool) -> Submitted:
+    """``alive``: arrays that the new ones and the report are to follow."""
+    mine, after, room = list[Job](), list(alive), True
+    for job in [one for one in jobs.jobs if one.id is None and one.refused is None]:
+        if room:
+            parts = _array(folder, jobs, job, after, one_by_one)
+            room = parts[-1].later is None
+        else:
+            job.later, parts = mine[-1].later, [job]
+        mine += parts
+        after += [one.id for one in parts if one.id is not None]
     kept.save(folder, jobs)
-    return jobs, None
+    if not any(one.id is not None for one in mine):
+        return Submitted(jobs, mine)
+    try:
+        with uninterrupted():
+            jobs.report = submit(_path(folder, REPORT), f"afterany:{':'.join(after)}")
+            kept.save(folder, jobs)
+    except SlurmError as error:
+        return Submitted(jobs, mine, str(error))
+    return Submitted(jobs, mine)
+
+
+def _array(folder: Path, jobs: Jobs, rest: Job, after: Sequence[str], one_by_one: bool) -> list[Job]:
+    """Submit an array, whole or as much of it as there is room for; its parts, which take its place in ``jobs``, the last one ``rest``
+
+    where some of it was not taken.
+    """
+    parts: list[Job] = []
+
+    def some(trainings: Sequence[tuple[int, int]]) -> None:
+        count = len(trainings)
+        whole = rest.first == 0 and count == len(rest.trainings)
+        indices = None if whole else spread(count, 1 if one_by_one else None, rest.first)  # None: those that the script has
+        before = [*after, *(str(one.id) for one in parts)] if one_by_one else []
+        with uninterrupted():  # a job that nobody remembers would be found by nobody
+            job = submit(_path(folder, rest.name), f"afterany:{before[-1]}" if before else None, indices)
+            parts.append(msgspec.structs.replace(rest, id=job, trainings=list(trainings), later=None))
+            jobs.jobs.insert(jobs.jobs.index(rest), parts[-1])
+            rest.trainings, rest.first = rest.trainings[count:], rest.first + count
+            if not rest.trainings:
+                jobs.jobs.remove(rest)
+            kept.save(folder, jobs)
+
+    try:
+        why = send_all(rest.trainings, len(rest.trainings), some, True, lambda: kept.cancelled(folder)).why
+    except SlurmError as error:
+        why = str(error)
+    if rest.trainings:
+        rest.refused, rest.later = (None, why) if full(why) else (why or None, None)
+        parts.append(rest)
+    return parts
 
 
 def without_hope(folder: Path, jobs: Jobs, say: Callable[[str], None]) -> None:

@@ -44,16 +44,7 @@ class Job(Allocation):
 
 def main(folder: Path, name: str) -> int:
     """Train one; the exit status."""
-    jobs = kept.read(folder)
-    mine = next((job for job in reversed(jobs.jobs) if job.name == name), None)
-    if mine is None:
-        raise ScalelabError(f"{folder}: no array of this study is called {name}")
-    number = int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))
-    if number >= len(mine.trainings):
-        raise ScalelabError(
-            f"{folder}: {name} has {len(mine.trainings)} trainings, so no task {number}; see --array in its script"
-        )
-    place, repeat = mine.trainings[number]
+    place, repeat = training_of(folder, name, int(os.environ.get("SLURM_ARRAY_TASK_ID", 0)))
     planned = planned_of(folder)
     row = planned.row(place, repeat)
     if planned.done(place, repeat) is not None:
@@ -68,6 +59,18 @@ def main(folder: Path, name: str) -> int:
     said = record.failure.error if record.failure else "" if rate is None else f"{text.rate(rate)} images/s"
     print(f"{row.spec.name}: {record.status}{', ' if said else ''}{said}")
     return 0 if record.status == "completed" else 1
+
+
+def training_of(folder: Path, name: str, number: int) -> tuple[int, int]:
+    """The training of task ``number`` of an array. Raises ScalelabError."""
+    parts = kept.read(folder).called(name)
+    if not parts:
+        raise ScalelabError(f"{folder}: no array of this study is called {name}")
+    for part in parts:
+        if part.first <= number < part.first + len(part.trainings):
+            return part.trainings[number - part.first]
+    count = sum(len(part.trainings) for part in parts)
+    raise ScalelabError(f"{folder}: {name} has {count} trainings, so no task {number}; see --array in its script")
 
 
 def there(launcher: Launcher, row: Prepared) -> Prepared:
