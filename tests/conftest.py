@@ -16,7 +16,6 @@ from scalelab import cli
 from scalelab.launch.pool import Pool
 from tests import support
 
-
 STRAY = re.compile(
     "COLUMNS|LINES|NO_COLOR|FORCE_COLOR|TZ|LANG|LC_.*|GIT_.*|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_.*|GROUP_RANK|"
     "(SCALELAB|SLURM|SBATCH|OMPI|PMIX?|MPI|TORCHELASTIC)_.*"
