@@ -22,7 +22,7 @@ from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from scalelab.record import samples
 from scalelab.record.schema import TrainRecord
-from scalelab.studies.running import planning, running
+from scalelab.studies.running import ceiling, planning, running
 from scalelab.studies.running.running import Watching
 from scalelab.studies.study import Asked
 from scalelab.studies.verifying.variants import named
@@ -152,6 +152,12 @@ def test_a_study_over_hosts_measures_the_ceiling_of_each_on_it(here: Here, tmp_p
     for one in record.ceilings.values():
         kept = list(here.hosts[one.host].path("/mnt/home/.cache/scalelab").glob("ceiling-*.json"))
         assert len(kept) == (one.flops_per_second.reason is None), "what was measured on a quiet host is known there from then on"
+
+
+def test_of_a_host_that_is_gone_there_is_no_ceiling_and_the_study_goes_on(here: Here, pool: Pool, tmp_path: Path) -> None:
+    row = training.prepare(pool, tiny(tmp_path, strategy="ddp", workers=1, epochs=1))
+    with Remote([Place("h9")]) as gone:
+        assert ceiling.measured(gone, [row], {}) == {}
 
 
 BREAKS = """
