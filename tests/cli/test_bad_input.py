@@ -263,7 +263,7 @@ def test_an_unknown_key_in_a_file(command: Command, tmp_path: Path) -> None:
         (["runs", "export", "xlsx"], "xlsx"),
         (["report", "nowhere"], "no run matches 'nowhere'"),
         (["report"], "no runs in"),
-        (["demo", "--steps", 0], "--steps 0: must be at least 1"),
+        (["demo", "--steps", 0], "--steps 0: expected a whole number, at least 1"),
         (["demo", "--steps", "many"], "many"),
         (["demo", "-o", "/nowhere/at/all/report.html"], "the folder does not exist"),
         (["verify", "--strategy", "ddpp"], "unknown strategy 'ddpp' (did you mean 'ddp'?)"),

@@ -60,7 +60,7 @@ def test_a_dry_run_prints_the_script_and_the_command_and_writes_nothing(
         (("--nodes", 2), "--nodes: means something with --slurm only"),
         (("--wait",), "--wait: means something with --slurm only"),
         (("--slurm", "--nodes", 0), "--nodes 0: expected a whole number, at least 1"),
-        (("--slurm", "--nodes", "two"), "--nodes two: expected a whole number, at least 1"),
+        (("--slurm", "--nodes", "two"), "--nodes 'two': expected a whole number, at least 1"),
         (
             ("--slurm", "--nodes", 2, "--workers", 3),
             "--workers 3: 2 nodes with 2 workers each are 4; use 2 or 4, or leave it out",

@@ -143,7 +143,7 @@ def test_the_serial_base_of_a_strong_scaling_with_horovod_is_torchs(command: Com
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--cpus-per-task", "many"], "--cpus-per-task many: expected a whole number, at least 1"),
+        (["--cpus-per-task", "many"], "--cpus-per-task 'many': expected a whole number, at least 1"),
         (["--cpus-per-task", "2", "--threads-per-worker", "3"], "a worker has --cpus-per-task 2 threads"),
         (["--env", "A=3"], "--env: not with --slurm"),
         (["--interface", "lo"], "--interface: not with --slurm"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,8 @@ from rich.table import Table
 
 from scalelab import spec as specs
 from scalelab.cli.flags import Parser, add_common
+from scalelab.cli.numbers import positive, whole
 from scalelab.cli.terminal import console
-from scalelab.errors import ScalelabError
 from scalelab.launch.asking import ask
 from scalelab.launch.pool import Pool
 from scalelab.record import text
@@ -54,7 +53,13 @@ def _parser() -> Parser:
     )
     parser.add_argument("file", metavar="FILE.csv", help=FORM)
     parser.add_argument("--model", required=True, metavar="NAME", help="as in train: what the table's gradients are those of")
-    parser.add_argument("--samples", required=True, type=_count, metavar="N", help="training samples of an epoch")
+    parser.add_argument(
+        "--samples",
+        required=True,
+        type=partial(whole, "--samples", most=LARGEST - 1),
+        metavar="N",
+        help="training samples of an epoch",
+    )
     parser.add_argument("--classes", default="10", metavar="N", help="of the data set (default 10)")
     parser.add_argument("--image-size", default="32", metavar="N", help="height and width of the images (default 32)")
     parser.add_argument("--dtype", choices=sorted(WIDTHS), default="fp32", help="of the gradients (default fp32)")
@@ -62,31 +67,15 @@ def _parser() -> Parser:
     parser.add_argument("--drop-last", action="store_true", help="an epoch has no partial batch (default: it is trained on)")
     parser.add_argument(
         "--link-gbs",
-        type=partial(_amount, "--link-gbs"),
+        type=partial(positive, "--link-gbs"),
         metavar="X",
         help="what leaves a GPU at most, GB/s (default: of any link today)",
     )
     parser.add_argument(
-        "--peak-tflops", type=partial(_amount, "--peak-tflops"), metavar="X", help="of one GPU (default: of the fastest today)"
+        "--peak-tflops", type=partial(positive, "--peak-tflops"), metavar="X", help="of one GPU (default: of the fastest today)"
     )
     add_common(parser)
     return parser
-
-
-def _count(word: str) -> int:
-    if not word.isdecimal() or len(word) > len(str(LARGEST)) or not 1 <= int(word) < LARGEST:
-        raise ScalelabError(f"--samples {word!r}: expected a whole number from 1 on, below 2**53, such as 50000")
-    return int(word)
-
-
-def _amount(flag: str, word: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = math.nan
-    if not value > 0 or math.isinf(value):
-        raise ScalelabError(f"{flag} {word!r}: expected a number above 0")
-    return value
 
 
 def show(out: Console, found: TableCheck) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scalelab.cli.flags import Parser, add_common
+from scalelab.cli.numbers import whole
 from scalelab.cli.summary import tell_failure
 from scalelab.cli.terminal import Observer, console
 from scalelab.errors import ScalelabError
@@ -32,11 +34,11 @@ def run(words: list[str], debug: bool) -> int:
     parser = Parser("demo", demo.QUESTION, EXAMPLE)
     parser.add_argument("--out", metavar="FOLDER", default="runs", help="folder in which run folders are made (default runs)")
     parser.add_argument("-o", "--output", metavar="FILE", default="report.html", help="the report (default report.html)")
-    parser.add_argument("--steps", metavar="N", type=int, default=160, help="optimizer steps of each training (default 160)")
+    parser.add_argument(
+        "--steps", metavar="N", type=partial(whole, "--steps"), default=160, help="optimizer steps of each training (default 160)"
+    )
     add_common(parser)
     parsed = parser.parse(words)
-    if parsed.steps < 1:
-        raise ScalelabError(f"--steps {parsed.steps}: must be at least 1")
     if not Path(parsed.output).parent.is_dir():
         raise ScalelabError(f"-o {parsed.output!r}: the folder does not exist; make it, or choose another")
     err, began = console(to_stderr=True), time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scalelab.cli.flags import Parser, add_common
+from scalelab.cli.numbers import whole
 from scalelab.cli.places.hosts import filled, interface
 from scalelab.cli.terminal import console, shown
 from scalelab.doctor import diagnosing
@@ -33,7 +35,7 @@ MARKS: dict[Status, tuple[str, str]] = {
     "absent": ("–", "dim"),
 }
 """what a status is shown as, and its style"""
-WIDTH = 100
+WIDTH, LAST_PORT = 100, 65535
 
 
 def run(words: list[str], debug: bool) -> int:
@@ -46,8 +48,6 @@ def run(words: list[str], debug: bool) -> int:
         for name in flags:
             if getattr(parsed, name) not in (None, []) and not getattr(parsed, given[2:]):
                 raise ScalelabError(f"--{name.replace('_', '-')}: means something with {given} only; leave it out")
-    if parsed.master_port is not None and not 1 <= parsed.master_port < 1 << 16:
-        raise ScalelabError(f"--master-port {parsed.master_port}: expected 1 to 65535")
     found = _diagnosis(parsed)
     if parsed.json:
         print(msgspec.json.encode(found).decode())
@@ -63,7 +63,7 @@ def _parser() -> Parser:
         "--hosts", type=filled("--hosts"), metavar="FILE|H1:4,H2:4", help="hosts over ssh, each by itself and each pair"
     )
     group.add_argument("--slurm", action="store_true", help="Slurm's limits, and some of its nodes, by one srun")
-    group.add_argument("--nodes", metavar="N", type=int, help="with --slurm: how many nodes (default 2)")
+    group.add_argument("--nodes", metavar="N", type=partial(whole, "--nodes"), help="with --slurm: how many nodes (default 2)")
     group.add_argument("--partition", metavar="NAME", help="with --slurm: of which partition")
     group.add_argument(
         "--slurm-arg", metavar="ARG", action="append", default=[], help="with --slurm: passed to srun (repeatable)"
@@ -77,7 +77,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--master-port",
         metavar="PORT",
-        type=int,
+        type=partial(whole, "--master-port", most=LAST_PORT),
         help="one more port that has to be free on the first host, and open to the others",
     )
     add_common(parser)
@@ -93,8 +93,6 @@ def _diagnosis(parsed: argparse.Namespace) -> Diagnosis:
             given.setdefault("MASTER_ADDR", os.environ["MASTER_ADDR"])
         return diagnosing.hosts(targets, replace(wanted, environment=given), parsed.ssh_arg)
     if parsed.slurm:
-        if parsed.nodes is not None and parsed.nodes < 1:
-            raise ScalelabError(f"--nodes {parsed.nodes}: expected at least 1")
         args = [*([f"--partition={parsed.partition}"] if parsed.partition else []), *parsed.slurm_arg]
         return diagnosing.nodes(parsed.nodes or 2, args, wanted)
     return diagnosing.local(wanted)

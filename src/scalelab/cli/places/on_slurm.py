@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from scalelab.cli.numbers import whole
 from scalelab.cli.places.hosts import MEANT
 from scalelab.cli.places.slurm_kept import how_to_look
 from scalelab.cli.places.slurm_wait import follow
@@ -99,7 +100,7 @@ def as_before(parsed: Namespace, values: dict[str, Any]) -> dict[str, Any]:
 def request_of(parsed: Namespace, values: dict[str, Any]) -> Request:
     """What the flags ask for. ``values`` are the spec's; with no ``workers`` there, the job's tasks say them. Raises ScalelabError."""
     numbers = {name: _number(parsed, name, least) for name, least in NUMBERS.items()}
-    workers = whole("--workers", values["workers"], 1) if values.get("workers") is not None else None
+    workers = whole("--workers", values["workers"]) if values.get("workers") is not None else None
     nodes, each = numbers["nodes"], numbers["workers_per_node"]
     if workers is not None and nodes and not each:
         each = -(-workers // nodes)
@@ -118,19 +119,12 @@ def request_of(parsed: Namespace, values: dict[str, Any]) -> Request:
 
 
 def _threads(values: dict[str, Any]) -> int:
-    return whole("--threads-per-worker", values.get("threads_per_worker") or 1, 1)
+    return whole("--threads-per-worker", values.get("threads_per_worker") or 1)
 
 
 def _number(parsed: Namespace, name: str, least: int) -> int | None:
     given = getattr(parsed, name)
     return None if given is None else whole(f"--{name.replace('_', '-')}", given, least)
-
-
-def whole(flag: str, given: object, least: int) -> int:
-    """The whole number that was given for a flag. Raises ScalelabError for anything else, and for one below ``least``."""
-    if not str(given).isdecimal() or int(str(given)) < least:
-        raise ScalelabError(f"{flag} {given}: expected a whole number, at least {least}")
-    return int(str(given))
 
 
 def placed(spec: Spec, request: Request) -> tuple[Spec, Request]:

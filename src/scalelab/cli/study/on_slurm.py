@@ -14,8 +14,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table as Grid
 
+from scalelab.cli.numbers import whole
 from scalelab.cli.places.hosts import MEANT
-from scalelab.cli.places.on_slurm import FLAGS, whole
+from scalelab.cli.places.on_slurm import FLAGS
 from scalelab.cli.places.slurm_kept import how_to_look
 from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scalelab.cli.flags import Parser, add_common
+from scalelab.cli.numbers import positive, whole
 from scalelab.cli.places.hosts import filled
 from scalelab.errors import ScalelabError, unknown
 from scalelab.launch.hosts import forwarding
@@ -102,7 +103,7 @@ def _add_where(made: Parser) -> None:
 
 
 MOST_JOBS = 4096
-"""a process each, with two descriptors in the runner"""
+"""tasks at once: a process each, with two descriptors in the runner"""
 ONLY_SLURM = ("max_running", "partition", "time", "account", "slurm_arg", "wait")
 
 
@@ -117,8 +118,8 @@ def asked(
     rows = [space.listed(Path(path)) for path in parsed.list]
     axes = [space.grid(text) for text in parsed.grid] + ([space.zipped(parsed.zip)] if parsed.zip else []) + rows
     caught = [metrics.from_pattern(text) for text in parsed.metric] + [metrics.from_json(text) for text in parsed.metric_json]
-    seed, repeats = number("--seed", parsed.seed, 0), number("--repeats", parsed.repeats)
-    points = space.points(axes, None if parsed.random is None else number("--random", parsed.random), seed)
+    seed, repeats = whole("--seed", parsed.seed, 0), whole("--repeats", parsed.repeats)
+    points = space.points(axes, None if parsed.random is None else whole("--random", parsed.random), seed)
     space.few(len(points) * repeats)
     names = _names(axes)
     listed = [name for axis in rows for name in axis.names]
@@ -153,8 +154,8 @@ def asked(
             metrics=[MetricRead(**asdict(one)) for one in caught],
             goal=goal,
             least=least,
-            timeout=None if parsed.timeout is None else seconds("--timeout", parsed.timeout),
-            retries=number("--retries", parsed.retries, 0),
+            timeout=None if parsed.timeout is None else positive("--timeout", parsed.timeout, "seconds"),
+            retries=whole("--retries", parsed.retries, 0),
             env=env,
             recorded=[*RECORDED, *(name for name, value in env.items() if value != HIDDEN)],
             place=place,
@@ -196,7 +197,7 @@ def placed(parsed: argparse.Namespace) -> str:
 def placing(parsed: argparse.Namespace, place: str) -> dict[str, object]:
     """What the place is told. Raises ScalelabError."""
     numbers: dict[str, int | None] = {
-        name: None if getattr(parsed, name) is None else number(f"--{name.replace('_', '-')}", getattr(parsed, name), least)
+        name: None if getattr(parsed, name) is None else whole(f"--{name.replace('_', '-')}", getattr(parsed, name), least)
         for name, least in (("cpus_per_task", 1), ("gpus_per_task", 0), ("max_running", 1))
     }
     if place == "local":
@@ -220,27 +221,7 @@ def one_at_a_time(place: str, spread: Mapping[str, Any]) -> bool:
 
 def at_once(text: str | None) -> int | None:
     """``--jobs``. Raises ScalelabError."""
-    if text is not None and number("--jobs", text) > MOST_JOBS:
-        raise ScalelabError(f"--jobs {text}: at most {MOST_JOBS:,} at once; more would only wait for each other")
-    return None if text is None else int(text)
-
-
-def number(flag: str, text: str, least: int = 1) -> int:
-    """A whole number below 10**18, which every JSON reader takes. Raises ScalelabError."""
-    if not (text.isascii() and text.isdecimal()) or len(text) > 18 or int(text) < least:
-        raise ScalelabError(f"{flag} {text[:40]!r}: expected a whole number, at least {least}, of at most 18 digits")
-    return int(text)
-
-
-def seconds(flag: str, text: str) -> float:
-    """A time in seconds. Raises ScalelabError."""
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0 < found < float("inf"):
-        raise ScalelabError(f"{flag} {text!r}: expected seconds, more than 0")
-    return found
+    return None if text is None else whole("--jobs", text, most=MOST_JOBS)
 
 
 def _text_alone(axes: Sequence[Axis | Range], env: Mapping[str, str], cwd: str) -> None:
