@@ -156,6 +156,5 @@ def idle(controller: Host, nodes: Sequence[str]) -> bool:
     return sorted(filter(None, seen)) == sorted(f"{name} idle" for name in nodes)
 
 
-QUICK = Settings(node_timeout=2, message_timeout=2, extra=("TCPTimeout=1",))
-"""for tests that wait for a dead node (6 s; its job starts again 6 s later) or for commands that find no controller; a busy machine's
-nodes would be missed too"""
+QUICK = Settings(node_timeout=10, message_timeout=5)
+"""for tests that wait for a dead node, or for commands that find no controller; with less, a busy machine's nodes are missed too"""

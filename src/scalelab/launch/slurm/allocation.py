@@ -45,6 +45,8 @@ UNPREPARED = (-signal.SIGTERM, -signal.SIGUSR1)
 """the end of a rank that was asked to stop before it listened: it was still starting"""
 LAST = 1.0
 """seconds that srun's last words are waited for"""
+HURRY = 0.2
+"""the same where the ranks' time is over: what Slurm's SIGKILL leaves is for the record, and the step ends with the job anyway"""
 
 
 class Allocation(Launcher):
@@ -165,11 +167,12 @@ class Allocation(Launcher):
     def poll(self, timeout: float) -> None:
         """Take in what srun says, and its end.
 
-        Raises KeyboardInterrupt where ranks that were asked to end take too long, or were not ready to save anything yet.
+        Raises KeyboardInterrupt where ranks that were asked to end take too long, or can't save anything: they were not ready yet, or wait
+        for one whose host is gone.
         """
         assert self._srun is not None
         heard = self._heard(timeout)
-        if self._asked and any(process.status in UNPREPARED for process in self._processes):
+        if self._asked and (srun.gone(self.said) or any(process.status in UNPREPARED for process in self._processes)):
             raise KeyboardInterrupt
         if heard or self._srun.poll() is None:
             if self.deadline is not None and time.monotonic() > self.deadline:
@@ -222,7 +225,8 @@ class Allocation(Launcher):
         """End the step: srun, asked to end, has Slurm end all of it."""
         if self._srun is None:
             return
-        deadline = time.monotonic() + grace + LAST
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        deadline = time.monotonic() + (HURRY if late else grace + LAST)
         if self._srun.poll() is None:
             self._srun.terminate()
         while self._srun.poll() is None and time.monotonic() < deadline:

@@ -39,8 +39,8 @@ from scalelab.record.schema import Failure, TrainRecord
 
 ATTEMPTS = 20
 """of a job that end at its time limit; after so many it does not requeue itself any more"""
-MARGIN = 2.0
-"""seconds before Slurm's SIGKILL in which the record is closed"""
+MARGIN = 5.0
+"""seconds before Slurm's SIGKILL in which the record is closed, on a machine that is busy with other jobs too"""
 PINGS, ANSWER, LOOK = 3.0, 20.0, 0.5
 """times SlurmdTimeout, and seconds more, in which Slurm has noticed for sure; seconds between two looks"""
 LIMIT = "time limit (SIGUSR1)"
@@ -191,7 +191,7 @@ class Job:
         why_not = futile(record, newest_step(self.folder), job, self.attempts)
         if why_not is None:
             try:
-                requeue(self.folder, LIMIT, job)
+                requeue(self.folder, LIMIT, job, self.launcher.restarts)
                 return 0
             except SlurmError as error:
                 why_not = str(error)

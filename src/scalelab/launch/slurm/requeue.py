@@ -62,12 +62,18 @@ def wait_again(folder: Path, why: str, job: str) -> None:
     records.save(folder, record)
 
 
-def requeue(folder: Path, why: str, job: str) -> None:
-    """Put this job into the queue again; Slurm ends it for that. Raises SlurmError where it refuses: the record is as it was."""
+def requeue(folder: Path, why: str, job: str, restarts: int) -> None:
+    """Put this job, which was started anew so often, into the queue again. Raises SlurmError where Slurm refuses: the record is as it was.
+
+    Slurm ends the job for that with all its processes, and scontrol may be among them before it has said that all is well.
+    """
     before = (folder / "record.json").read_bytes()
     wait_again(folder, why, job)
     try:
         call(["scontrol", "requeue", job], outside=False)
     except SlurmError:
+        now = standing(job)
+        if now is not None and now.restarts > restarts:
+            return
         records.write_atomic(folder / "record.json", before)
         raise

@@ -52,11 +52,15 @@ def ranks(text: str) -> list[int]:
 def reason(lines: Iterable[str]) -> str | None:
     """Why Slurm ended the job's processes, in our words, where srun was told."""
     lines = list(lines)
-    nodes = list(dict.fromkeys(found[1] for line in lines if (found := LOST.search(line))))
-    if nodes:
+    if nodes := gone(lines):
         return lost(nodes)
     told = (found[1] for line in lines if (found := CANCELLED.search(line)))
     return next((REASONS.get(text, text.lower()) for text in told), None)
+
+
+def gone(lines: Iterable[str]) -> list[str]:
+    """The hosts that Slurm has lost, where srun was told."""
+    return list(dict.fromkeys(found[1] for line in lines if (found := LOST.search(line))))
 
 
 def lost(hosts: Iterable[str]) -> str:
