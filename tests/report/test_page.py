@@ -5,30 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from scalelab.errors import ScalelabError
 from scalelab.record.schema import DataFacts
 from scalelab.report import frame, page
-from tests import support
 from tests.report import samples
 
 HOSTILE = '<script>window.hacked=1</script>"\'&<b>bold</b><a href="https://example.com">x</a>%{x}'
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = support.browser()
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=path, args=support.BROWSER_ARGUMENTS)
-        yield started
-        started.close()
 
 
 class Opened:

@@ -148,7 +148,8 @@ def layout(axes: Sequence[Axis]) -> dict[str, Any]:
     """Upright axes with their ticks as annotations."""
     ticks = [
         {
-            "x": place, "y": digits(at), "text": text.plain(said), "showarrow": False, "xanchor": "left", "xshift": 7,
+            "x": place, "y": digits(at), "text": text.plain(said), "showarrow": False,
+            "xanchor": "left" if place < len(axes) - 1 else "right", "xshift": 7 if place < len(axes) - 1 else -7,
             "font": {"size": 11.5, "color": "var(--ink-2)"}, "bgcolor": "var(--panel)", "borderpad": 1, "opacity": 0.9,
         }
         for place, axis in enumerate(axes)
@@ -170,8 +171,9 @@ def layout(axes: Sequence[Axis]) -> dict[str, Any]:
         "tickvals": list(range(len(axes))),
         "ticktext": [f"<b>{text.plain(text.shorten(axis.title, 24))}</b>" for axis in axes],
     }
+    edge = 0.02 * len(axes)
     return {
         "height": 470, "showlegend": True, "hovermode": "closest", "annotations": ticks, "shapes": lines,
-        "xaxis": {**titles, "range": [-0.02 * len(axes), (len(axes) - 1) * 1.08], "showgrid": False, "zeroline": False, "fixedrange": True},
+        "xaxis": {**titles, "range": [-edge, len(axes) - 1 + edge], "showgrid": False, "zeroline": False, "fixedrange": True},
         "yaxis": {"visible": False, "range": [-0.07, 1.07], "fixedrange": True},
     }  # fmt: skip

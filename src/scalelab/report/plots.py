@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,8 @@ BAND = 14
 MOST_TICKS = 9
 LONG_NAMES = 60
 """characters that the names under upright bars may have together; with more the bars lie"""
+NAME_LINE = 18
+"""characters of a line of a name beside a lying bar"""
 FIRST_COLOUR = 2
 """of the palette in a timeline: its first, a grey, is for a base"""
 BARS = ("bars", "stacked")
@@ -128,10 +131,17 @@ def _line(one: Series, place: int) -> dict[str, Any]:
 
 def _points(one: Series, place: int) -> dict[str, Any]:
     marker = {"size": 10, "symbol": symbol(place), "color": colour(place)}
-    labelled = {"text": [text.plain(said) for said in one.text], "textposition": "top center", "textfont": {"size": 11.5}}
+    labelled = {"text": [text.plain(said) for said in one.text], "textposition": beside(one.x), "textfont": {"size": 11.5}}
     return {"type": "scatter", "mode": "markers+text" if one.text else "markers", "marker": marker, "cliponaxis": False} | (
         labelled if one.text else {}
     )
+
+
+def beside(values: Sequence[Factor]) -> list[str]:
+    """Where each point's name stands: above it; to the left of those on the right, where a narrow figure would cut it off."""
+    numbers = [value for value in values if not isinstance(value, str)]
+    edge = max(numbers, default=0.0) * 2 / 3
+    return ["top left" if not isinstance(value, str) and value > edge else "top center" for value in values]
 
 
 def _bars(one: Series, place: int) -> dict[str, Any]:
@@ -197,7 +207,7 @@ def band(one: Series, place: int, across: Scale, up: Scale) -> list[dict[str, An
 
 def frame(across: Scale, up: Scale, lying: bool, names: Sequence[str]) -> dict[str, Any]:
     """The axes, and the legend where there is more than one name."""
-    first, second = axis(across), axis(up)
+    first, second = axis(across, wrapped=lying), axis(up)
     if lying:
         first, second = second, first | {"range": [len(across.names or ()) - 0.4, -0.6], "showgrid": False}
     height = 330 + 20 * ((len(names) + 1) // 2) if len(names) > 1 else 320
@@ -212,12 +222,14 @@ def frame(across: Scale, up: Scale, lying: bool, names: Sequence[str]) -> dict[s
     }
 
 
-def axis(scale: Scale) -> dict[str, Any]:
-    """An axis with its title, its unit, and ticks that can be read."""
+def axis(scale: Scale, wrapped: bool = False) -> dict[str, Any]:
+    """An axis with its title, its unit, and ticks that can be read; names ``wrapped`` into lines leave room for bars on a phone."""
     unit = f" ({scale.called})" if scale.called else ""
     made: dict[str, Any] = {"title": {"text": text.plain(scale.axis.title) + unit}}
     if scale.names is not None:
-        shown = [text.plain(text.shorten(name, 34)) for name in scale.names]
+        kept = [text.shorten(name, 34) for name in scale.names]
+        parts = [textwrap.wrap(name, NAME_LINE, break_on_hyphens=False) or [name] if wrapped else [name] for name in kept]
+        shown = ["<br>".join(map(text.plain, lines)) for lines in parts]
         return made | {
             "tickvals": list(range(len(shown))),
             "ticktext": shown,

@@ -24,7 +24,7 @@
 
   const axis = (own) => ({
     gridcolor: "var(--grid)", linecolor: "var(--rule)", zerolinecolor: "var(--rule)", tickcolor: "var(--rule)",
-    tickfont: { color: "var(--ink-2)", size: 12 }, ...own,
+    tickfont: { color: "var(--ink-2)", size: 12 }, automargin: true, ticklabeloverflow: "allow", ...own,
     title: { ...(own && own.title), font: { size: 12.5, color: "var(--ink-2)" }, standoff: 10 },
   });
 

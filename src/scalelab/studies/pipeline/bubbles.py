@@ -141,7 +141,7 @@ def waiting_plot(rows: Sequence[Row]) -> Plot:
     series.append(Series(name="theory", x=names, y=[row.figures["theory"].median for row in rows], style="points"))
     return Plot(
         id="parts", title="What the bubble is made of", x=Axis(title="pipeline", show="text"), series=series,
-        y=Axis(title="share of a step in which a worker computes nothing", show="percent"), wide=True,
+        y=Axis(title="idle share of a step", show="percent"), wide=True,
         caption="A point on top of the first part alone is a schedule that waits as much as it must; everything above is this "
         "machine's and this model's. A part below zero makes the bubble smaller. Parts are medians, and those do not add up: the last one "
         "is drawn as what the others leave of the measured bubble.",

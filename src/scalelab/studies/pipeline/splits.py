@@ -165,7 +165,7 @@ def plots(asked: Asked, rows: Sequence[Row], staged: Sequence[Row], measured: Me
         ),
         Plot(
             id="bubble", title="Bubble, measured and in theory", x=over, series=shares,
-            y=Axis(title="share of a step in which a worker computes nothing", show="percent"),
+            y=Axis(title="idle share of a step", show="percent"),
             caption="Above theory (dashed; with one number of micro-batches an open mark): workers wait for more than the order of the "
             "passes.",
         ),
