@@ -186,6 +186,31 @@ def test_the_first_failing_ranks_own_traceback_is_told(here: Here, tmp_path: Pat
     assert "breaks.py" in record.failure.traceback
 
 
+UNLIKE = """
+import socket
+import numpy as np
+
+def make():
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (64, 3, 8, 8), dtype=np.uint8), np.arange(64) % 4
+    if socket.gethostname() == "h2":
+        images[17] = images[3]
+    return (images, labels), (images[:16], labels[:16])
+"""
+
+
+def test_a_host_that_has_another_image_is_named_before_anything_trains(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "unlike.py").write_text(UNLIKE)
+    spec = tiny(tmp_path, strategy="ddp", workers=2, epochs=1, data=f"{tmp_path}/unlike.py:make")
+    record = training.train(here.remote, training.prepare(here.remote, spec), ["test"], lambda folder: None)
+    assert record.failure is not None
+    assert record.failure.error == (
+        "rank 1 on h2 has other images than rank 0 on h1: 1 training and 0 test images of those that were compared, first training image "
+        "17; copy the same data to all hosts"
+    )
+    assert record.losses == []
+
+
 def test_verify_over_hosts(here: Here, tmp_path: Path) -> None:
     base = tiny(tmp_path, workers=2, steps=2, batch_norm="sync", test_limit=4)
     result = verify(here.remote, base, named(["ddp", "pipeline"], "torch"), False, lambda cell: None)

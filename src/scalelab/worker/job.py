@@ -121,8 +121,8 @@ def model_facts(spec: Spec, model: nn.Module, shape: tuple[int, ...]) -> ModelFa
 def build(spec: Spec, derived: Derived, world: World) -> Job:
     """Everything in place on this rank, weights equal on all ranks."""
     dataset = data.load(spec, lambda _: None)
-    alike.check(dataset, world)
     derived = decoding(spec, derived, usable_cores(), dataset.streamed, local_workers(spec.workers))
+    alike.check(dataset, world, derived.data_threads)
     plan = planning.make(spec, derived, len(dataset.train))
     dtype = DTYPES[spec.precision]
     kind = strategies.load(spec.strategy, spec.engine)
