@@ -21,7 +21,7 @@ from scalelab.record.schema import DataFacts, ModelFacts
 from scalelab.studies.running import estimate
 from scalelab.studies.running.estimate import Estimate, Pace
 from scalelab.studies.running.keeping import Finished, asked_of, differences, identity, key
-from scalelab.studies.running.planning import Case, Planned, expected, named, order, refuse_doubles, without_failing
+from scalelab.studies.running.planning import Case, Planned, expected, named, order, refuse_doubles, some, without_failing
 from scalelab.studies.running.running import Clock, command
 from scalelab.studies.study import Asked, Point
 from tests.studies.toy import STUDY
@@ -81,6 +81,12 @@ def test_a_training_is_known_by_what_is_trained_and_its_repeat() -> None:
     )
     assert mark(named(CASES[0], True, 0)) != mark(named(CASES[0], True, 1))
     assert mark(named(CASES[0], True, 1)) != mark(named(CASES[1], True, 1))
+
+
+def test_where_nothing_can_run_what_stops_most_is_told() -> None:
+    refused = [Case(case.point, None, why) for case, why in zip(CASES[:3], ("only this one", "all", "all"), strict=True)]
+    with pytest.raises(ScalelabError, match=r"^all$"):
+        some(STUDY, refused)
 
 
 def test_two_points_of_one_name_are_refused() -> None:

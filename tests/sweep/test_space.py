@@ -74,7 +74,7 @@ def test_draws_of_values_alone_are_all_different() -> None:
     axes = [grid("a=1,2,3"), grid("b=1,2,3"), zipped(["c=1,2", "d=1,2"])]
     found = points(axes, 18, 0)
     assert len({tuple(point.items()) for point in found}) == 18
-    with pytest.raises(ScalelabError, match="there are 18 combinations"):
+    with pytest.raises(ScalelabError, match="more than the 18 that there are"):
         points(axes, 19, 0)
 
 
@@ -86,6 +86,9 @@ def test_draws_of_values_alone_are_all_different() -> None:
         ("a=int:1.5:3", "whole numbers"),
         ("a=lgo:1:2", "did you mean 'log'"),
         ("a=log:1e-3:1e", "no two numbers"),
+        ("a=log:1e-3,1e-1", "a range is log:LOW:HIGH"),
+        ("a=int:3", "a range is int:LOW:HIGH"),
+        ("a=['x', 'y']", "a list is JSON"),
         ("1a=2", "must be NAME=VALUE"),
         ("a", "must be NAME=VALUE"),
         ("a=[]", "has no values"),

@@ -60,6 +60,11 @@ def grid(text: str) -> Axis | Range:
     drawn = RANGE.fullmatch(values)
     if drawn is not None:
         return _range(f"--grid {text!r}", name, drawn["kind"], drawn["low"], drawn["high"])
+    kind, colon, _ = values.partition(":")
+    if colon and kind in DRAWS:  # such as log:1e-4,1e-1
+        raise ScalelabError(
+            f'--grid {text!r}: a range is {kind}:LOW:HIGH, two numbers; for values that begin so write {name}=["…"]'
+        )
     return Axis((name,), tuple((value,) for value in _values("--grid", text, values)))
 
 
@@ -181,7 +186,7 @@ def points(axes: Sequence[Axis | Range], random_of: int | None, seed: int) -> li
     source = random.Random(seed)  # of a sweep, not of secrets
     if not ranges:
         if random_of > total:
-            raise ScalelabError(f"--random {random_of}: there are {total} combinations; leave it away to have all")
+            raise ScalelabError(f"--random {random_of}: is more than the {total} that there are; leave it out to have all")
         return [_point(finite, _at(finite, place)) for place in source.sample(range(total), random_of)]
     drawn = [
         _point(finite, _at(finite, source.randrange(total))) | {one.name: one.draw(source) for one in ranges}
@@ -240,6 +245,8 @@ def _values(flag: str, text: str, values: str) -> list[str]:
             if not found:
                 raise ScalelabError(f"{flag} {text!r}: has no values")
             return [_text(one) for one in found]
+        if values.startswith("['"):
+            raise ScalelabError(f'{flag} {text!r}: a list is JSON, with double quotes: ["a", "b"]')
     rows = list(csv.reader(io.StringIO(values, newline="")))
     if len(rows) > 1:
         raise ScalelabError(f'{flag} {text!r}: a value with a line break or a comma stands in quotes: "a,b",c')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -108,10 +109,11 @@ def points_of(study: Study, asked: Asked, folder: Path) -> list[Point]:
 
 
 def some(study: Study, cases: Sequence[Case]) -> Sequence[Case]:
-    """The cases. Raises ScalelabError where none can run of those that the study is about."""
+    """The cases. Raises ScalelabError where none can run of those that the study is about, with what stops most of them."""
     asked = [case for case in cases if study.subject(case.point)]
     if not any(case.row for case in asked):
-        raise ScalelabError(next((c.refused for c in asked if c.refused), f"study {study.name}: nothing to train"))
+        reasons = Counter(case.refused for case in asked if case.refused).most_common(1)
+        raise ScalelabError(reasons[0][0] if reasons else f"study {study.name}: nothing to train")
     return cases
 
 
