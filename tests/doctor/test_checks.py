@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scalelab.doctor.asking import clock, reached_by, rounds
+from scalelab.doctor.asking import reached_by, rounds
 from scalelab.doctor.findings import Finding
 from scalelab.doctor.network import findings
 from scalelab.doctor.told import Asked, Told
@@ -210,10 +210,3 @@ def test_an_interface_is_chosen_by_name_or_subnet() -> None:
     assert reached_by(there, "wg0")[0] == "10.9.0.1"
     assert reached_by(there, "10.0.0.0/24") == ["10.0.0.1"]
     assert reached_by(there, "ib0") == []
-
-
-def test_a_clocks_offset_is_read_in_the_middle_of_the_shortest_way() -> None:
-    import time
-
-    ahead, error = clock(lambda: time.time() + 30)
-    assert abs(ahead - 30) <= error + 1e-3

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scalelab.launch.signals import ENDING, uninterrupted
+from scalelab.launch.signals import ENDING, named, uninterrupted
 
 
 class Came(Exception):
@@ -55,3 +55,10 @@ def test_the_handlers_are_back_after_it() -> None:
         pass
     with pytest.raises(Came):
         signal.raise_signal(signal.SIGHUP)
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(9, "SIGKILL"), (signal.SIGRTMIN, "SIGRTMIN"), (signal.SIGRTMIN + 1, "SIGRTMIN+1"), (33, "SIG33")]
+)
+def test_every_signal_has_a_name(number: int, name: str) -> None:
+    assert named(number) == name

@@ -66,6 +66,7 @@ def test_a_record_says_what_was_run_and_how_it_went(sweep: Sweep, tmp_path: Path
     [
         ("print('score 1'); sys.exit(3)", "exit status 3: score 1"),
         ("print('score 1', flush=True); os.kill(os.getpid(), 9)", "ended by SIGKILL: score 1"),
+        ("print('score 1', flush=True); os.kill(os.getpid(), signal.SIGRTMIN + 1)", "ended by SIGRTMIN+1: score 1"),
         ("print('scone 1')", "no metric: score: nothing in the output matches"),
         ("print('score nan')", "no metric: score: it is nan"),
         ("print('score 1', flush=True); time.sleep(60)", "timed out after 0.5 s"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -183,15 +182,3 @@ def rounds(count: int) -> list[list[tuple[int, int]]]:
         found.append([(min(a, b), max(a, b)) for a, b in met if a is not None and b is not None])
         circle = [circle[0], circle[-1], *circle[1:-1]]
     return found
-
-
-def clock(now: Callable[[], float], times: int = 8) -> tuple[float, float]:
-    """(seconds by which a clock that is asked by ``now`` is ahead, the error at most): the middle of the shortest way there and back."""
-    found = []
-    for _ in range(times):
-        began = time.time()
-        there = now()
-        ended = time.time()
-        found.append(((ended - began) / 2, there - (began + ended) / 2))
-    error, ahead = min(found)
-    return ahead, error

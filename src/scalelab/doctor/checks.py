@@ -15,8 +15,6 @@ PYTHON = (3, 11)
 TORCH = (2, 11)
 LITTLE_MEMORY, LITTLE_DISK = 1 << 30, 1 << 29
 """bytes below which small trainings already run into trouble"""
-CLOCK = 2.0
-"""seconds that clocks may be apart: beyond, samples and events of two hosts can't be laid side by side"""
 
 
 class Said(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scalelab.doctor import slurm
 from scalelab.doctor.asking import Place, Questions, gather
-from scalelab.doctor.findings import Diagnosis
+from scalelab.doctor.findings import Diagnosis, diagnosis
 from scalelab.doctor.network import findings
 from scalelab.doctor.node import Order
 from scalelab.doctor.places import here, over_ssh
@@ -55,9 +55,7 @@ def _diagnosed(places: Sequence[Place], wanted: Wanted, path: str | None, inode:
     environment = relevant(wanted.environment)
     told, links = gather(places, Questions(wanted.out, path, environment.get("MASTER_ADDR"), wanted.interface, wanted.port))
     found = findings(told, Asked(environment, code(), inode, wanted.out))
-    return Diagnosis(
-        fit=not any(one.status == "fail" for one in found), hosts=[place.name for place in places], findings=found, links=links
-    )
+    return diagnosis([place.name for place in places], found, links)
 
 
 @contextmanager

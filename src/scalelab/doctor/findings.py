@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -41,3 +42,10 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     hosts: list[str]
     findings: list[Finding]
     links: list[Link] = []
+
+
+def diagnosis(hosts: Sequence[str], found: Sequence[Finding], links: Sequence[Link] = ()) -> Diagnosis:
+    """What was found, and whether the hosts are fit by it."""
+    return Diagnosis(
+        fit=not any(one.status == "fail" for one in found), hosts=list(hosts), findings=list(found), links=list(links)
+    )

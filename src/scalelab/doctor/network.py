@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
-from scalelab.doctor.checks import CLOCK, MACHINE, Check, Said
+from scalelab.doctor.checks import MACHINE, Check, Said
 from scalelab.doctor.findings import Finding
 from scalelab.doctor.told import Asked, Told
 from scalelab.errors import ScalelabError
+from scalelab.launch.hosts.checks import CLOCK, lost
 from scalelab.launch.hosts.interfaces import chosen, leading_out
+from scalelab.measure.interfaces import INTERFACES
 from scalelab.record.text import prefixed, seconds
-
-NAMED = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
-"""variables that name interfaces"""
 
 
 def clock(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
@@ -58,7 +57,7 @@ def unreached(one: Told, every: Sequence[Told]) -> tuple[str, str] | None:
 
 def interface_variables(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
     """Interfaces that variables name are there."""
-    for variable in NAMED:
+    for variable in INTERFACES:
         text = one.variable(variable, asked)
         if not text:
             continue
@@ -180,15 +179,6 @@ NETWORK: dict[str, Check] = {
     "threads": thread_variables, "visible GPUs": device_variables, "master": master, "ports": ports, "ssh": logins,
 }  # fmt: skip
 """in the order in which they are told"""
-HINTS = {
-    "Host key verification failed": "compare the key with its owner's, then `ssh-keygen -R HOST` and connect once by hand",
-    "REMOTE HOST IDENTIFICATION": "compare the key with its owner's, then `ssh-keygen -R HOST` and connect once by hand",
-    "Permission denied": "make `ssh HOST true` work without a password: a key in its authorized_keys, an agent, or ~/.ssh/config",
-    "resolve": "mend the name, or give it a HostName in ~/.ssh/config",
-    "No module named": "install the same scalelab for that interpreter, or name another with python= in the hostfile",
-    "not found": "name its interpreter with python= in the hostfile",
-}
-"""what ssh or the interpreter says, and what to do"""
 
 
 def findings(every: Sequence[Told], asked: Asked) -> list[Finding]:
@@ -196,13 +186,8 @@ def findings(every: Sequence[Told], asked: Asked) -> list[Finding]:
     reached, found = [one for one in every if not one.unreachable], []
     for one in every:
         if one.unreachable is not None:
-            fix = next(
-                (fix for words, fix in HINTS.items() if words in one.unreachable),
-                "is it on, does its sshd listen? `ssh HOST true` tells",
-            )
-            found.append(
-                Finding(check="reachable", host=one.name, status="fail", found=one.unreachable, fix=fix.replace("HOST", one.name))
-            )
+            fault = lost(one.name, one.unreachable)
+            found.append(Finding(check=fault.check, host=one.name, status="fail", found=fault.found, fix=fault.todo))
             continue
         for name, check in {**MACHINE, **NETWORK}.items():
             for said in check(one, reached, asked):

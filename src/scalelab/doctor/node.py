@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 
-from scalelab.doctor.asking import Ask, Place, Questions, clock, gather
-from scalelab.doctor.findings import Diagnosis
+from scalelab.doctor.asking import Place, Questions, gather
+from scalelab.doctor.findings import diagnosis
 from scalelab.doctor.network import findings
 from scalelab.doctor.there.answers import ANSWERS, answer
 from scalelab.doctor.told import Asked
 from scalelab.errors import RunError, ScalelabError
+from scalelab.launch.hosts.clocks import ahead
 from scalelab.launch.inside import world as worlds
 from scalelab.launch.inside.meeting import meet
 from scalelab.launch.inside.peer import PATIENCE, Peer, greet, reach
@@ -40,7 +41,7 @@ class Order(msgspec.Struct, frozen=True):
 
 
 def main(text: str, environ: Mapping[str, str]) -> int:
-    """The first node prints a ``Diagnosis``; the others answer until it has gone. The exit status."""
+    """The first node prints a diagnosis; the others answer until it has gone. The exit status."""
     environ = {
         name: value for name, value in environ.items() if name.startswith("SLURM_")
     }  # MASTER_ADDR is looked at, not believed
@@ -73,11 +74,7 @@ def show(places: list[Place], order: Order) -> None:
     )
     asked = Asked(order.environment, order.code, order.inode, order.out, shared=True)
     found = findings(sorted(told, key=lambda one: one.name), asked)
-    fit = not any(one.status == "fail" for one in found)
-    print(
-        msgspec.json.encode(Diagnosis(fit=fit, hosts=[place.name for place in places], findings=found, links=links)).decode(),
-        flush=True,
-    )
+    print(msgspec.json.encode(diagnosis([place.name for place in places], found, links)).decode(), flush=True)
 
 
 def serve(peer: Peer) -> None:
@@ -105,11 +102,7 @@ def _place(peer: Peer) -> Place:
             raise RunError(f"{name}: {said['error']}")
         return said["answer"]
 
-    return Place(name, ask, clock=_clock(ask))
-
-
-def _clock(ask: Ask) -> tuple[float, float]:
-    return clock(lambda: float(ask("time", {})))
+    return Place(name, ask, clock=ahead(lambda: float(ask("time", {}))))
 
 
 def _heard(peer: Peer) -> dict[str, Any]:

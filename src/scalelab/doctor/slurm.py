@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from scalelab.doctor.checks import Said
-from scalelab.doctor.findings import Diagnosis, Finding
+from scalelab.doctor.findings import Diagnosis, Finding, diagnosis
 from scalelab.doctor.node import Order
 from scalelab.errors import ScalelabError
 from scalelab.launch.slurm.programs import SlurmError, call
@@ -167,14 +167,11 @@ def diagnosed(order: Order, nodes: int, args: Sequence[str]) -> Diagnosis:
         for name, said in (*checks(told), *([("nodes", few)] if few else []))
     ]
     if few:
-        return Diagnosis(fit=False, hosts=[socket.gethostname()], findings=found)
+        return diagnosis([socket.gethostname()], found)
     try:
         there = looked_at(order, nodes, args)
     except ScalelabError as error:
         fix = "choose others with --partition, --nodes; `squeue --start` tells when some are free"
         found.append(Finding(check="nodes", host="Slurm", status="fail", found=str(error), fix=fix))
-        return Diagnosis(fit=False, hosts=[socket.gethostname()], findings=found)
-    findings = [*found, *there.findings]
-    return Diagnosis(
-        fit=not any(one.status == "fail" for one in findings), hosts=["Slurm", *there.hosts], findings=findings, links=there.links
-    )
+        return diagnosis([socket.gethostname()], found)
+    return diagnosis(["Slurm", *there.hosts], [*found, *there.findings], there.links)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from scalelab.launch.launcher import Process
+from scalelab.launch.signals import named
 from scalelab.record.schema import Failure
 
 NOISE = ("ActivityProfilerHandler.cpp", "The hostname of the client socket cannot be retrieved")
@@ -113,7 +113,7 @@ def describe(status: int) -> str:
     """An exit status in words."""
     if status >= 0:
         return f"exit status {status}"
-    name = signal.Signals(-status).name
+    name = named(-status)
     hint = ": often the kernel's, out of memory; lower --micro-batch or spread it with zero3" if name == "SIGKILL" else ""
     return f"signal {-status} ({name}{hint})"
 

@@ -15,24 +15,26 @@ from scalelab import strategies
 from scalelab.batch import Derived
 from scalelab.errors import ScalelabError
 from scalelab.launch.launcher import Command, Meeting, Process
+from scalelab.measure.environment import LISTEN_FD, STARTED
 from scalelab.spec import Spec
 
 if TYPE_CHECKING:
     from scalelab.launch.pool import Pool
 
-LISTEN_FD = "SCALELAB_LISTEN_FD"
-
 
 @contextmanager
 def reserve(port: int | None) -> Iterator[Meeting]:
-    """A listening socket for the rendezvous, handed to rank 0: from here on nobody else can take the port."""
+    """Where the ranks meet: ``listen``'s socket, held until the block is left. Raises ScalelabError as it does."""
     with listen(port) as listener:
         address, bound = listener.getsockname()
         yield Meeting(address, bound, listener.fileno())
 
 
 def listen(port: int | None) -> socket.socket:
-    """A listening socket for the rendezvous, handed to rank 0: from here on nobody else can take the port."""
+    """A socket on ``port`` of the loopback, or on a free one, for rank 0 to listen at: from here on nobody else can take that port.
+
+    Raises ScalelabError where ``port`` is in use.
+    """
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -65,7 +67,7 @@ def start_ranks(pool: Pool, folder: Path, spec: Spec, derived: Derived, meeting:
     """Fork one process a rank, with torchrun's variables."""
     started = str(time.time())
     for rank in range(spec.workers):
-        env = {**variables(spec, derived, meeting, rank), "SCALELAB_STARTED": started}
+        env = {**variables(spec, derived, meeting, rank), STARTED: started}
         handed = (LISTEN_FD, meeting.listener) if rank == 0 and meeting.listener is not None else None
         log = folder / "logs" / f"rank-{rank}.txt"
         preload = strategies.ENGINES[spec.engine].preload

@@ -12,6 +12,14 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a polite kill, a terminal that closes"""
 
 
+def named(number: int) -> str:
+    """``SIGKILL`` of 9; ``SIGRTMIN+1`` of a real-time signal, which Python has no name for."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}" if number > signal.SIGRTMIN else f"SIG{number}"
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Signals that end a command wait until the block is left: clearing up takes seconds at most, and must not be half done.

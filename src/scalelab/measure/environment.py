@@ -22,6 +22,10 @@ from scalelab.userfile import is_reference
 PACKAGES = ("scalelab", "torch", "torchvision", "timm", "numpy", "deepspeed", "horovod")
 CORES = "SCALELAB_CORES"
 """environment variable of a rank: the cores that all ranks of its host may use together, where mpiexec or srun bound each to its own"""
+STARTED = "SCALELAB_STARTED"
+"""environment variable of a rank: seconds since the epoch at which the launcher began this attempt, by the clock of the rank's host"""
+LISTEN_FD = "SCALELAB_LISTEN_FD"
+"""environment variable of rank 0: a socket that the launcher bound, so that no port can be lost in between"""
 
 
 def usable_cores() -> int:

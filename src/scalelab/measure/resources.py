@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import psutil
 import torch
 
+from scalelab.measure.interfaces import INTERFACES, leading_to
 from scalelab.record.schema import Sample
 
 NO_GPU = "this worker computes on no GPU"
@@ -28,17 +28,11 @@ METHOD = (
 
 def interface(address: str) -> str | None:
     """The network interface of this host that leads to ``address``; the one that gloo or NCCL is told to use where they are."""
-    for told in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+    for told in INTERFACES:
         name = os.environ.get(told, "").lstrip("=^").split(",")[0]
         if name in psutil.net_if_addrs():
             return name
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((address, 9))  # sends nothing: it only asks for a route
-            own = probe.getsockname()[0]
-    except OSError:
-        return None
-    return next((name for name, has in psutil.net_if_addrs().items() if any(one.address == own for one in has)), None)
+    return leading_to(address)
 
 
 @dataclass

@@ -27,14 +27,10 @@ from scalelab.errors import ScalelabError
 from scalelab.record import document
 from scalelab.record.atomic import write_atomic as write_atomic
 from scalelab.record.schema import Attempt, Failure, Step, TrainRecord
+from scalelab.record.times import now as now
 
 TRACE = "trace.json.gz"
 """of a run that was profiled"""
-
-
-def now() -> str:
-    """UTC, ISO 8601, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def create(out: Path, name: str) -> Path:

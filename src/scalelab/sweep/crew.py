@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scalelab.errors import RunError
-from scalelab.launch.hosts.channel import Broken, Decoder, Writer
+from scalelab.launch.hosts.channel import Broken, Decoder, Writer, write_all
 from scalelab.launch.hosts.placement import Place, over_ssh
 from scalelab.sweep import keeping
 from scalelab.sweep.job import Job, to_wire
@@ -175,9 +175,7 @@ class Crew:
             if task not in self._outputs:
                 path = keeping.output_of(self.folder, task)
                 self._outputs[task] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-            view = memoryview(body)
-            while view:
-                view = view[os.write(self._outputs[task], view) :]
+            write_all(self._outputs[task], body)
         except OSError as error:  # such as of a full disk
             self._spoilt[task] = str(error.strerror)
 

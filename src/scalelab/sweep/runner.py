@@ -6,17 +6,17 @@ import json
 import os
 import re
 import selectors
-import signal
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from scalelab.errors import RunError
+from scalelab.launch.signals import named
 from scalelab.record.atomic import write_atomic
+from scalelab.record.times import now
 from scalelab.sweep import metric as metrics
 from scalelab.sweep.job import Job
 from scalelab.sweep.program import Outcome, Program
@@ -151,7 +151,7 @@ class Runner:
         """What the record says of an attempt. Completed is only what ended by itself, with exit status 0 and every metric."""
         assert one.program is not None, "it has ended"
         output = self.tasks / f"{one.job.task}.out"
-        ended_by = signal.Signals(-outcome.status).name if outcome.status < 0 else None
+        ended_by = named(-outcome.status) if outcome.status < 0 else None
         values, fault = metrics.catch(one.job.metrics, output, one.start, Path(one.cwd), one.seen)
         reason = f"no metric: {fault}" if fault else None
         if outcome.status:
@@ -228,8 +228,3 @@ def last_line(output: Path, start: int, most: int = 160) -> str:
         lines = CONTROL.sub("", file.read().decode(errors="replace").replace("\r", "\n")).splitlines()
     said = next((line.strip() for line in reversed(lines) if re.search(r"\w", line)), "")
     return said if len(said) <= most else f"{said[: most - 1]}…"
-
-
-def now() -> str:
-    """UTC, ISO 8601, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

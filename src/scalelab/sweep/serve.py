@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from scalelab import __version__
-from scalelab.launch.hosts.channel import encode
+from scalelab.launch.hosts.channel import encode, write_all
 from scalelab.sweep import slots
 from scalelab.sweep.guard import guard
 from scalelab.sweep.job import from_wire
@@ -143,15 +143,9 @@ def alone(tasks: Path) -> int | None:
 def say(message: dict[str, Any], body: bytes = b"") -> None:
     """A message on stdout. Nobody hears it any more: what tasks leave in the folder tells."""
     try:
-        _write(encode(message, body))
+        write_all(1, encode(message, body))
     except OSError:
         return
-
-
-def _write(body: bytes) -> None:
-    view = memoryview(body)
-    while view:
-        view = view[os.write(1, view) :]
 
 
 def serve() -> int:

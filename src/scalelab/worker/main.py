@@ -24,7 +24,7 @@ from scalelab.batch import Derived, derive
 from scalelab.comm.world import World, join, leave
 from scalelab.errors import RunError, ScalelabError
 from scalelab.limits import local_workers
-from scalelab.measure.environment import usable_cores
+from scalelab.measure.environment import STARTED, usable_cores
 from scalelab.record import folder as records
 from scalelab.record import samples
 from scalelab.record.schema import Failure, Host
@@ -40,8 +40,6 @@ from scalelab.worker.resuming import take_up
 from scalelab.worker.sampling import sampling
 
 OUT_OF_MEMORY = "out of memory"
-STARTED = "SCALELAB_STARTED"
-"""environment variable: seconds since the epoch at which the launcher began this attempt"""
 
 
 def rank(spec_file: str) -> int:

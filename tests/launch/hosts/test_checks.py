@@ -102,7 +102,7 @@ def test_an_engine_that_a_host_lacks_is_told_with_the_version_of_the_others() ->
     ],
 )
 def test_ssh_s_words_come_with_what_to_do(said: str, todo: str) -> None:
-    (fault,) = checks.lost("b", said)
+    fault = checks.lost("b", said)
     assert fault.found == said
     assert todo in fault.todo
 
@@ -153,7 +153,7 @@ def test_initial_weights_are_known_by_what_they_hold(tmp_path: Path) -> None:
 
 def test_one_faults_line_reads_as_a_sentence() -> None:
     said = "Host key verification failed."
-    (lost,) = checks.lost("b", said)
+    lost = checks.lost("b", said)
     assert str(Unfit([lost], 2)).startswith("b: reachable: Host key verification failed; compare the key")
     (twice,) = checks.faults([told("a"), told("b", {"identity": "a"})], WANTED)
     assert str(Unfit([twice], 2)) == "b: one host: this is the same host as a; name it once, with more slots"

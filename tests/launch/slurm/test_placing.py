@@ -13,7 +13,8 @@ from scalelab.launch.environments import tasks_per_host
 from scalelab.launch.slurm import rank
 from scalelab.launch.slurm.allocation import PORTS, Allocation, free_port
 from scalelab.launch.slurm.pulse import Samples
-from scalelab.launch.slurm.rank import route, variables
+from scalelab.launch.slurm.rank import variables
+from scalelab.measure.interfaces import leading_to
 from scalelab.record.schema import Sample
 
 STEP = {
@@ -37,7 +38,7 @@ def test_an_interface_that_was_said_stays() -> None:
 
 def test_the_first_host_meets_the_others_on_the_way_to_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own name may well be 127.0.1.1 to itself."""
-    monkeypatch.setattr(rank, "route", {"h1": "lo", "h2": "eth0"}.get)
+    monkeypatch.setattr(rank, "leading_to", {"h1": "lo", "h2": "eth0"}.get)
     step = {**STEP, "MASTER_ADDR": "h1", rank.SECOND: "h2"}
     assert variables({**step, "SLURM_NODEID": "0"})["GLOO_SOCKET_IFNAME"] == "eth0"
     assert variables({**step, "SLURM_NODEID": "1"})["GLOO_SOCKET_IFNAME"] == "lo"
@@ -45,7 +46,7 @@ def test_the_first_host_meets_the_others_on_the_way_to_the_second(monkeypatch: p
 
 
 def test_no_route_no_interface() -> None:
-    assert route("no-such-host.invalid") is None
+    assert leading_to("no-such-host.invalid") is None
 
 
 def test_tasks_of_each_host() -> None:

@@ -23,20 +23,18 @@ from types import FrameType
 import psutil
 
 from scalelab.errors import ScalelabError
-from scalelab.launch.hosts.channel import SILENT, Message, Reader, Writer
+from scalelab.launch.hosts.channel import MARK, SILENT, Message, Reader, Writer
 from scalelab.launch.hosts.looking import ANSWERS
 from scalelab.launch.hosts.ranks import Ranks
 from scalelab.launch.hosts.serving import REQUESTS
 from scalelab.launch.pool import Pool
+from scalelab.launch.signals import ENDING
 
 RUN_ID = "SCALELAB_RUN_ID"
 """environment variable of all that an agent starts: which command it belongs to"""
 COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 """environment variable: where torch keeps what it compiles"""
-MARK = "scalelab agent"
-"""and the run's id: before the first message, after whatever the login shell says"""
 PREFIX = "scalelab-agent-"
-ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 EVERY = 0.05
 """seconds between two looks at the ranks"""
 
@@ -176,7 +174,7 @@ def main(run_id: str) -> None:
     source, sink, null = os.dup(0), os.dup(1), os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(2, 1)  # what is printed here must not come between the messages
-    os.write(sink, f"\n{MARK} {run_id}\n".encode())
+    os.write(sink, b"\n" + MARK + run_id.encode() + b"\n")
     agent = Agent(run_id, source, sink)
     for sign in ENDING:
         signal.signal(sign, agent.leave_on)

@@ -27,6 +27,8 @@ CHUNK = 1 << 18
 """bytes of a file that go into one message"""
 HEADER = 1 << 24
 """bytes; a longer line is no message"""
+MARK = b"scalelab agent "
+"""and the run's id: a line before an agent's first message, after whatever the login shell says"""
 ALIVE: Message = {"do": "alive"}
 
 
@@ -108,7 +110,7 @@ class Writer:
     def _run(self) -> None:
         with contextlib.suppress(OSError):  # the other end is gone: the reader hears of it
             while (data := self._next()) is not None:
-                _write(self._descriptor, data)
+                write_all(self._descriptor, data)
                 with self._lock:
                     self.waiting -= len(data)
         with contextlib.suppress(OSError):
@@ -181,7 +183,8 @@ class Reader:
         return os.read(self._descriptor, 1 << 20)
 
 
-def _write(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``, in as many calls as it takes. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

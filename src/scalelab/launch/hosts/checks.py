@@ -91,13 +91,13 @@ def faults(told: Sequence[Told], wanted: Wanted) -> list[Fault]:
 def reachable(one: Told, told: Sequence[Told], wanted: Wanted) -> Iterator[Fault]:
     """An agent answered there."""
     if one.unreachable is not None:
-        yield from lost(one.place.host, one.unreachable)
+        yield lost(one.place.host, one.unreachable)
 
 
-def lost(host: str, said: str) -> Iterator[Fault]:
-    """A host that does not answer, with what ssh or the interpreter there ``said``."""
+def lost(host: str, said: str) -> Fault:
+    """A host that does not answer, with what ssh or the interpreter there ``said``, and what to do about it."""
     kind = next((kind for kind, words in WORDS.items() if any(word in said for word in words)), "")
-    yield Fault(host, "interpreter" if kind in OF_PYTHON else "reachable", said, ADVICE[kind].replace("HOST", host))
+    return Fault(host, "interpreter" if kind in OF_PYTHON else "reachable", said, ADVICE[kind].replace("HOST", host))
 
 
 WORDS = {

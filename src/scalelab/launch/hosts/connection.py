@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 from typing import Any
 
 from scalelab.errors import NotApplicable, RunError, ScalelabError
-from scalelab.launch.hosts.channel import SILENT, Message, Reader, Writer
+from scalelab.launch.hosts.channel import MARK, SILENT, Message, Reader, Writer
+from scalelab.launch.hosts.clocks import ahead
 from scalelab.launch.hosts.placement import Place, over_ssh
+from scalelab.launch.signals import named
 
-MARK = b"scalelab agent "
-"""``agent.MARK``, as bytes, which an interpreter there that can't start it never writes"""
 ANSWER = 60.0
 """seconds that a short question may take on a busy host, its agent's start included"""
-ROUNDS = 8
 KINDS = {kind.__name__: kind for kind in (ScalelabError, RunError, NotApplicable)}
 
 
@@ -84,15 +81,8 @@ class Agent:
         self.measure()
 
     def measure(self) -> None:
-        """Compare the clocks: the host's time is the middle of the way there and back, wrong by at most half of it (Cristian 1989)."""
-        found = []
-        for _ in range(ROUNDS):
-            start = time.time()
-            now = self.request({"do": "time"})["now"]
-            end = time.time()
-            found.append(((end - start) / 2, now - (start + end) / 2))
-        error, ahead = min(found)
-        self.clock = (ahead, error)
+        """Compare its clock with this host's."""
+        self.clock = ahead(lambda: float(self.request({"do": "time"})["now"]))
 
     def post(self, message: Message, body: bytes = b"") -> Future[dict[str, Any]]:
         """Ask, and go on: the answer will be in the future, or Lost, or the error that the agent tells."""
@@ -204,7 +194,7 @@ class Agent:
             ended = "ssh" if status == 255 or status < 0 else f"{self.place.python or sys.executable} there"
             return last or f"{ended} ended with exit status {status}, without a word"
         told = f": {last}" if last and status == 255 else ""
-        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        how = f"signal {named(-status)}" if status < 0 else f"exit status {status}"
         return f"the connection to it ended (ssh: {how}{told}){f', {why}' if why else ''}"
 
     def _listen(self) -> None:

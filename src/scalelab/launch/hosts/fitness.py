@@ -60,7 +60,7 @@ def unreachable(hub: Hub, places: Sequence[Place]) -> dict[str, str]:
 
 def unfit(why: dict[str, str], hosts: int) -> Unfit:
     """The error for hosts that can't be reached, before anything else can be asked."""
-    return Unfit([fault for host, said in why.items() for fault in checks.lost(host, said)], hosts)
+    return Unfit([checks.lost(host, said) for host, said in why.items()], hosts)
 
 
 def asked(hub: Hub, one: Told, held: Wanted) -> Told:

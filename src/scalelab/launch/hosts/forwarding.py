@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from scalelab.errors import ScalelabError
+from scalelab.measure.environment import LISTEN_FD, STARTED
 
 FILE = ".scalelab_env"
 PREFIXES = ("NCCL_", "GLOO_", "OMP_", "UCX_", "FI_")
 """of the launching process's environment: what tunes the libraries that ranks talk and compute with"""
 OURS = {
     "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT",
-    "SCALELAB_STARTED", "SCALELAB_LISTEN_FD",
+    STARTED, LISTEN_FD,
 }  # fmt: skip
 """what says which rank a process is: nobody else may"""
 SECRET = re.compile(

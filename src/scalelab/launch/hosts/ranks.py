@@ -15,9 +15,9 @@ from scalelab.launch import failure
 from scalelab.launch.hosts.channel import Writer
 from scalelab.launch.hosts.mirror import Mirror, Part
 from scalelab.launch.launcher import Process
-from scalelab.launch.local import LISTEN_FD
 from scalelab.launch.pool import Pool
 from scalelab.launch.silence import Computing
+from scalelab.measure.environment import LISTEN_FD
 from scalelab.record.folder import now
 
 LOOK, BEAT = 0.2, 1.0

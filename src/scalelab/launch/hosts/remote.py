@@ -26,11 +26,10 @@ from scalelab.launch.hosts.hub import Hub, Unreachable
 from scalelab.launch.hosts.placement import Place, shares, spread
 from scalelab.launch.hosts.running import Part, Running
 from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
+from scalelab.measure.environment import STARTED
+from scalelab.measure.interfaces import INTERFACES
 from scalelab.record.schema import Ceiling, Host, ModelFacts
 from scalelab.spec import Spec
-
-LINKS = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
-"""variables that name the interface, each to a library; Horovod is told what the first says"""
 
 
 class Remote(Launcher):
@@ -166,8 +165,8 @@ class Remote(Launcher):
             "OMP_NUM_THREADS": threads(spec, self.hub.agents[self._places[node].host], len(ranks)),
         }  # fmt: skip
         place = self._places[node]
-        links = {} if self._wanted.interface or place.interface else {n: v for n, v in place.env.items() if n in LINKS}
-        return {**{name: str(value) for name, value in own.items()}, **dict.fromkeys(LINKS, self._links[node]), **links}
+        links = {} if self._wanted.interface or place.interface else {n: v for n, v in place.env.items() if n in INTERFACES}
+        return {**{name: str(value) for name, value in own.items()}, **dict.fromkeys(INTERFACES, self._links[node]), **links}
 
     def commands(self, spec: Spec, derived: Derived) -> list[Command]:
         """What starts each host's agent, from here; then a command for each rank, as whoever starts them by hand would."""
@@ -202,7 +201,7 @@ class Remote(Launcher):
             for node, part in enumerate(parts):
                 envs = {rank: self.variables(spec, meeting, rank, node, part.ranks) for rank in part.ranks}
                 for env in envs.values():
-                    env["SCALELAB_STARTED"] = str(begun + part.copy.ahead)
+                    env[STARTED] = str(begun + part.copy.ahead)
                 port = meeting.port if node == 0 else None
                 message = {"do": "start", "run": folder.name, "training": running.number, "ranks": envs, "given": given[node]}
                 part.drained = False

@@ -24,10 +24,9 @@ from scalelab.launch.inside.guard import ASKED, Guard
 from scalelab.launch.inside.meeting import LOOPBACK, Spot, meet
 from scalelab.launch.inside.world import MPIS, World, step
 from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
-from scalelab.launch.local import LISTEN_FD
 from scalelab.launch.pool import Pool
 from scalelab.launch.silence import Computing
-from scalelab.measure.environment import CORES
+from scalelab.measure.environment import CORES, LISTEN_FD, STARTED
 from scalelab.record.schema import Host
 from scalelab.spec import Spec
 
@@ -37,7 +36,6 @@ HURRY = 0.05
 """the same where mpiexec has asked this process to end: Open MPI kills it a quarter of a second later"""
 AFTERMATH = 0.05
 """seconds in which a rank's end is heard of that made somebody end this process"""
-STARTED = "SCALELAB_STARTED"
 
 
 class Inside(Launcher):

@@ -11,9 +11,8 @@ from typing import Any
 import msgspec
 
 from scalelab.launch.hosts.interfaces import listing
+from scalelab.measure.interfaces import INTERFACES
 from scalelab.record.schema import Host
-
-INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from scalelab.launch.slurm.pulse import Samples
 from scalelab.launch.slurm.requeue import standing
 from scalelab.launch.slurm.rollcall import call_roll
 from scalelab.launch.slurm.script import filename
+from scalelab.measure.environment import STARTED
 from scalelab.record.schema import Host
 from scalelab.spec import Spec
 
@@ -72,6 +73,7 @@ class Allocation(Launcher):
         self.deadline: float | None = None
         self._asked = self._starting = False
         self._srun: subprocess.Popen[bytes] | None = None
+        self._processes: list[Process] = []
         self._rest = b""
         self._pool: Pool | None = None
 
@@ -132,7 +134,7 @@ class Allocation(Launcher):
         """All ranks by one srun, on hosts in Slurm's order."""
         names = [name for name, workers in zip(self.names, self.per_host, strict=True) for _ in range(workers)]
         processes += [Process(number, host=name) for number, name in enumerate(names)]
-        environment = {**os.environ, **self._environment(spec, derived, meeting), "SCALELAB_STARTED": str(time.time())}
+        environment = {**os.environ, **self._environment(spec, derived, meeting), STARTED: str(time.time())}
         self._processes, self.said, self._rest = processes, [], b""
         self._starting = True  # from here on a signal asks the ranks, instead of breaking off what starts them
         self._srun = subprocess.Popen(self._line(folder, spec), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
