@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from scalelab import spec as specs
 from scalelab.batch import derive
 from scalelab.launch import training
+from scalelab.launch.ending import close
 from scalelab.launch.launcher import Meeting, Process
 from scalelab.launch.slurm.allocation import Allocation
+from scalelab.launch.slurm.job import Job
 from scalelab.launch.slurm.programs import SlurmError
 from scalelab.launch.slurm.requeue import requeue
 from scalelab.record import folder as records
-from scalelab.record.schema import Attempt
+from scalelab.record.schema import Attempt, Failure
 from tests.trainings import tiny
-from tests.waiting import PATIENCE, until
+from tests.waiting import PATIENCE
 
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "h[1-2]", "SLURM_TASKS_PER_NODE": "1(x2)", "SLURM_CPUS_ON_NODE": "1"}
 DEAF = "trap '' TERM USR1\necho 'srun: error: {said}' >&2\nwhile :; do sleep 0.1; done"
@@ -51,7 +54,8 @@ def started(tmp_path: Path, programs: Programs) -> Iterator[Callable[[str], Allo
         launcher.append(Allocation(JOB))
         spec, processes = tiny(tmp_path, workers=2, strategy="ddp"), list[Process]()
         launcher[0].start_ranks(tmp_path, spec, derive(spec, (2, 1, 1), 1), Meeting("h1", 20000), processes)
-        until(lambda: launcher[0].poll(0.1) or launcher[0].said, "srun's words")
+        while not launcher[0].said:
+            launcher[0].poll(0.1)
         return launcher[0]
 
     yield start
@@ -80,6 +84,35 @@ def test_when_their_time_is_over_the_record_does_not_wait_for_them(started: Call
     launcher.deadline = began = time.monotonic()
     launcher.end([], grace=10 * PATIENCE)
     assert time.monotonic() - began < PATIENCE
+
+
+REVOKED = "srun: error: Task launch for StepId=7.1 failed on node h1: Job credential revoked"
+CANCELLED = "slurmstepd-h1: error: *** JOB 7 ON h1 CANCELLED AT 2026-11-22T00:46:19 DUE TO JOB REQUEUE ***"
+
+
+@pytest.mark.parametrize(("squeue", "status", "why"), [("PENDING 1", 0, "requeued by hand"), ("RUNNING 0", 1, None)])
+def test_a_job_that_is_requeued_while_its_ranks_start_has_not_failed(
+    programs: Programs, run: Path, squeue: str, status: int, why: str | None
+) -> None:
+    """srun then can't start them, and says so before the job itself hears of its end."""
+    programs(scontrol="printf 'h1\\nh2\\n'", squeue=f"echo {squeue}")
+    job = Job(run, Allocation(JOB), attempts=20)
+    job.launcher.said = [REVOKED, CANCELLED]
+    ended = close(run, "failed", Failure(error=REVOKED, host="h1", expected=True))
+    assert job.conclude(ended) == status
+    record = records.load(run)
+    assert record.attempts[0].why == why
+    assert [one.status for one in record.attempts] == (["interrupted", "queued"] if why else ["failed"])
+
+
+def test_nor_has_one_that_is_requeued_before_they_start(programs: Programs, run: Path) -> None:
+    programs(scontrol="printf 'h1\\nh2\\n'", squeue="echo PENDING 1")
+    records.write_atomic(run / "spec.yaml", specs.dump(tiny(run.parent)))  # of one worker, and the job has two tasks
+    assert Job(run, Allocation(JOB), attempts=20).run() == 0
+    assert [(one.status, one.why) for one in records.load(run).attempts] == [
+        ("interrupted", "requeued by Slurm"),
+        ("queued", None),
+    ]
 
 
 @pytest.fixture

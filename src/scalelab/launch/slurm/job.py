@@ -43,6 +43,8 @@ MARGIN = 5.0
 """seconds before Slurm's SIGKILL in which the record is closed, on a machine that is busy with other jobs too"""
 PINGS, ANSWER, LOOK = 3.0, 20.0, 0.5
 """times SlurmdTimeout, and seconds more, in which Slurm has noticed for sure; seconds between two looks"""
+REQUEUED = "requeued by Slurm"
+"""why an attempt ended where Slurm's own words for it did not come"""
 LIMIT = "time limit (SIGUSR1)"
 """why an attempt ended that was asked to by the signal which Slurm sends before the limit, or someone in its place"""
 ENDS = {"PREEMPTED": "preempted", "NODE_FAIL": "a node was lost", "TIMEOUT": "time limit", "REQUEUED": "requeued"}
@@ -98,6 +100,9 @@ class Job:
         except ScalelabError as error:
             with suppress(ScalelabError), records.held(self.folder):
                 close(self.folder, "failed", Failure(error=str(error), host=os.uname().nodename, expected=True))
+                if self.requeued():  # which is why the roll call failed
+                    wait_again(self.folder, srun.reason(self.heard()) or REQUEUED, self.launcher.job or "")
+                    return 0
             raise
         return self.conclude(ended)
 
@@ -145,18 +150,24 @@ class Job:
             return 0
         if record.failure is not None:
             print(f"scalelab: {record.failure.error}", file=sys.stderr)
-            if not self.host_lost():
-                return 1
-        said, job = [*self.launcher.said, *self.heard()], self.launcher.job or ""
-        told = srun.reason(said) if record.failure is None else srun.lost(self.launcher.unheard())
-        now = standing(job)
-        if now is not None and now.restarts > self.launcher.restarts:
-            wait_again(self.folder, told or "requeued by Slurm", job)
+        lost = record.failure is not None and self.host_lost()
+        requeued = self.requeued()
+        if record.failure is not None and not (lost or requeued):
+            return 1
+        job = self.launcher.job or ""
+        told = srun.lost(self.launcher.unheard()) if lost else srun.reason([*self.launcher.said, *self.heard()])
+        if requeued:
+            wait_again(self.folder, told or REQUEUED, job)
         elif signal.SIGUSR1 in self.got:
             return self.again(record, job)
         else:
             say_why(self.folder, told or "cancelled", job)
         return 0
+
+    def requeued(self) -> bool:
+        """Whether Slurm has put the job into its queue again, which its ranks, or the srun that starts them, may see before it is told."""
+        now = standing(self.launcher.job or "")
+        return now is not None and now.restarts > self.launcher.restarts
 
     def host_lost(self) -> bool:
         """Whether ranks failed because a host went away: they saw their connections break, and from others nothing was heard.

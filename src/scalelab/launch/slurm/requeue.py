@@ -54,9 +54,9 @@ def _ended(attempt: Attempt, why: str, job: str | None) -> Attempt:
 
 
 def wait_again(folder: Path, why: str, job: str) -> None:
-    """The last attempt ended for ``why``, and the run waits in the queue for the next one."""
+    """The last attempt ended for ``why``, and the run waits in the queue for the next one: it failed no more than it was interrupted."""
     record, now = records.load(folder), records.now()
-    record.attempts[-1] = _ended(record.attempts[-1], why, job)
+    record.attempts[-1] = msgspec.structs.replace(_ended(record.attempts[-1], why, job), status="interrupted")
     record.attempts.append(Attempt(started=now, queued=now, status="queued", job=job))
     record.status, record.failure = "queued", None
     records.save(folder, record)
