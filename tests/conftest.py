@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -14,7 +15,9 @@ import pytest
 
 from scalelab import cli
 from scalelab.launch.pool import Pool
+from scalelab.record.schema import TrainRecord
 from tests import support
+from tests.trainings import Reference, completed
 
 STRAY = re.compile(
     "COLUMNS|LINES|NO_COLOR|FORCE_COLOR|TZ|LANG|LC_.*|GIT_.*|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_.*|GROUP_RANK|"
@@ -53,6 +56,21 @@ def pool(_own_cache: None) -> Iterator[Pool]:
     with Pool() as pool:
         pool.warm()
         yield pool
+
+
+@pytest.fixture(scope="session")
+def reference(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """What others are held against: a small training, run once in the session for each set of values."""
+    seen: dict[str, tuple[Path, TrainRecord]] = {}
+
+    def once(**values: object) -> tuple[Path, TrainRecord]:
+        key = json.dumps(values, sort_keys=True)
+        if key not in seen:
+            out = tmp_path_factory.mktemp("reference")
+            seen[key] = out, completed(pool, out, **values)
+        return seen[key]
+
+    return once
 
 
 @dataclass(frozen=True)

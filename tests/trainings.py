@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from PIL import Image
 from safetensors.numpy import load_file
 
 from scalelab import spec as specs
@@ -38,6 +40,10 @@ FLAGS = [*VERIFY_FLAGS, "--probe-steps", "0", "--warmup-steps", "0"]
 SPREAD = ("ddp", "zero1", "zero2", "zero3")
 EVERY = tuple(name for name in STRATEGIES if name != "dp")
 """all strategies but the one that needs two GPUs"""
+
+
+Reference = Callable[..., tuple[Path, TrainRecord]]
+"""a training's folder of runs and its record, by its values: the fixture ``reference``"""
 
 
 def tiny(out: Path, **values: Any) -> Spec:
@@ -109,6 +115,19 @@ def _mentions(entry: Path, text: str) -> bool:
         return any(text in os.readlink(descriptor) for descriptor in (entry / "fd").iterdir())
     except OSError:  # it has ended, or is another user's
         return False
+
+
+def pictures(root: Path) -> Path:
+    """JPEGs of different sizes in ``root``, of two classes: 32 to train on, 8 to test."""
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 16), ("test", 4)):
+        for label in range(2):
+            folder = root / part / str(label)
+            folder.mkdir(parents=True)
+            for k in range(count):
+                pixels = generator.integers(0, 256, (12 + k % 3, 14, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{k}.jpg")
+    return root
 
 
 def of_model(folder: Path, name: str, source: str) -> list[str]:

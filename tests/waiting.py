@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """seconds after which a machine, however slow, would have come to it"""
 SOON = 15.0
 """seconds for what happens at once: a signal's effect, the end of a process"""

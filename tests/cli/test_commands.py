@@ -79,12 +79,13 @@ def test_verify_json(command: Command) -> None:
     assert (found.steps, found.batch, found.precision, found.tolerance) == (2, 24, "fp64", 1e-9)
 
 
-@pytest.fixture
-def two_runs(pool: Pool, tmp_path: Path) -> tuple[Path, str, str]:
-    """A folder with two runs, and their names."""
-    a = completed(pool, tmp_path / "runs", name="first", epochs=3)
-    b = completed(pool, tmp_path / "runs", name="second", epochs=3, strategy="ddp", workers=2, lr=0.01)
-    return tmp_path / "runs", a.run, b.run
+@pytest.fixture(scope="module")
+def two_runs(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A folder with two runs, which nobody changes, and their names."""
+    out = tmp_path_factory.mktemp("two") / "runs"
+    a = completed(pool, out, name="first", epochs=3)
+    b = completed(pool, out, name="second", epochs=3, strategy="ddp", workers=2, lr=0.01)
+    return out, a.run, b.run
 
 
 def test_runs_json(command: Command, two_runs: tuple[Path, str, str], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -32,16 +33,34 @@ COVERED = {
 """why a block may be skipped, and what covers it instead"""
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to type in, with one warm server started there: a page pays once for importing torch."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("SCALELAB_CACHE", str(tmp_path / ".cache"))
+def programs() -> str:
+    """PATH with scalelab's own before all others."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Iterator[tuple[Path, Pool]]:
+    """The folder that all pages are typed in, and a warm server that was started there: torch is imported once for all of them."""
+    folder, before = tmp_path_factory.mktemp("typed"), Path.cwd()
+    os.chdir(folder)
     with Pool() as pool:
-        for module in support.STARTERS:
-            monkeypatch.setattr(f"scalelab.cli.{module}.Pool", lambda: contextlib.nullcontext(pool))
-        yield tmp_path
+        pool.warm()
+        pool.env["PATH"] = programs()
+        os.chdir(before)
+        yield folder, pool
+
+
+@pytest.fixture
+def here(desk: tuple[Path, Pool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to type in. What the page leaves there is put away, into the test's own folder."""
+    folder, pool = desk
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", programs())
+    for module in support.STARTERS:
+        monkeypatch.setattr(f"scalelab.cli.{module}.Pool", lambda: contextlib.nullcontext(pool))
+    yield folder
+    for left in folder.iterdir():
+        shutil.move(left, tmp_path)
 
 
 Shell = Callable[[str], tuple[int, str]]
@@ -90,12 +109,12 @@ def run(command: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, str]:
         status = cli.main(words[1:])
         printed = capfd.readouterr()
         return status, printed.out + printed.err
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=PATIENCE)
     return done.returncode, done.stdout + done.stderr
 
 
 PATIENCE = 300
-"""seconds for a command on the test cluster, all of whose hosts share the machine's cores with whatever else runs there"""
+"""seconds for a command; all hosts of the test cluster share the machine's cores with whatever else runs there"""
 
 
 def on(host: Host, folder: Path) -> Shell:

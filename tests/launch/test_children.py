@@ -11,7 +11,7 @@ import pytest
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from tests.launch.test_local import in_background
-from tests.trainings import DATA_FLAGS, only_run, processes_of, start, train
+from tests.trainings import only_run, processes_of, train
 from tests.waiting import SOON, until
 
 STARTING = """
@@ -25,7 +25,7 @@ class Net(nn.Sequential):
             raise ValueError("a bug")
         return super().forward(x)
 def build(num_classes):
-    subprocess.Popen(["sleep", "1000"], env={"STARTED_BY": __file__})
+    subprocess.Popen(["sleep", "1000"], env={"STARTED_BY": __file__}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return Net(nn.Flatten(), nn.Linear(192, num_classes))
 """
 
@@ -43,19 +43,6 @@ def test_none_survives_a_run(pool: Pool, tmp_path: Path, fails_at: int, status: 
     record = train(pool, tmp_path / "runs", strategy="ddp", workers=2, model=built, model_args={}, epochs=3)
     assert record.status == status
     until(lambda: not processes_of(str(tmp_path / "user")), "the end of what it started", SOON)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.usefixtures("_own_cache")
-def test_none_survives_the_launcher(tmp_path: Path, number: signal.Signals) -> None:
-    built = model(tmp_path / "user")
-    words = [*DATA_FLAGS, "--model", built, "--strategy", "ddp", "--workers", 2, "--steps", 2_000_000]
-    process = start("train", *words, "--out", tmp_path / "runs", start_new_session=True)
-    until(lambda: list((tmp_path / "runs").glob("*/checkpoints/last.json")) or process.poll() is not None)
-    assert processes_of(f"STARTED_BY={tmp_path}/user")
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    until(lambda: not processes_of(str(tmp_path)), "the end of all processes", SOON)
 
 
 def test_a_stopped_rank_ends_with_its_peer(pool: Pool, tmp_path: Path) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,98 +19,8 @@ from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 from tests.conftest import Command
 from tests.support import free_port
-from tests.trainings import DATA_FLAGS, FLAGS, completed, only_run, processes_of, start, tiny, train
-from tests.waiting import PATIENCE, SOON, until
-
-LONG = [*FLAGS, "--strategy", "ddp", "--workers", "2", "--steps", "2000000"]
-WITHIN = 5.0
-"""seconds in which an interrupted run ends: what is promised"""
-
-
-def ranks_of(out: Path) -> list[int]:
-    """Process ids of the ranks of the run under ``out``: those that write its logs."""
-    return sorted(processes_of(str(only_run(out) / "logs")))
-
-
-@pytest.fixture
-def long_run(tmp_path: Path, _own_cache: None) -> Iterator[subprocess.Popen[str]]:
-    """A ``scalelab train`` of its own process that would go on for hours, after its first checkpoints."""
-    process = start("train", *LONG, "--out", tmp_path / "runs", start_new_session=True)
-    try:
-        until(lambda: list((tmp_path / "runs").glob("*/checkpoints/previous.json")) or process.poll() is not None)
-        assert process.poll() is None, process.communicate()
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_run_and_keeps_the_record(
-    long_run: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
-) -> None:
-    assert len(ranks_of(tmp_path / "runs")) == 2
-    sent = time.monotonic()
-    long_run.send_signal(number)
-    _, err = long_run.communicate(timeout=60)
-    assert time.monotonic() - sent < WITHIN
-    assert long_run.returncode == 130
-    assert err.splitlines()[-1] == "scalelab: interrupted"
-    assert "Traceback" not in err
-    folder = only_run(tmp_path / "runs")
-    assert f"the run up to here is kept: {folder}" in err.splitlines()
-    assert f"its last checkpoint is kept: scalelab train --resume {folder}" in err.splitlines()
-    record = records.load(folder)
-    assert (record.status, record.failure, record.attempts[-1].status) == ("interrupted", None, "interrupted")
-    assert record.steps == len(record.losses) == len(list(records.read_steps(folder))) > 0
-    assert (folder / "checkpoints" / "last.json").exists()
-    assert not list(folder.rglob("*.tmp"))
-    assert processes_of(str(tmp_path)) == []
-
-
-def test_an_interrupted_run_resumes(long_run: subprocess.Popen[str], tmp_path: Path, pool: Pool) -> None:
-    long_run.send_signal(signal.SIGINT)
-    long_run.communicate(timeout=60)
-    folder = only_run(tmp_path / "runs")
-    at = json.loads((folder / "checkpoints" / "last.json").read_text())["step"]
-    record = completed(pool, tmp_path / "runs", resume=folder, steps=at + 4)
-    assert [a.status for a in record.attempts] == ["interrupted", "completed"]
-    assert record.steps == at + 4
-
-
-def test_two_kinds_of_signals_at_once_leave_nothing_either(long_run: subprocess.Popen[str], tmp_path: Path) -> None:
-    for number in (
-        signal.SIGSTOP,
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-        signal.SIGCONT,
-    ):  # so that all come at one moment
-        long_run.send_signal(number)
-    _, err = long_run.communicate(timeout=60)
-    assert long_run.returncode == 130
-    assert err.splitlines()[-1] == "scalelab: interrupted"
-    until(lambda: not processes_of(str(tmp_path)), "the end of all processes", SOON)
-    assert records.load(only_run(tmp_path / "runs")).status == "interrupted"
-
-
-def test_ctrl_c_twice_leaves_nothing_either(long_run: subprocess.Popen[str], tmp_path: Path) -> None:
-    long_run.send_signal(signal.SIGINT)
-    time.sleep(0.1)
-    long_run.send_signal(signal.SIGINT)
-    long_run.communicate(timeout=60)
-    until(lambda: not processes_of(str(tmp_path)), "the end of all processes", SOON)
-    assert records.load(only_run(tmp_path / "runs")).status == "interrupted"
-
-
-def test_no_worker_survives_a_killed_launcher(long_run: subprocess.Popen[str], tmp_path: Path) -> None:
-    assert len(ranks_of(tmp_path / "runs")) == 2
-    long_run.kill()
-    until(lambda: not processes_of(str(tmp_path)), "the end of all processes", SOON)
-    assert (only_run(tmp_path / "runs") / "checkpoints" / "last.json").exists()
-    long_run.communicate()
-    assert records.load(only_run(tmp_path / "runs")).status == "lost"
+from tests.trainings import DATA_FLAGS, completed, only_run, processes_of, tiny, train
+from tests.waiting import PATIENCE, until
 
 
 def in_background(pool: Pool, out: Path, **values: object) -> tuple[threading.Thread, list[TrainRecord]]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests import support
+from tests import browsing
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = support.browser()
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=path, args=support.BROWSER_ARGUMENTS)
+    with browsing.chromium() as started:
         yield started
-        started.close()

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page
 from scalelab.errors import ScalelabError
 from scalelab.record.schema import DataFacts
 from scalelab.report import frame, page
+from tests import browsing
 from tests.report import samples
 
 HOSTILE = '<script>window.hacked=1</script>"\'&<b>bold</b><a href="https://example.com">x</a>%{x}'
@@ -32,8 +33,7 @@ class Opened:
             "console", lambda message: self.problems.append(message.text) if message.type in ("error", "warning") else None
         )
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.goto(file.as_uri())
-        self.page.wait_for_function("() => [...document.querySelectorAll('.chart')].every(box => box.querySelector('.main-svg'))")
+        browsing.drawn(self.page, file)
 
 
 def html(records, steps, **changes) -> str:

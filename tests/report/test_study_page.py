@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from scalelab.record.schema import Figure, Host
 from scalelab.record.study import Axis, Column, Plot, Row, Series, Table
@@ -17,7 +16,7 @@ from scalelab.report import study
 from scalelab.report.columns import Notes
 from scalelab.report.plots import chart, scale
 from scalelab.report.study_table import lay
-from tests import support
+from tests import browsing
 from tests.report import samples, study_samples
 from tests.report.test_page import Opened
 from tests.studies import made
@@ -28,10 +27,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     file = tmp_path_factory.mktemp("study") / "report.html"
     records = [samples.record(key)[0] for key in ("single", "ddp")] + [samples.failed()[0]]
     file.write_text(study.render(study_samples.study(), records, "studies/x"), encoding="utf-8")
-    with sync_playwright() as driver:
-        started: Browser = driver.chromium.launch(executable_path=support.browser(), args=support.BROWSER_ARGUMENTS)
+    with browsing.chromium() as started:
         yield Opened(started, file)
-        started.close()
 
 
 def test_it_is_quiet_and_shows_all_of_the_record(opened: Opened) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from scalelab.errors import NotApplicable
 from scalelab.launch.pool import Pool
-from tests.trainings import completed, equal, final, largest_difference, scores, train
+from tests.trainings import Reference, completed, equal, final, largest_difference, scores, train
 
 EXACT: dict[str, Any] = {
     "precision": "fp64",
@@ -24,13 +24,13 @@ EXACT: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-def test_it_is_single_to_the_bit(pool: Pool, tmp_path: Path, workers: int) -> None:
+def test_it_is_single_to_the_bit(pool: Pool, tmp_path: Path, reference: Reference, workers: int) -> None:
     """The same operations on the same micro-batches: losses, weights, statistics, slots and scores."""
-    alone = completed(pool, tmp_path, **EXACT)
+    out, alone = reference(**EXACT)
     spread = completed(pool, tmp_path, **EXACT, strategy="model", workers=workers)
     assert spread.losses == alone.losses
     assert scores(spread) == scores(alone)
-    assert equal(final(tmp_path, spread), final(tmp_path, alone))
+    assert equal(final(tmp_path, spread), final(out, alone))
 
 
 @pytest.mark.parametrize("batch_norm", ["sync", "local"])
@@ -43,11 +43,11 @@ def test_replicas_of_stages_average_their_gradients(pool: Pool, tmp_path: Path, 
     assert largest_difference(final(tmp_path, spread), final(tmp_path, alone)) < 1e-9
 
 
-def test_uneven_shares_of_replicas(pool: Pool, tmp_path: Path) -> None:
-    alone = completed(pool, tmp_path, **EXACT)
+def test_uneven_shares_of_replicas(pool: Pool, tmp_path: Path, reference: Reference) -> None:
+    out, alone = reference(**EXACT)
     spread = completed(pool, tmp_path, **EXACT, strategy="model", workers=4, stages=2, shares="3:1")
     assert spread.losses == pytest.approx(alone.losses, rel=1e-11)
-    assert largest_difference(final(tmp_path, spread), final(tmp_path, alone)) < 1e-9
+    assert largest_difference(final(tmp_path, spread), final(out, alone)) < 1e-9
 
 
 def test_each_worker_holds_its_stages_alone(pool: Pool, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from scalelab.spec import Spec
 from scalelab.strategies import degrees, load
 from scalelab.strategies.base import OPTIONS
 from scalelab.strategies.blocks import layers, recompute
-from tests.trainings import completed, final, largest_difference, train
+from tests.trainings import Reference, completed, final, largest_difference, train
 
 EXACT: dict[str, Any] = {"precision": "fp64", "batch_norm": "sync", "epochs": 1, "accumulate": 2}
 SAME: dict[str, dict[str, Any]] = {
@@ -34,16 +34,18 @@ SAME: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", SAME)
 @pytest.mark.parametrize("model", [{"model": "basic_cnn"}, {"model": "resnet18", "model_args": {}}], ids=["flat", "blocks"])
-def test_an_option_does_not_change_what_is_computed(pool: Pool, tmp_path: Path, name: str, model: dict[str, Any]) -> None:
+def test_an_option_does_not_change_what_is_computed(
+    pool: Pool, tmp_path: Path, reference: Reference, name: str, model: dict[str, Any]
+) -> None:
     values = {**EXACT, **model, "train_limit": 48}
-    alone = completed(pool, tmp_path, **values)
+    out, alone = reference(**values)
     if name == "recompute of a pipeline" and model["model"] == "basic_cnn":  # a chain of plain layers
         with pytest.raises(NotApplicable, match="'basic_cnn' has no module made of others: only such ones"):
             train(pool, tmp_path / "runs", **values, **SAME[name])
         return
     found = completed(pool, tmp_path, **values, **SAME[name])
     assert found.losses == pytest.approx(alone.losses, rel=1e-10)
-    assert largest_difference(final(tmp_path, found), final(tmp_path, alone)) < 1e-9
+    assert largest_difference(final(tmp_path, found), final(out, alone)) < 1e-9
 
 
 @pytest.mark.parametrize("batch_norm", ["local", "sync"])

@@ -11,31 +11,31 @@ from scalelab.errors import NotApplicable
 from scalelab.launch.pool import Pool
 from scalelab.spec import from_mapping
 from scalelab.strategies.pipeline import ORDERS, Pipeline, bubble
-from tests.trainings import completed, equal, final, largest_difference, scores, train
+from tests.trainings import Reference, completed, equal, final, largest_difference, scores, train
 
 EXACT: dict[str, Any] = {"precision": "fp64", "batch_norm": "sync", "epochs": 1}
 
 
 @pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.parametrize("order", ORDERS)
-def test_every_schedule_is_single(pool: Pool, tmp_path: Path, order: str, accumulate: int) -> None:
+def test_every_schedule_is_single(pool: Pool, tmp_path: Path, reference: Reference, order: str, accumulate: int) -> None:
     """One micro-batch is fewer than stages; four fill the pipeline."""
     values = {**EXACT, "accumulate": accumulate}
-    alone = completed(pool, tmp_path, **values)
+    out, alone = reference(**values)
     spread = completed(pool, tmp_path, **values, strategy="pipeline", workers=2, pipeline_schedule=order)
     assert spread.losses == pytest.approx(alone.losses, rel=1e-12)
     assert scores(spread)[0]["confusion"] == scores(alone)[0]["confusion"]
-    assert largest_difference(final(tmp_path, spread), final(tmp_path, alone)) < 1e-12
+    assert largest_difference(final(tmp_path, spread), final(out, alone)) < 1e-12
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_with_replicas_of_the_stages(pool: Pool, tmp_path: Path, order: str) -> None:
+def test_with_replicas_of_the_stages(pool: Pool, tmp_path: Path, reference: Reference, order: str) -> None:
     """Batch statistics cross the replicas inside of the schedule, gradients after it."""
     values = {**EXACT, "accumulate": 2, "optimizer": "adamw", "lr": 0.01}
-    alone = completed(pool, tmp_path, **values)
+    out, alone = reference(**values)
     spread = completed(pool, tmp_path, **values, strategy="pipeline", workers=4, stages=2, pipeline_schedule=order)
     assert spread.losses == pytest.approx(alone.losses, rel=1e-11)
-    assert largest_difference(final(tmp_path, spread), final(tmp_path, alone)) < 1e-9
+    assert largest_difference(final(tmp_path, spread), final(out, alone)) < 1e-9
 
 
 def test_statistics_of_each_replicas_share(pool: Pool, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from scalelab.launch.pool import Pool
 from scalelab.spec import Spec
 from scalelab.strategies import ELSEWHERE, STRATEGIES
 from scalelab.strategies.base import Strategy
-from tests.trainings import completed, train
+from tests.trainings import Reference, completed, train
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -57,8 +57,8 @@ def test_single_is_one_process() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "dp"])  # it needs GPUs: test_options
-def test_every_strategy_trains_on_one_worker(pool: Pool, tmp_path: Path, name: str) -> None:
-    alone = completed(pool, tmp_path, precision="fp64")
+def test_every_strategy_trains_on_one_worker(pool: Pool, tmp_path: Path, reference: Reference, name: str) -> None:
+    _, alone = reference(precision="fp64")
     assert completed(pool, tmp_path, precision="fp64", strategy=name).losses == pytest.approx(alone.losses, rel=1e-11)
 
 

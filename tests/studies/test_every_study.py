@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from scalelab import studies
 from scalelab.launch.ceiling import Occupied, measured
@@ -20,7 +20,7 @@ from scalelab.launch.pool import Pool
 from scalelab.measure.environment import usable_cores
 from scalelab.record.study import StudyRecord
 from scalelab.worker import ceiling as worker
-from tests import support
+from tests import browsing
 from tests.cluster.conftest import cluster as cluster
 from tests.cluster.host import Host
 from tests.conftest import Command, Ended
@@ -57,10 +57,8 @@ def _one_ceiling(pool: Pool) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=support.browser(), args=support.BROWSER_ARGUMENTS)
+    with browsing.chromium() as started:
         yield started
-        started.close()
 
 
 def test_the_registry_is_the_designs() -> None:
@@ -137,8 +135,7 @@ def check_page(report: Path, record: StudyRecord, browser: Browser) -> None:
     page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
-    page.goto(report.resolve().as_uri())
-    page.wait_for_function("() => [...document.querySelectorAll('.chart')].every(box => box.querySelector('.main-svg'))")
+    browsing.drawn(page, report)
     assert problems == []
     assert requests == [report.resolve().as_uri()]
     shown: Any = page.evaluate("() => document.body.innerText")

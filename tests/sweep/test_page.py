@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from playwright.sync_api import sync_playwright
 
 from scalelab.record.sweep import TaskRecord
 from scalelab.report import parallel
 from scalelab.report.sweep import answer, render, sentences
 from scalelab.sweep.effects import effects
 from scalelab.sweep.standing import ranked
-from tests import support
+from tests import browsing
 from tests.report.test_page import Opened
 from tests.sweep.conftest import Sweep
 from tests.sweep.test_effects import a_sweep, a_task
@@ -58,8 +57,7 @@ def test_the_table(done: Sweep) -> None:
 
 def test_the_page_in_a_browser(done: Sweep, tmp_path: Path) -> None:
     assert done("results", "s", "-o", "s.html").status == 0
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=support.browser(), args=support.BROWSER_ARGUMENTS)
+    with browsing.chromium() as started:
         opened = Opened(started, tmp_path / "s.html")
         assert opened.problems == []
         assert len(opened.requests) == 1
@@ -67,7 +65,6 @@ def test_the_page_in_a_browser(done: Sweep, tmp_path: Path) -> None:
         drawn = opened.page.evaluate(
             "() => [...document.querySelectorAll('.chart')].map(c => c.querySelectorAll('.scatterlayer .trace').length)"
         )
-        started.close()
     assert "The highest score, 0.2150, the median of 2 repeats" in shown
     assert "which may be chance" in shown
     assert "<b>&amp;" in shown

@@ -15,13 +15,13 @@ from scalelab import data, models
 from scalelab.data.order import epoch_order
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
-from tests.trainings import SPREAD, completed, equal, final, scores, tiny
+from tests.trainings import SPREAD, Reference, completed, equal, final, scores, tiny
 
 
-def test_losses_do_not_depend_on_the_number_of_workers(pool: Pool, tmp_path: Path) -> None:
+def test_losses_do_not_depend_on_the_number_of_workers(pool: Pool, tmp_path: Path, reference: Reference) -> None:
     """The order and the augmentation are of (seed, epoch, sample): 1, 2, 3 workers see the same global batches."""
     values = {"precision": "fp64", "batch_norm": "sync", "augment": "crop+flip", "epochs": 2}
-    alone = completed(pool, tmp_path, **values)
+    _, alone = reference(**values)
     for workers in (1, 2, 3):
         assert completed(pool, tmp_path, **values, strategy="ddp", workers=workers).losses == pytest.approx(
             alone.losses, rel=1e-11
@@ -57,9 +57,11 @@ def test_it_learns(pool: Pool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("strategy", "workers"), [("ddp", 2), ("zero3", 3)])
 @pytest.mark.parametrize("test_limit", [1, 2, 29, 30])
-def test_each_test_sample_counts_exactly_once(pool: Pool, tmp_path: Path, strategy: str, workers: int, test_limit: int) -> None:
+def test_each_test_sample_counts_exactly_once(
+    pool: Pool, tmp_path: Path, reference: Reference, strategy: str, workers: int, test_limit: int
+) -> None:
     values = {"test_limit": test_limit, "batch_norm": "sync", "precision": "fp64", "epochs": 1}
-    alone = completed(pool, tmp_path, **values).epochs[-1]
+    alone = reference(**values)[1].epochs[-1]
     found = completed(pool, tmp_path, **values, strategy=strategy, workers=workers).epochs[-1]
     assert sum(map(sum, found.confusion)) == test_limit
     assert found.confusion == alone.confusion

@@ -14,19 +14,19 @@ from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from tests.conftest import Command
-from tests.trainings import EVERY, completed, equal, final, largest_difference, only_run, scores, train
+from tests.trainings import EVERY, Reference, completed, equal, final, largest_difference, only_run, scores, train
 
 RECIPE: dict[str, Any] = {"schedule": "cosine", "warmup_epochs": 1, "augment": "crop+flip", "weight_decay": 0.01}
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("strategy", EVERY)
-def test_resume_is_exact_to_the_bit(pool: Pool, tmp_path: Path, strategy: str, optimizer: str) -> None:
+def test_resume_is_exact_to_the_bit(pool: Pool, tmp_path: Path, strategy: str) -> None:
+    """With more state than SGD's, whose resuming is held to the bit on odd models (test_odd_models.py)."""
     values = {
         **RECIPE,
         "strategy": strategy,
         "workers": 1 if strategy == "single" else 2,
-        "optimizer": optimizer,
+        "optimizer": "adamw",
         "lr": 0.01,
         "epochs": 4,
     }
@@ -75,15 +75,15 @@ def test_dropout_resumes_exactly(pool: Pool, tmp_path: Path) -> None:
     ],
 )
 def test_resume_under_another_strategy_and_world_size(
-    pool: Pool, tmp_path: Path, before: tuple[str, int], after: tuple[str, int]
+    pool: Pool, tmp_path: Path, reference: Reference, before: tuple[str, int], after: tuple[str, int]
 ) -> None:
     values = {**RECIPE, "batch_norm": "sync", "precision": "fp64", "epochs": 2, "optimizer": "adamw", "lr": 0.01}
-    whole = completed(pool, tmp_path / "whole", **values)
+    out, whole = reference(**values)
     first = completed(pool, tmp_path / "parts", **values, strategy=before[0], workers=before[1], stop_after_epoch=1)
     second = completed(pool, tmp_path / "parts", resume=tmp_path / "parts" / first.run, strategy=after[0], workers=after[1])
     assert (second.strategy, second.workers, len(second.attempts)) == (*after, 2)
     assert second.losses == pytest.approx(whole.losses, rel=1e-9)
-    assert largest_difference(final(tmp_path / "parts", second), final(tmp_path / "whole", whole)) < 1e-9
+    assert largest_difference(final(tmp_path / "parts", second), final(out, whole)) < 1e-9
 
 
 def test_the_record_holds_both_attempts(pool: Pool, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from scalelab import spec as specs
 from scalelab.batch import derive, divided
 from scalelab.errors import ScalelabError
 from scalelab.launch.pool import Pool
-from tests.trainings import completed, final, largest_difference
+from tests.trainings import Reference, completed, final, largest_difference
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,14 @@ def test_one_replica_has_nothing_to_share() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "zero1", "zero2", "zero3", "model", "pipeline"])
-def test_uneven_shares_compute_what_one_process_does(pool: Pool, tmp_path: Path, strategy: str) -> None:
+def test_uneven_shares_compute_what_one_process_does(pool: Pool, tmp_path: Path, reference: Reference, strategy: str) -> None:
     values: dict[str, Any] = {"precision": "fp64", "batch_norm": "sync", "accumulate": 2, "epochs": 1, "augment": "crop"}
-    alone = completed(pool, tmp_path, **values)
+    out, alone = reference(**values)
     cut = {"workers": 4, "stages": 2} if strategy in ("model", "pipeline") else {"workers": 2}
     shared = completed(pool, tmp_path, **values, strategy=strategy, shares="3:1", **cut)
     assert shared.derived.shares == (9, 3)
     assert shared.losses == pytest.approx(alone.losses, rel=1e-11)
-    assert largest_difference(final(tmp_path, shared), final(tmp_path, alone)) < 1e-11
+    assert largest_difference(final(tmp_path, shared), final(out, alone)) < 1e-11
     assert "uneven shares: 9 + 3 samples of each micro-batch, by replica" in shared.notes
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +13,14 @@ from scalelab.batch import Derived
 from scalelab.launch.pool import Pool
 from scalelab.record.schema import Figure
 from scalelab.worker import waiting
-from tests.trainings import completed, equal, final, processes_of, start, train
-from tests.waiting import SOON, until
+from tests import trainings
+from tests.trainings import completed, equal, final, train
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """JPEGs of different sizes: 32 to train on, 8 to test."""
-    root, generator = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for part, count in (("train", 16), ("test", 4)):
-        for label in range(2):
-            folder = root / part / str(label)
-            folder.mkdir(parents=True)
-            for k in range(count):
-                pixels = generator.integers(0, 256, (12 + k % 3, 14, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{k}.jpg")
-    return root
+    """JPEGs, 32 to train on and 8 to test."""
+    return trainings.pictures(tmp_path_factory.mktemp("pictures"))
 
 
 def values(root: Path, **more: object) -> dict[str, object]:
@@ -97,16 +88,3 @@ def test_a_damaged_image_ends_the_run_with_its_name(pool: Pool, tmp_path: Path, 
     assert record.failure is not None
     assert record.failure.expected
     assert f"{victim} does not decode" in record.failure.error
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.usefixtures("_own_cache")
-def test_nothing_survives_the_launcher_of_a_streamed_run(tmp_path: Path, pictures: Path, number: signal.Signals) -> None:
-    words = ["--data", f"folder:{pictures}", "--resize", 8, "--stream", "always", "--data-workers", 2, "--batch", 8]
-    spread = ["--strategy", "ddp", "--workers", 2, "--steps", 2_000_000, "--model-arg", "width=4", "--probe-steps", 0]
-    process = start("train", *words, *spread, "--out", tmp_path / "runs", start_new_session=True)
-    until(lambda: list((tmp_path / "runs").glob("*/checkpoints/last.json")) or process.poll() is not None)
-    assert process.poll() is None
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    until(lambda: not processes_of(str(tmp_path)), "the end of all processes", SOON)

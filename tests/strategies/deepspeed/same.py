@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ SAME: dict[str, Any] = {
 ADAM: dict[str, Any] = {**SAME, "optimizer": "adamw", "lr": 0.001}
 CLOSE = 5e-6
 """float32's rounding over a few steps; a bug is 1e-2"""
-
-Reference = Callable[..., tuple[Path, TrainRecord]]
 
 
 def apart(out: Path, record: TrainRecord, alone: tuple[Path, TrainRecord]) -> float:

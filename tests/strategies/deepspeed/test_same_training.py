@@ -9,8 +9,8 @@ import pytest
 
 from scalelab.errors import NotApplicable
 from scalelab.launch.pool import Pool
-from tests.strategies.deepspeed.same import ADAM, CLOSE, SAME, ZERO, Reference, apart
-from tests.trainings import completed, final, train
+from tests.strategies.deepspeed.same import ADAM, CLOSE, SAME, ZERO, apart
+from tests.trainings import Reference, completed, final, train
 
 
 @pytest.mark.parametrize("strategy", [*ZERO, "pipeline"])

@@ -10,8 +10,8 @@ import pytest
 
 from scalelab.launch.asking import ask
 from scalelab.launch.pool import Pool
-from tests.strategies.deepspeed.same import ADAM, CLOSE, ZERO, Reference, apart
-from tests.trainings import completed, equal, final, tiny, train
+from tests.strategies.deepspeed.same import ADAM, CLOSE, ZERO, apart
+from tests.trainings import Reference, completed, equal, final, tiny, train
 
 CELLS: list[dict[str, Any]] = [
     {"strategy": "ddp", "workers": 2},
