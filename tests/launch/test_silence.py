@@ -12,57 +12,32 @@ from scalelab.launch.pool import Pool
 from scalelab.launch.silence import Silence
 
 
-def watched(pool: Pool, folder: Path, does: str, timeout: float, seconds: float) -> bool:
-    """Whether a process that ``does`` so is found silent within ``seconds``."""
-    process = pool.start(f"tests.launch.idling:{does}", ["60"])
-    try:
-        while process.pid is None:
-            pool.poll(0.1)
-        watching = Silence(folder, [process], timeout)
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            pool.poll(0.1)
-            if watching.fell():
-                return True
-        return False
-    finally:
-        pool.end([process])
-
-
-def test_a_worker_that_does_nothing_is_silent(pool: Pool, tmp_path: Path) -> None:
-    assert watched(pool, tmp_path, "idle", timeout=1.0, seconds=6.0)
-
-
-def test_a_worker_that_computes_is_not_whatever_it_writes(pool: Pool, tmp_path: Path) -> None:
-    assert not watched(pool, tmp_path, "compute", timeout=1.0, seconds=3.5)
-
-
-def test_what_it_started_computes_for_it(pool: Pool, tmp_path: Path) -> None:
-    assert not watched(pool, tmp_path, "let_compute", timeout=1.0, seconds=4.5)
-
-
-def test_children_are_not_looked_for_while_the_worker_computes(
+def test_a_worker_is_silent_that_neither_computes_nor_writes_nor_has_started_what_does(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That reads every process of the host, on the cores that the workers compute on."""
-    looked: list[bool] = []
-    monkeypatch.setattr(silence, "_children", lambda pid: looked.append(True) or [])
-    assert not watched(pool, tmp_path, "compute", timeout=1.0, seconds=2.5)
-    assert not looked
-
-
-def test_a_file_that_grows_is_a_sign_of_life(pool: Pool, tmp_path: Path) -> None:
-    process = pool.start("tests.launch.idling:idle", ["60"])
+    """Four at once, each watched by itself. To find children reads every process of the host, on the cores that workers compute on."""
+    looked: list[int] = []
+    children = silence._children
+    monkeypatch.setattr(silence, "_children", lambda pid: looked.append(pid) or children(pid))
+    does = {"nothing": "idle", "computes": "compute", "its child computes": "let_compute", "writes": "idle"}
+    processes = {name: pool.start(f"tests.launch.idling:{what}", ["60"]) for name, what in does.items()}
     try:
-        watching, steps = Silence(tmp_path, [process], 1.0), tmp_path / "steps.jsonl"
-        end = time.monotonic() + 3.5
+        while any(process.pid is None for process in processes.values()):
+            pool.poll(0.1)
+        for name in does:
+            (tmp_path / name).mkdir()
+        watching = {name: Silence(tmp_path / name, [process], 1.0) for name, process in processes.items()}
+        fallen, end = set[str](), time.monotonic() + 4.5
         while time.monotonic() < end:
-            pool.poll(0.2)
-            with steps.open("a") as file:
+            pool.poll(0.1)
+            with (tmp_path / "writes" / "steps.jsonl").open("a") as file:
                 file.write("{}\n")
-            assert not watching.fell()
+            fallen |= {name for name, one in watching.items() if one.fell()}
     finally:
-        pool.end([process])
+        pool.end(list(processes.values()))
+    assert fallen == {"nothing"}
+    assert processes["its child computes"].pid in looked
+    assert processes["computes"].pid not in looked
 
 
 def test_the_time_for_which_this_process_was_stopped_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
