@@ -1,9 +1,11 @@
 """Recorded runs in the columns of published tables, for `scalelab check-table` and docs/published.md.
 
     python benchmarks/published.py RUN [RUN …] > own.csv
+    python benchmarks/published.py --table RUN [RUN …]
 
 Seconds are of an epoch of the run's data set; comm_s is the time in collectives, or with --exposed what it adds to the step;
 bandwidth_gbs is bytes sent / time in collectives, as counted and measured in the run, not computed from the model's size.
+``--table`` prints the same as Markdown, each figure with its spread, its 95 % interval and n.
 """
 
 from __future__ import annotations
@@ -19,6 +21,10 @@ from scalelab.record.folder import load
 from scalelab.record.schema import Figure, TrainRecord
 
 COLUMNS = ("gpus", "batch_per_gpu", "compute_s", "comm_s", "bandwidth_gbs")
+TITLES = (
+    "workers × batch", "steps an epoch", "a step, s", "compute, s an epoch", "communication, total, s an epoch", "exposed, s an epoch",
+    "counted bytes / total, GB/s",
+)  # fmt: skip
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -26,8 +32,12 @@ def main(words: Sequence[str] | None = None) -> int:
     flags = argparse.ArgumentParser(description="recorded runs in the columns of published tables")
     flags.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders")
     flags.add_argument("--exposed", action="store_true", help="comm_s: what communication adds to a step")
+    flags.add_argument("--table", action="store_true", help="Markdown, with spread, interval and n of each figure")
     given = flags.parse_args(words)
     try:
+        if given.table:
+            print(table([load(folder) for folder in given.runs]))
+            return 0
         lines = [row(load(folder), given.exposed) for folder in given.runs]
     except ScalelabError as error:
         print(f"benchmarks/published.py: {error}", file=sys.stderr)
@@ -54,6 +64,43 @@ def row(record: TrainRecord, exposed: bool) -> list[object]:
     sent = measured(record, "bytes sent", record.bytes_sent)
     each = derived.batch // derived.replicas
     return [record.workers, each, *(f"{steps * seconds:.4g}" for seconds in (compute, added)), f"{sent / total / 1e9:.3g}"]
+
+
+def table(records: Sequence[TrainRecord]) -> str:
+    """The runs as a table in Markdown. Raises ScalelabError where one has not come to its data."""
+    lines = [TITLES, ("---",) * len(TITLES)]
+    for record in records:
+        if record.data is None:
+            raise ScalelabError(f"{record.run}: has not come to its data")
+        steps, times = record.data.train // record.derived.batch, record.communication_seconds
+        found = [
+            f"{record.workers} × {record.derived.batch // record.derived.replicas}", f"{steps}", cell(record.step_seconds),
+            *(cell(one, steps) for one in (record.compute_seconds, times.total, times.exposed)), cell(bandwidth(record)),
+        ]  # fmt: skip
+        lines.append(tuple(found))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def bandwidth(record: TrainRecord) -> Figure:
+    """Bytes sent over the time in collectives, in GB/s; the interval is the time's."""
+    sent, total = record.bytes_sent, record.communication_seconds.total
+    if sent.median is None or total.median is None:
+        return Figure(unit="GB/s", reason=sent.reason or total.reason)
+    ends = None if total.ci95 is None else (sent.median / total.ci95[1] / 1e9, sent.median / total.ci95[0] / 1e9)
+    spread = None if total.mad is None else sent.median / total.median / 1e9 * total.mad / total.median
+    return Figure(unit="GB/s", median=sent.median / total.median / 1e9, n=total.n, mad=spread, ci95=ends)
+
+
+def cell(figure: Figure, times: float = 1) -> str:
+    """``577 ± 80 [353–1125], n = 4``: median, spread, interval; a figure that is absent, or is not told from zero, has its reason too."""
+    if figure.median is None:
+        return figure.reason or "not measured"
+    found = f"{figure.median * times:.4g}"
+    if figure.mad is not None:
+        found += f" ± {figure.mad * times:.3g}"
+    if figure.ci95 is not None:
+        found += f" [{figure.ci95[0] * times:.4g} to {figure.ci95[1] * times:.4g}]"
+    return f"{found}, n = {figure.n}{f': {figure.reason}' if figure.reason else ''}"
 
 
 def measured(record: TrainRecord, name: str, figure: Figure) -> float:

@@ -40,3 +40,17 @@ def test_a_run_that_sent_nothing_is_told(tmp_path: Path) -> None:
     done = rows(keep(tmp_path, made, steps))
     assert done.returncode == 2
     assert "was not measured" in done.stderr
+
+
+def test_as_a_table_each_figure_has_its_spread_its_interval_and_n(tmp_path: Path) -> None:
+    made, steps = record("ddp")
+    done = rows("--table", keep(tmp_path, made, steps))
+    assert done.returncode == 0, done.stderr
+    title, _, line = done.stdout.splitlines()
+    names, cells = ([one.strip() for one in row.split("|")[1:-1]] for row in (title, line))
+    found = dict(zip(names, cells, strict=True))
+    step, sent, total = made.step_seconds, made.bytes_sent.median, made.communication_seconds.total
+    assert step.ci95 is not None
+    assert (found["workers × batch"], found["steps an epoch"]) == ("2 × 32", "22")
+    assert found["a step, s"] == f"{step.median:.4g} ± {step.mad:.3g} [{step.ci95[0]:.4g} to {step.ci95[1]:.4g}], n = {step.n}"
+    assert found["counted bytes / total, GB/s"].startswith(f"{(sent or 0) / (total.median or 1) / 1e9:.4g}")

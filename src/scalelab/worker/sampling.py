@@ -17,6 +17,8 @@ from scalelab.measure.statistics import absent, blocks, figure
 from scalelab.record import samples
 from scalelab.record.schema import Figure, Resources, Sample, TrainRecord
 
+THREAD = "scalelab-resources"
+"""its name"""
 SHORTEST = 0.1
 """seconds since the last sample without which the end of a training adds none: CPU time is counted in hundredths of a second"""
 
@@ -29,7 +31,7 @@ def sampling(folder: Path, world: World, seconds: float) -> Iterator[None]:
         return
     network = measure.interface(os.environ.get("MASTER_ADDR", "127.0.0.1")) if world.size > 1 else None
     ended = threading.Event()
-    thread = threading.Thread(target=_run, args=(folder, world, network, seconds, ended), name="scalelab-resources", daemon=True)
+    thread = threading.Thread(target=_run, args=(folder, world, network, seconds, ended), name=THREAD, daemon=True)
     thread.start()
     try:
         yield
