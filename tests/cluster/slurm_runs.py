@@ -14,11 +14,44 @@ from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 from tests.cluster.bounds import BOUND, PATIENCE
 from tests.cluster.cluster import Cluster
-from tests.trainings import FLAGS
+from tests.trainings import of_model
 
 PASSED_ON = ("SCALELAB_CACHE", "PYTHONPATH", "TORCH_EXTENSIONS_DIR")
-LONG = (*FLAGS, "--strategy", "ddp", "--train-limit", "24000", "--epochs", "1000", "--nodes", "2", "--check-in-job")
-"""1,000 steps an epoch, for hours"""
+SLOW = """\
+import time
+from torch import nn
+
+class Slow(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.last = nn.Linear(192, classes)
+
+    def forward(self, images):
+        time.sleep(0.01)
+        return self.last(images.flatten(1))
+
+def net(num_classes):
+    return Slow(num_classes)
+"""
+"""a model whose steps take time and next to no work: the processors are for what the test looks at"""
+
+
+def long(folder: Path) -> list[str]:
+    """Flags of a training of 1,000 steps an epoch, for hours, on two nodes. ``folder``: of its model's file."""
+    flags = [
+        "--probe-steps",
+        "0",
+        "--warmup-steps",
+        "0",
+        "--epochs",
+        "1000",
+        "--train-limit",
+        "24000",
+        "--nodes",
+        "2",
+        "--check-in-job",
+    ]
+    return [*of_model(folder, "slow.py", SLOW), *flags]
 
 
 def line(*words: object) -> list[str]:

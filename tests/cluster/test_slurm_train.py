@@ -16,7 +16,7 @@ from tests.cluster import jobs
 from tests.cluster.bounds import BOUND, PATIENCE
 from tests.cluster.cluster import Cluster
 from tests.cluster.namespaces import until
-from tests.cluster.slurm_runs import LONG, going, idle, line, passed, scalelab, submit, when
+from tests.cluster.slurm_runs import going, idle, line, long, passed, scalelab, submit, when
 from tests.trainings import FLAGS, VERIFY_FLAGS, completed, train
 
 HOSTILE = 'a\'; echo foo "x" $HOME ü %j #5'
@@ -126,7 +126,7 @@ def test_only_our_jobs_are_cancelled(slurm: Cluster, tmp_path: Path) -> None:
 
 def test_ctrl_c_while_waiting_leaves_the_job_and_a_failing_rank_is_named(slurm: Cluster, tmp_path: Path) -> None:
     waiting = slurm.h0.start(
-        line("train", "--slurm", "--wait", *LONG), env=passed(), cwd=tmp_path, stderr=-1, stdout=-1
+        line("train", "--slurm", "--wait", *long(tmp_path)), env=passed(), cwd=tmp_path, stderr=-1, stdout=-1
     )  # until it trains
     runs = tmp_path / "runs"
     until(lambda: list(runs.glob("*/slurm/job.json")), "the submission")
@@ -167,14 +167,14 @@ def test_another_version_on_a_host_is_named_before_anything_trains(slurm: Cluste
     idle(slurm)
 
 
-@pytest.mark.parametrize(("engine", "strategy"), [("deepspeed", "zero1"), ("horovod", "ddp")])
-def test_other_engines_train_on_two_nodes(slurm: Cluster, tmp_path: Path, pool: Pool, engine: str, strategy: str) -> None:
-    if not strategies.installed(engine):
-        support.missing(f"engine {engine}; `make engines` installs it")
-    here = train(pool, tmp_path / "here", strategy=strategy, engine=engine, workers=2, steps=3)
-    flags = (*FLAGS, "--engine", engine, "--strategy", strategy, "--steps", "3", "--nodes", "2", "--check-in-job")
+def test_deepspeed_trains_on_two_nodes(slurm: Cluster, tmp_path: Path, pool: Pool) -> None:
+    """Horovod does in test_study_slurm.py."""
+    if not strategies.installed("deepspeed"):
+        support.missing("engine deepspeed; `make engines` installs it")
+    here = train(pool, tmp_path / "here", strategy="ddp", workers=2, steps=3)
+    flags = (*FLAGS, "--engine", "deepspeed", "--strategy", "zero1", "--steps", "3", "--nodes", "2", "--check-in-job")
     done = scalelab(slurm, tmp_path, "train", "--slurm", "--wait", "--json", *flags)
     told = json.loads(done.stdout)
     assert (told["status"], len(told["environment"]["hosts"])) == ("completed", 2)
-    assert told["losses"] == pytest.approx(here.losses, rel=1e-6)
+    assert told["losses"] == pytest.approx(here.losses, rel=1e-5), "what torch's own engine computes on one host"
     idle(slurm)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from scalelab import strategies
+from tests import support
 from tests.cluster.bounds import PATIENCE
 from tests.cluster.cluster import Cluster
 
@@ -84,14 +86,18 @@ def test_what_waits_is_named_with_its_reason_and_can_be_cancelled(slurm: Cluster
 
 @pytest.mark.usefixtures("_own_cache")
 def test_horovod_scales_as_jobs(slurm: Cluster, tmp_path: Path) -> None:
-    pytest.importorskip("horovod")
+    if not strategies.installed("horovod"):
+        support.missing("engine horovod; `make engines` installs it")
     folder = tmp_path / "study"
     asked = ["study", "strong-scaling", "--engine", "horovod", "--slurm", "--wait", *SMALL, "--workers", 2, "--batch", 24]
-    scalelab(slurm, *asked, "--out", folder)
+    scalelab(slurm, *asked, "--workers-per-node", 1, "--out", folder)
     assert study(folder)["status"] == "completed"
     assert {(one["strategy"], one["engine"], one["workers"]) for one in records(folder)} == {
         ("single", "torch", 1), ("ddp", "horovod", 1), ("ddp", "horovod", 2),
     }  # fmt: skip
+    single, *others = sorted(records(folder), key=lambda one: (one["engine"] == "horovod", one["workers"]))
+    assert all(one["losses"] == pytest.approx(single["losses"], rel=1e-4) for one in others), "what one process computes"
+    assert [host["name"] for host in others[-1]["environment"]["hosts"]] == ["h1", "h2"]
     assert all(one["environment"]["command"] == study(folder)["command"] for one in records(folder)), "what a person would type"
 
 
