@@ -12,7 +12,6 @@ import torch.distributed.optim
 import torch.distributed.tensor
 import torch.profiler
 import torch.utils.flop_counter
-import torchmetrics.classification
 
 import scalelab.strategies.ddp
 import scalelab.strategies.single
@@ -22,4 +21,4 @@ import scalelab.strategies.zero3
 import scalelab.worker.main
 import scalelab.worker.prepare
 
-__all__ = ["numpy", "pyarrow", "safetensors", "scalelab", "tensorboard", "torch", "torchmetrics"]
+__all__ = ["numpy", "pyarrow", "safetensors", "scalelab", "tensorboard", "torch"]
