@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,25 @@ def test_a_host_that_is_lost_in_the_middle_is_a_fault_of_its_own(question: str) 
     told, _ = gather([host("a", lost_at=question), host("b")], Questions())
     assert [one.unreachable for one in told] == [None, None]
     assert "a: its line closed" in (*told[0].closed.values(), *told[0].logins.values())
+
+
+def test_who_is_interrupted_waits_for_no_answer() -> None:
+    asked, released, answered = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(what: str, question: dict[str, Any]) -> Any:
+        asked.set()
+        released.wait(60)
+        answered.set()
+        raise RunError("b: its line closed")
+
+    def interrupted(what: str, question: dict[str, Any]) -> Any:
+        assert asked.wait(60)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gather([Place("a", interrupted), Place("b", slow)], Questions())
+    assert not answered.is_set()
+    released.set()
 
 
 @pytest.mark.parametrize("names", ["a", "ab"])

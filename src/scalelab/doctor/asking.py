@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,13 +55,26 @@ class Questions:
 
 def gather(places: Sequence[Place], questions: Questions) -> tuple[list[Told], list[Link]]:
     """What all hosts tell, and how fast they reach each other."""
-    with ThreadPoolExecutor(len(places)) as threads:
-        machines = list(threads.map(lambda place: _about(place, questions), places))
+    if len(places) == 1:  # asked by this thread: Ctrl-C then ends the programs that answer, too
+        machines = [_about(places[0], questions)]
+    else:
+        with together(len(places)) as threads:
+            machines = list(threads.map(lambda place: _about(place, questions), places))
     there = [place for place, told in zip(places, machines, strict=True) if told.unreachable is None]
     meeting = len(there) > 1 or (there and questions.port)
     closed, links = between(there, questions, {told.name: told for told in machines}) if meeting else ({}, [])
     logins = _logins(there)
     return [replace(told, logins=logins.get(told.name, {}), closed=closed.get(told.name, {})) for told in machines], links
+
+
+@contextmanager
+def together(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads to ask hosts at once. Whoever is interrupted does not wait for answers: they end with the connections to the hosts."""
+    threads = ThreadPoolExecutor(count)
+    try:
+        yield threads
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _about(place: Place, questions: Questions) -> Told:
@@ -89,7 +103,7 @@ def _logins(places: Sequence[Place]) -> dict[str, dict[str, str | None]]:
 
 def between(places: Sequence[Place], questions: Questions, told: dict[str, Told]) -> tuple[dict[str, dict[str, str]], list[Link]]:
     """By host, which others it can't reach and why; and the speed of each pair. Pairs that share no host are measured at once."""
-    with ThreadPoolExecutor(len(places)) as threads:
+    with together(len(places)) as threads:
 
         def serve(place: Place) -> Any:
             port = questions.port if place is places[0] else None  # where rank 0 will be
