@@ -106,8 +106,9 @@ def test_a_job_asks_for_what_was_said_and_is_cancelled_in_the_queue(slurm: Clust
     assert fields["TresPerNode"] == "gres:gpu:2"
     record = records.load(run)
     assert (record.status, record.workers, record.derived.threads, record.losses) == ("queued", 4, 3, [])
-    (row,) = json.loads(scalelab(slurm, tmp_path, "jobs", "--json").stdout)["jobs"]
-    assert (row["job"], row["status"], row["state"], row["reason"]) == (job, "queued", "PENDING", "BeginTime")
+    shown = json.loads(scalelab(slurm, tmp_path, "jobs", "--json").stdout)["jobs"]  # also what other tests have left in squeue
+    (row,) = (row for row in shown if row["job"] == job)
+    assert (row["status"], row["state"], row["reason"]) == ("queued", "PENDING", "BeginTime")
     refused = scalelab(slurm, tmp_path, "train", "--resume", run, status=2)
     assert "its job waits in the queue" in refused.stderr
     assert "interrupted" in scalelab(slurm, tmp_path, "cancel", run.name[-6:]).stdout
