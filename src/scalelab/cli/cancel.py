@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +13,10 @@ from scalelab.cli.flags import Parser, add_common
 from scalelab.cli.places.slurm_kept import Entry, find
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError
+from scalelab.launch.slurm import folder as places
 from scalelab.launch.slurm import jobs
 from scalelab.launch.slurm.settling import OPEN, settle
 from scalelab.record import folder as records
-from scalelab.studies.slurm import kept
-from scalelab.sweep import slurm as arrays
 
 EXAMPLE = """  scalelab cancel nightly
   scalelab cancel 4711
@@ -33,10 +32,6 @@ class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
     jobs: list[str]
     status: str
     of: int
-
-
-MARKS: dict[str, Callable[[Path, bool], None]] = {"study": kept.mark_cancelled, "sweep": arrays.mark_cancelled}
-"""what keeps that all of it was cancelled"""
 
 
 def run(words: list[str], debug: bool) -> int:
@@ -62,8 +57,8 @@ def run(words: list[str], debug: bool) -> int:
     if over:
         raise ScalelabError(f"{over[0].folder}: its job is over already; `scalelab jobs --all` shows how it ended")
     for entry in found.values():
-        if entry.kind in MARKS and len(entry.jobs) == sizes[entry.folder]:
-            MARKS[entry.kind](entry.folder, True)
+        if entry.record is None and len(entry.jobs) == sizes[entry.folder]:  # all of a study or a sweep
+            places.mark_cancelled(entry.folder, True)
     if alive:
         jobs.cancel(alive)
     told = [_wait(entry, sizes[entry.folder]) for entry in found.values()]

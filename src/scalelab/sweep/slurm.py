@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from scalelab.errors import ScalelabError
+from scalelab.launch.slurm import folder as places
 from scalelab.launch.slurm import jobs as slurm_jobs
 from scalelab.launch.slurm.arrays import Sent, full, largest, send_all, spread
 from scalelab.launch.slurm.hopeless import EVER, for_ever
@@ -25,7 +26,7 @@ from scalelab.record.folder import now
 from scalelab.record.sweep import SweepRecord
 from scalelab.sweep.job import HIDDEN
 
-FOLDER, SUBMITTED, CANCELLED = "slurm", "submitted.jsonl", "cancelled"
+FOLDER, SUBMITTED = "slurm", "submitted.jsonl"
 DOWN = re.compile(r"unable to contact|no answer|timed? ?out|connect|communication|socket|unreachable|try again", re.I)
 """its words, and ours, where its controller does not answer for a while"""
 
@@ -88,7 +89,7 @@ def send(folder: Path, sweep: SweepRecord, tasks: Sequence[int], after: Sequence
         before[:] = [made.job]
         return made
 
-    return send_all(tasks, largest(), submit_some, bool(after), lambda: cancelled(folder), no_room)
+    return send_all(tasks, largest(), submit_some, bool(after), lambda: places.cancelled(folder), no_room)
 
 
 def no_room(words: str) -> bool:
@@ -229,20 +230,6 @@ def cancel(folder: Path, arrays: Sequence[str]) -> None:
     """End what runs of these arrays, and take out what waits; by number and name, for Slurm may begin to count anew. Raises SlurmError."""
     if arrays:
         call(["scancel", f"--jobname={name_of(folder)}", *arrays])
-
-
-def mark_cancelled(folder: Path, yes: bool) -> None:
-    """Say that nothing more of the sweep is to be submitted, to whoever follows it; or take that back."""
-    if yes:
-        (folder / FOLDER).mkdir(exist_ok=True)
-        (folder / FOLDER / CANCELLED).touch()
-    else:
-        (folder / FOLDER / CANCELLED).unlink(missing_ok=True)
-
-
-def cancelled(folder: Path) -> bool:
-    """Whether that was said."""
-    return (folder / FOLDER / CANCELLED).exists()
 
 
 def log_line(folder: Path) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scalelab.launch.slurm import folder as places
 from scalelab.launch.slurm.jobs import Known, State
 from scalelab.studies.running import keeping as studies
 from scalelab.studies.slurm import kept
@@ -16,13 +17,14 @@ from scalelab.sweep import slurm as arrays
 
 @dataclass(frozen=True)
 class Several:
-    """``status``: queued, running, completed, partly, failed, cancelled, interrupted, lost; ``counts``: of its tasks, how many are in which
-
-    state; ``living``: Slurm's states of those that wait or run."""
+    """How it stands."""
 
     status: str
+    """queued, running, completed, partly, failed, cancelled, interrupted, lost"""
     counts: Counter[str]
+    """how many of its tasks are in which state"""
     living: list[State]
+    """Slurm's of the tasks that wait or run"""
 
 
 def study(folder: Path, known: Known) -> Several:
@@ -41,7 +43,7 @@ def study(folder: Path, known: Known) -> Several:
     report = known.of(jobs.report) if jobs.report else None
     states += [report] if report is not None else []
     counts.update(state.state for state in states)
-    unheard = "cancelled" if kept.cancelled(folder) or counts["CANCELLED"] else "lost"
+    unheard = "cancelled" if places.cancelled(folder) or counts["CANCELLED"] else "lost"
     return _several(made.status if made is not None and made.status != "submitted" else unheard, counts, states)
 
 
@@ -58,7 +60,7 @@ def sweep(folder: Path, known: Known) -> Several:
     states = keeping.states(told.tasks, keeping.results(folder), False, waiting, living.keys() - waiting)
     counts = Counter[str](states)
     over = (
-        "completed" if counts["completed"] == told.tasks else "cancelled" if arrays.cancelled(folder)
+        "completed" if counts["completed"] == told.tasks else "cancelled" if places.cancelled(folder)
         else "failed" if counts["failed"] + counts["lost"] else "interrupted"
     )  # fmt: skip
     return _several(over, counts, list(living.values()))

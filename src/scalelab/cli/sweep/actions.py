@@ -17,6 +17,7 @@ from scalelab.cli.sweep import flags, running
 from scalelab.cli.sweep.shown import show_rows, show_status
 from scalelab.cli.terminal import console
 from scalelab.errors import RunError, ScalelabError, unknown
+from scalelab.launch.slurm import folder as places
 from scalelab.record.atomic import write_atomic
 from scalelab.record.export import WRITERS
 from scalelab.record.folder import held
@@ -106,7 +107,7 @@ def cancel(words: list[str]) -> int:
     folder = Path(parsed.folder)
     sweep = keeping.load(folder)
     if sweep.place == "slurm":
-        slurm.mark_cancelled(folder, True)  # who follows it, wherever, submits no more
+        places.mark_cancelled(folder, True)  # who follows it, wherever, submits no more
         known: set[str] = set()
         _until(lambda: _none_left(folder, known))
     else:

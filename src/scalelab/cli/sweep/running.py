@@ -13,6 +13,7 @@ from rich.console import Console
 from scalelab.cli.sweep.shown import finish, show_status
 from scalelab.cli.sweep.watch import SweepWatch
 from scalelab.errors import RunError, ScalelabError
+from scalelab.launch.slurm import folder as places
 from scalelab.launch.slurm.arrays import Sent
 from scalelab.launch.slurm.programs import SlurmError
 from scalelab.record import text
@@ -75,7 +76,7 @@ def known_again(sweep: SweepRecord) -> dict[str, str]:
 
 def on_slurm(folder: Path, sweep: SweepRecord, tasks: Sequence[int], wait: bool, as_json: bool, err: Console) -> int:
     """Submit tasks as arrays, and follow them where asked to; the exit status."""
-    slurm.mark_cancelled(folder, False)
+    places.mark_cancelled(folder, False)
     before = keeping.results(folder)
     sent = slurm.send(folder, sweep, tasks, sorted(slurm.queue(folder).arrays) if tasks else [])
     tell_sent(sent, err)
@@ -105,15 +106,14 @@ def follow(folder: Path, sweep: SweepRecord, before: Mapping[int, TaskRecord], l
     """Until nothing of the sweep is in Slurm's hands; ``left`` is submitted as room comes. Ctrl-C leaves the jobs as they are.
 
     ``before``: what was there already, and is not told again. Raises RunError when Slurm will not have the rest, or would hold all of it
-
-    for ever: that is cancelled.
+    for ever: then the sweep is cancelled.
     """
     waiting, began = list(left), time.monotonic()
     with SweepWatch(err, sweep, before, sweep.tasks) as watch:
         try:
             while True:
                 records = keeping.results(folder, watch.records)
-                if slurm.cancelled(folder):  # from another terminal: nothing more begins
+                if places.cancelled(folder):  # from another terminal: nothing more begins
                     waiting = []
                 try:
                     queue = slurm.queue(folder)
@@ -128,7 +128,7 @@ def follow(folder: Path, sweep: SweepRecord, before: Mapping[int, TaskRecord], l
                 else:
                     watch.stands(records, queue.running, queue.waiting | set(waiting))
                     if (held := slurm.without_hope(queue)) and not queue.running and records == before:  # else it had hope once
-                        slurm.mark_cancelled(folder, True)
+                        places.mark_cancelled(folder, True)
                         slurm.cancel(folder, sorted(queue.arrays))
                         raise RunError(f"{folder}: {held}; this one is cancelled")
                     if not queue.waiting and not queue.running and not waiting:
@@ -145,8 +145,8 @@ def follow(folder: Path, sweep: SweepRecord, before: Mapping[int, TaskRecord], l
 
 def _pause(folder: Path, seconds: float) -> None:
     """So long, or until the sweep is cancelled from elsewhere."""
-    end, before = time.monotonic() + seconds, slurm.cancelled(folder)
-    while (left := end - time.monotonic()) > 0 and slurm.cancelled(folder) == before:
+    end, before = time.monotonic() + seconds, places.cancelled(folder)
+    while (left := end - time.monotonic()) > 0 and places.cancelled(folder) == before:
         time.sleep(min(left, POLL[0] / 4))
 
 
@@ -170,7 +170,7 @@ def standing_now(folder: Path, sweep: SweepRecord) -> tuple[SweepStatus, list[ke
             notes.append(f"Slurm could not be asked, so what waits or is lost is not known: {error}")
             states = keeping.states(sweep.tasks, records, None)
         said = slurm.log_line(folder)
-        told = said and {"lost", "missing"} & set(states) and not slurm.cancelled(folder)
+        told = said and {"lost", "missing"} & set(states) and not places.cancelled(folder)
         notes += [f"Slurm's jobs said: {said}"] if told else []
     else:
         by = keeping.launcher(folder)

@@ -1,4 +1,4 @@
-"""What the folder of a run on Slurm holds besides the run: its script, what the job printed, the job's id."""
+"""What ``slurm/`` in the folder of a run, a study or a sweep holds: scripts, what jobs printed, their ids, whether they were cancelled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 
-PART = "slurm"
+PART, CANCELLED = "slurm", "cancelled"
 
 
 def script(folder: Path) -> Path:
@@ -50,3 +50,17 @@ def total_steps(folder: Path) -> int | None:
         return int(json.loads((folder / PART / "plan.json").read_text())["total_steps"])
     except (OSError, ValueError, KeyError):
         return None
+
+
+def mark_cancelled(folder: Path, yes: bool) -> None:
+    """Say that a study or a sweep was cancelled as a whole, so that nobody who follows it submits more; or take that back."""
+    if yes:
+        (folder / PART).mkdir(exist_ok=True)
+        (folder / PART / CANCELLED).touch()
+    else:
+        (folder / PART / CANCELLED).unlink(missing_ok=True)
+
+
+def cancelled(folder: Path) -> bool:
+    """Whether that was said."""
+    return (folder / PART / CANCELLED).exists()

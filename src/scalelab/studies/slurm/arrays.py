@@ -1,6 +1,6 @@
-"""Which trainings make which job: an array for each number of workers, because a job's size is the same in all tasks of an array; several
+"""Which trainings make which job: an array for each number of workers, because all tasks of an array are jobs of one size.
 
-where there are more trainings than an array may have tasks.
+Where there are more trainings than an array may have tasks, there are several arrays of a size.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from scalelab.errors import ScalelabError
 from scalelab.launch.slurm.jobs import State
 from scalelab.record.folder import write_atomic
 
-FOLDER, FILE, CANCELLED = "slurm", "jobs.json", "cancelled"
+FOLDER, FILE = "slurm", "jobs.json"
 
 
 class Job(msgspec.Struct, kw_only=True):
@@ -87,16 +87,3 @@ def read(folder: Path) -> Jobs:
 def save(folder: Path, jobs: Jobs) -> None:
     """Replace it."""
     write_atomic(folder / FOLDER / FILE, msgspec.json.format(msgspec.json.encode(jobs), indent=1))
-
-
-def mark_cancelled(folder: Path, yes: bool) -> None:
-    """Say that the study was cancelled as a whole, its report too; or, as more of it is submitted, take that back."""
-    if yes:
-        (folder / FOLDER / CANCELLED).touch()
-    else:
-        (folder / FOLDER / CANCELLED).unlink(missing_ok=True)
-
-
-def cancelled(folder: Path) -> bool:
-    """Whether that was said."""
-    return (folder / FOLDER / CANCELLED).exists()

@@ -13,6 +13,7 @@ import msgspec
 
 from scalelab.errors import RunError, ScalelabError
 from scalelab.launch.signals import uninterrupted
+from scalelab.launch.slurm import folder as places
 from scalelab.launch.slurm import jobs as slurm
 from scalelab.launch.slurm.arrays import full, likely_largest, send_all, spread
 from scalelab.launch.slurm.hopeless import EVER, HOPELESS
@@ -141,7 +142,7 @@ def submit_all(folder: Path, one_by_one: bool) -> Submitted:
 
     Where the site takes no more jobs now, the rest is ``later``. Raises RunError where Slurm takes none of them.
     """
-    kept.mark_cancelled(folder, False)
+    places.mark_cancelled(folder, False)
     jobs = kept.read(folder)
     jobs.report = None
     done = _submit(folder, jobs, [], one_by_one)
@@ -156,7 +157,7 @@ def submit_more(folder: Path, alive: Sequence[str], one_by_one: bool) -> Submitt
     Nothing of a study that was cancelled. Raises SlurmError where the report's job, which would now come too early, can't be cancelled.
     """
     jobs = kept.read(folder)
-    if kept.cancelled(folder) or not jobs.left:
+    if places.cancelled(folder) or not jobs.left:
         return Submitted(jobs, [])
     report = jobs.report if jobs.report in alive else None
     done = _submit(folder, jobs, [job for job in alive if job != report], one_by_one)
@@ -189,9 +190,9 @@ def _submit(folder: Path, jobs: Jobs, alive: Sequence[str], one_by_one: bool) ->
 
 
 def _array(folder: Path, jobs: Jobs, rest: Job, after: Sequence[str], one_by_one: bool) -> list[Job]:
-    """Submit an array, whole or as much of it as there is room for; its parts, which take its place in ``jobs``, the last one ``rest``
+    """Submit an array, whole or as much of it as there is room for; its parts, which take its place in ``jobs``.
 
-    where some of it was not taken.
+    Where some of it was not taken, the last part is ``rest``.
     """
     parts: list[Job] = []
 
@@ -210,7 +211,7 @@ def _array(folder: Path, jobs: Jobs, rest: Job, after: Sequence[str], one_by_one
             kept.save(folder, jobs)
 
     try:
-        why = send_all(rest.trainings, len(rest.trainings), some, True, lambda: kept.cancelled(folder)).why
+        why = send_all(rest.trainings, len(rest.trainings), some, True, lambda: places.cancelled(folder)).why
     except SlurmError as error:
         why = str(error)
     if rest.trainings:
