@@ -92,15 +92,20 @@ def bandwidth(record: TrainRecord) -> Figure:
 
 
 def cell(figure: Figure, times: float = 1) -> str:
-    """``577 ± 80 [353–1125], n = 4``: median, spread, interval; a figure that is absent, or is not told from zero, has its reason too."""
+    """``577 ± 80 [353 to 1120], n = 4``: median, spread, interval, n; the reason where there is one."""
     if figure.median is None:
         return figure.reason or "not measured"
-    found = f"{figure.median * times:.4g}"
+    found = number(figure.median * times)
     if figure.mad is not None:
-        found += f" ± {figure.mad * times:.3g}"
+        found += f" ± {number(figure.mad * times)}"
     if figure.ci95 is not None:
-        found += f" [{figure.ci95[0] * times:.4g} to {figure.ci95[1] * times:.4g}]"
+        found += f" [{number(figure.ci95[0] * times)} to {number(figure.ci95[1] * times)}]"
     return f"{found}, n = {figure.n}{f': {figure.reason}' if figure.reason else ''}"
+
+
+def number(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def measured(record: TrainRecord, name: str, figure: Figure) -> float:

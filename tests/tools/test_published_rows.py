@@ -52,5 +52,5 @@ def test_as_a_table_each_figure_has_its_spread_its_interval_and_n(tmp_path: Path
     step, sent, total = made.step_seconds, made.bytes_sent.median, made.communication_seconds.total
     assert step.ci95 is not None
     assert (found["workers × batch"], found["steps an epoch"]) == ("2 × 32", "22")
-    assert found["a step, s"] == f"{step.median:.4g} ± {step.mad:.3g} [{step.ci95[0]:.4g} to {step.ci95[1]:.4g}], n = {step.n}"
-    assert found["counted bytes / total, GB/s"].startswith(f"{(sent or 0) / (total.median or 1) / 1e9:.4g}")
+    assert found["a step, s"] == f"{step.median:.3g} ± {step.mad:.3g} [{step.ci95[0]:.3g} to {step.ci95[1]:.3g}], n = {step.n}"
+    assert found["counted bytes / total, GB/s"].startswith(f"{(sent or 0) / (total.median or 1) / 1e9:.3g}")
