@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -50,6 +52,15 @@ def first_failure(folder: Path, processes: list[Process]) -> Failure:
     causes = [end for end in ends.values() if not end.echo]
     first = min(causes or ends.values(), key=lambda end: end.time).failure
     return _hung(processes, first) or first
+
+
+def by_themselves(folder: Path, processes: Mapping[int, Process], left: Collection[int]) -> bool:
+    """Whether any of these ranks has failed by itself, or was lost. Not: one that was asked to end, as Slurm asks ranks too, whose own
+
+    process was (``left``), or that only saw such a one go.
+    """
+    failed = {rank for rank, one in processes.items() if one.status and one.status != -signal.SIGTERM} - set(left)
+    return bool(failed) and not (left and failed <= {rank for rank, end in written(folder).items() if end.echo})
 
 
 def _hung(processes: list[Process], first: Failure) -> Failure | None:

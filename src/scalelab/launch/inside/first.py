@@ -17,6 +17,7 @@ from scalelab import strategies
 from scalelab.batch import Derived
 from scalelab.errors import ScalelabError
 from scalelab.launch import asking
+from scalelab.launch.failure import by_themselves
 from scalelab.launch.hosts.channel import Message
 from scalelab.launch.hosts.copying import Copy
 from scalelab.launch.inside.crew import Crew
@@ -25,12 +26,13 @@ from scalelab.launch.inside.meeting import LOOPBACK, Spot, meet
 from scalelab.launch.inside.world import MPIS, World, step
 from scalelab.launch.launcher import Command, Launcher, Meeting, Process, Pulse
 from scalelab.launch.pool import Pool
+from scalelab.launch.signals import ENDING
 from scalelab.launch.silence import Computing
 from scalelab.measure.environment import CORES, LISTEN_FD, STARTED
 from scalelab.record.schema import Host
 from scalelab.spec import Spec
 
-ENDING = 4.0
+ANSWER = 4.0
 """seconds more than asked for, for others to end their ranks"""
 HURRY = 0.05
 """the same where mpiexec has asked this process to end: Open MPI kills it a quarter of a second later"""
@@ -51,7 +53,9 @@ class Inside(Launcher):
         """whether a rank writes into the run's own folder"""
         self._processes: dict[int, Process] = {}
         self._beats: set[int] = set()
-        self._interrupted = self._failed = self._hurry = False
+        self._left: set[int] = set()
+        """ranks whose processes were asked to end"""
+        self._failed = self._hurry = False
         self._guard: Guard | None = None
         self._ended = False
         try:
@@ -115,6 +119,7 @@ class Inside(Launcher):
 
     def start_ranks(self, folder: Path, spec: Spec, derived: Derived, meeting: Meeting, processes: list[Process]) -> None:
         """The first rank here; each other process is told to start its own."""
+        self._folder, self._guard = folder, Guard(folder, os.getpid())
         text, inode, started = (folder / "spec.yaml").read_text(), folder.stat().st_ino, str(time.time())
         preload, path = list(strategies.ENGINES[spec.engine].preload), str(folder.resolve())
         for rank in range(spec.workers):
@@ -131,18 +136,19 @@ class Inside(Launcher):
                 self._crew.peers[rank].tell(begin)
             self._processes[rank] = process
             processes.append(process)
-        self._folder, self._guard = folder, Guard(folder, os.getpid())
 
     def poll(self, timeout: float) -> None:
         """The first rank's end, and what the others tell."""
         self._pool.poll(timeout)
         self._hear()
-        if self._interrupted:  # whoever ended another process of the world meant all of it
+        if self._left:  # whoever ended another process of the world meant all of it
+            for number in ENDING:  # this one's turn comes next, and must not break off the clearing up
+                signal.signal(number, signal.SIG_IGN)
             raise KeyboardInterrupt
 
     def end(self, processes: list[Process], grace: float = 1.0) -> None:
         """All of them, the others by their processes."""
-        grace, ending = (HURRY, HURRY) if self._hurry else (grace, ENDING)
+        grace, ending = (HURRY, HURRY) if self._hurry else (grace, ANSWER)
         others = [rank for rank, process in self._processes.items() if rank and process in processes and process.status is None]
         for rank in others:
             self._crew.peers[rank].tell({"do": "end", "grace": grace})
@@ -177,10 +183,13 @@ class Inside(Launcher):
         deadline = time.monotonic() + AFTERMATH
         while time.monotonic() < deadline:
             self._hear()
-            if any(process.status for process in self._processes.values()):
+            if self._broken():
                 return True
             time.sleep(0.02)
         return False
+
+    def _broken(self) -> bool:
+        return bool(self._processes) and by_themselves(self._folder, self._processes, self._left)
 
     def close(self) -> None:
         """The first rank's server ends; the others hear that all is over. They stay until this process has gone."""
@@ -220,7 +229,7 @@ class Inside(Launcher):
             if peer.done and process is not None and process.status is None:
                 process.status, process.ended = -9, peer.lost
                 process.error = f"its process on {process.host} is gone: {peer.over}"
-        if not self._failed and any(process.status for process in self._processes.values()):
+        if not self._failed and self._broken():
             self._failed = True
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # mpiexec's, because of that failure, which is still to be told
 
@@ -228,11 +237,11 @@ class Inside(Launcher):
         if message["do"] == "beat":
             self._beats.add(rank)
         elif message["do"] == "interrupted":
-            self._interrupted = True
+            self._left.add(rank)
         elif message["do"] == "ended" and self._processes[rank].status is None:  # it may be said again to who asks for the end
             process = self._processes[rank]
             process.status, process.ended = message["status"], message["came"]
-            if not self._crew.here(rank) and self._shares[rank]:
+            if not self._crew.here(rank) and self._shares.get(rank):
                 self._on_one_clock(rank)
         elif message["do"] == "begun":
             self._shares[rank] = message["shared"]

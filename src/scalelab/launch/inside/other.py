@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
+from types import FrameType
 
 import msgspec
 
@@ -57,12 +58,17 @@ def follow(world: World, environ: Mapping[str, str], address: str | None) -> int
         pool.warm()
         spot, _ = meet(world, environ, address, pool)
         peer = reach(spot, world.token, lambda: None)
+        follower = Follower(world, peer, pool, Path(scratch))
         peer.tell({**hello(world), "links": links_of(peer.own)})
-        return Follower(world, peer, pool, Path(scratch)).run()
+        return follower.run()
 
 
 class Follower:
-    """One rank, started and ended as the first process says."""
+    """One rank, started and ended as the first process says.
+
+    From its making on a signal that asks this process to end is noted, and acted on between two messages: none of them is lost, or left
+    half answered, whenever it comes.
+    """
 
     def __init__(self, world: World, peer: Peer, pool: Pool, scratch: Path) -> None:
         self.world, self.peer, self.pool, self.scratch = world, peer, pool, scratch
@@ -74,14 +80,20 @@ class Follower:
         self.beaten = 0.0
         self.status: int | None = None
         """of this process, once the first one has said it"""
+        self.asked = False
+        """whether somebody has asked this process to end"""
+        for number in ENDING:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
 
     def run(self) -> int:
         """Until the first process has gone; the exit status."""
-        try:
-            while not self.peer.done:
-                self._turn()
-        except KeyboardInterrupt:
-            return self._interrupted()
+        while not self.peer.done:
+            if self.asked and self.status is None:
+                return self._interrupted()
+            self._turn()
         if self.status is None:
             self._end()
             raise RunError(f"rank {self.world.rank}: the first rank's process is gone ({self.peer.over}), so this rank was ended")
@@ -126,8 +138,7 @@ class Follower:
 
     def _end_rank(self, message: Message) -> None:
         self._end(message["grace"])
-        if self.process is not None:
-            self._tell_end(self.process)
+        self._tell_end(self.process)
 
     def _stacks(self, message: Message) -> None:
         if self.process is not None:
@@ -136,18 +147,18 @@ class Follower:
     def _over(self, message: Message) -> None:
         """How all ended: this process stays until the first one has gone, lest its mpiexec ends that while it still tells."""
         self.status = message["status"]
-        for number in ENDING:  # it ends anyway, and by the status that it was told
-            signal.signal(number, signal.SIG_IGN)
         self._end()
 
     def _end(self, grace: float = 1.0) -> None:
         if self.process is not None:
             self.pool.end([self.process], grace)
 
-    def _tell_end(self, process: Process) -> None:
+    def _tell_end(self, process: Process | None) -> None:
+        """How the rank ended; one that was never begun, or whose end is still to come, as if it had been asked to."""
         if self.mirror is not None:
             self._send(self.mirror.rest())
-        self.peer.tell({"do": "ended", "status": process.status})
+        status = None if process is None else process.status
+        self.peer.tell({"do": "ended", "status": -signal.SIGTERM if status is None else status})
 
     def _send(self, parts: Iterator[Part]) -> None:
         for message, body in parts:
