@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from scalelab.doctor.there import links, machine, programs, ways
 from scalelab.doctor.there.answers import answer
+from tests.trainings import start
+from tests.waiting import until
 
 TOPOLOGY = """\
 \t\x1b[4mGPU0\tGPU1\tGPU2\tNIC0\tCPU Affinity\x1b[0m
@@ -65,7 +69,7 @@ def test_whose_an_mpiexec_is_is_read_from_what_it_says(tmp_path: Path, monkeypat
         (folder / "mpiexec").write_text(f"#!/bin/sh\necho '{said}'\n")
         (folder / "mpiexec").chmod(0o755)
         monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
-        found = programs.mpi()
+        found = programs.mpi(partial(programs._run, []))
         assert found is not None
         assert (found["whose"], found["path"]) == (whose, str(folder / "mpiexec"))
 
@@ -116,3 +120,20 @@ def test_a_port_in_use_is_told() -> None:
         served = links.serve({"range": [20000, 29999], "port": port})
         links.stop({})
     assert served["error"] == f"port {port} is in use"
+
+
+def test_who_ends_the_doctor_ends_the_programs_that_it_asks(tmp_path: Path) -> None:
+    asked = tmp_path / "nvidia-smi"
+    asked.write_text(f"""#!{sys.executable} -S
+import pathlib, time
+pathlib.Path({str(tmp_path / "asked")!r}).touch()
+time.sleep(14)  # less than it may take
+pathlib.Path({str(tmp_path / "answered")!r}).touch()
+""")
+    asked.chmod(0o755)
+    doctor = start("doctor", "--out", tmp_path, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    until((tmp_path / "asked").exists, "asking nvidia-smi")
+    doctor.send_signal(signal.SIGTERM)
+    _, said = doctor.communicate(timeout=60)
+    assert (doctor.returncode, said) == (130, "scalelab: interrupted\n")
+    assert not (tmp_path / "answered").exists()

@@ -12,9 +12,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+Run = Callable[[list[str], float], tuple[int, str]]
+"""(a program and its arguments, seconds that it may take) → exit status, what it printed"""
 PATIENCE = 60.0
 """seconds that a library may take to be imported on a busy host"""
 TORCH = """
@@ -47,45 +50,58 @@ MPIS = {
 
 
 def tell(question: dict[str, Any]) -> dict[str, Any]:
-    """What can be asked, at once: {"torch", "deepspeed", "mpi", "gpus"}, each with an "error" where it does not work."""
+    """What can be asked, at once: {"torch", "deepspeed", "mpi", "gpus"}, each with an "error" where it does not work.
+
+    Who is interrupted ends the programs that were asked, and does not wait for them.
+    """
+    started: list[subprocess.Popen[str]] = []
     with ThreadPoolExecutor(len(ASKED)) as threads:
-        return {name: future.result() for name, future in {name: threads.submit(ask) for name, ask in ASKED.items()}.items()}
+        try:
+            asked = {name: threads.submit(ask, partial(_run, started)) for name, ask in ASKED.items()}
+            return {name: future.result() for name, future in asked.items()}
+        except BaseException:
+            for program in started:
+                program.kill()
+            raise
 
 
-def torch() -> dict[str, Any]:
+def torch(run: Run) -> dict[str, Any]:
     """Version, backends, devices; Horovod's too, which is imported with it."""
-    return _python("torch", TORCH)
+    return _python(run, "torch", TORCH)
 
 
-def deepspeed() -> dict[str, Any] | None:
+def deepspeed(run: Run) -> dict[str, Any] | None:
     """Version, and the operations that were built when it was installed; None where it is not."""
     spec = importlib.util.find_spec("deepspeed")
     if spec is None:
         return None
-    return {**_python("deepspeed", DEEPSPEED), "built": _built(Path(spec.origin or "").parent / "git_version_info_installed.py")}
+    return {
+        **_python(run, "deepspeed", DEEPSPEED),
+        "built": _built(Path(spec.origin or "").parent / "git_version_info_installed.py"),
+    }
 
 
-def mpi() -> dict[str, Any] | None:
+def mpi(run: Run) -> dict[str, Any] | None:
     """Where mpiexec is, and whose; None where there is none."""
     places = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     path = shutil.which("mpiexec", path=places) or shutil.which("mpirun", path=places)
     if path is None:
         return None
-    done = _run([path, "--version"], 10.0)
+    done = run([path, "--version"], 10.0)
     said = next((whose for words, whose in MPIS.items() if words.lower() in done[1].lower()), None)
     return {"path": path, "whose": said, "said": next(iter(done[1].splitlines()), "")}
 
 
-def gpus() -> dict[str, Any] | None:
+def gpus(run: Run) -> dict[str, Any] | None:
     """What nvidia-smi tells of GPUs and the links between them; None where there is no nvidia-smi."""
     if shutil.which("nvidia-smi") is None:
         return None
     fields = "name,memory.total,driver_version,compute_mode"
-    status, said = _run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"], 15.0)
+    status, said = run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"], 15.0)
     if status:
         return {"error": next(iter(said.splitlines()), f"nvidia-smi ended with {status}")}
     rows = [[word.strip() for word in line.split(",")] for line in said.splitlines() if line.strip()]
-    return {"rows": rows, "links": links(_run(["nvidia-smi", "topo", "-m"], 15.0)[1])}
+    return {"rows": rows, "links": links(run(["nvidia-smi", "topo", "-m"], 15.0)[1])}
 
 
 def links(matrix: str) -> dict[str, str]:
@@ -108,11 +124,11 @@ def _built(path: Path) -> list[str]:
         return []
 
 
-def _python(package: str, code: str) -> dict[str, Any]:
+def _python(run: Run, package: str, code: str) -> dict[str, Any]:
     """The JSON that ends a program's output, or {"error"}; ``package``: what it is about."""
     if importlib.util.find_spec(package) is None:
         return {"error": f"no {package} for {sys.executable}"}
-    status, said = _run([sys.executable, "-c", code], PATIENCE)
+    status, said = run([sys.executable, "-c", code], PATIENCE)
     last = next((line for line in reversed(said.splitlines()) if line.strip()), "")
     if status == 0 and last.startswith("{"):
         found: dict[str, Any] = json.loads(last)
@@ -120,15 +136,21 @@ def _python(package: str, code: str) -> dict[str, Any]:
     return {"error": last or f"import {package} ended with {status}"}
 
 
-def _run(line: list[str], seconds: float) -> tuple[int, str]:
-    """Exit status, and what was printed: to standard output, or to standard error where it failed."""
+def _run(started: list[subprocess.Popen[str]], line: list[str], seconds: float) -> tuple[int, str]:
+    """Exit status, and what was printed: to standard output, or to standard error where it failed. The program is added to ``started``."""
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(line, capture_output=True, text=True, errors="replace", timeout=seconds, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired:
-        return 124, f"no answer within {seconds:g} seconds"
+        program = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace")
     except OSError as error:
         return 127, str(error)
-    return done.returncode, done.stdout if done.returncode == 0 else done.stderr or done.stdout
+    started.append(program)
+    with program:
+        try:
+            said, complained = program.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            return 124, f"no answer within {seconds:g} seconds"
+    return program.returncode, said if program.returncode == 0 else complained or said
 
 
-ASKED: dict[str, Callable[[], Any]] = {"torch": torch, "deepspeed": deepspeed, "mpi": mpi, "gpus": gpus}
+ASKED: dict[str, Callable[[Run], Any]] = {"torch": torch, "deepspeed": deepspeed, "mpi": mpi, "gpus": gpus}
