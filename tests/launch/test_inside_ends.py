@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -33,8 +34,12 @@ CLOSED = "RuntimeError: [gloo/transport/tcp/pair.cc:534] Connection closed by pe
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
-    """What these processes do with signals ends with the test."""
-    before = {number: signal.getsignal(number) for number in ENDING}
+    """What these processes do with signals ends with the test; one that comes where they do nothing breaks off what is under way."""
+
+    def break_off(number: int, frame: FrameType | None) -> None:
+        raise AssertionError("a signal broke this off")
+
+    before = {number: signal.signal(number, break_off) for number in ENDING}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
