@@ -103,7 +103,7 @@ def test_over_hosts_the_share_is_of_all_their_own_ceilings(record: TrainRecord) 
 
 def test_over_hosts_each_must_have_its_own(record: TrainRecord) -> None:
     for ceilings, said in (
-        ([], "the ceilings of its hosts were not measured"),
+        ([], "the machine's ceiling was not measured"),
         ([of_host("h1")], "h2's ceiling was not measured"),
         ([of_host("h1"), of_host("h2", reason="measured in a storm")], "h2's ceiling was measured in a storm"),
     ):

@@ -83,7 +83,7 @@ def _unusable(record: TrainRecord, ceilings: Sequence[Ceiling]) -> str | None:
     hosts = [host.name for host in record.environment.hosts]
     several = len(hosts) > 1
     if not ceilings:
-        return "the ceilings of its hosts were not measured" if several else "the machine's ceiling was not measured"
+        return "the machine's ceiling was not measured"
     missing = [name for name in hosts if name not in {one.host for one in ceilings}] if several else []
     if missing:
         return f"{missing[0]}'s ceiling was not measured"
