@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from scalelab.record.sweep import PlannedTask, SweepRecord
+from scalelab.sweep import keeping
 
 HEAVY = ("torch", "torchvision", "timm", "torchmetrics", "pyarrow", "pandas", "sklearn", "tensorboard")
 LIGHT = (
@@ -41,6 +45,22 @@ def test_importing_the_package_leaves_numpy_out() -> None:
         [sys.executable, "-c", "import sys, scalelab; print('numpy' in sys.modules)"], capture_output=True, text=True
     )
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("words", ["train --help", "doctor --help", "jobs --help", "check-table --help", "sweep status sweep"])
+def test_what_computes_nothing_starts_without_numpy_and_yaml(words: str, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    keeping.make(folder)
+    metrics = {"loss": 0.5}
+    sweep = SweepRecord(name="n", command=[], argv=[], cwd="", parameters=[], tasks=1, goal="loss", created="")
+    keeping.create(folder, sweep, [PlannedTask(task=0, argv=["true"])])
+    keeping.keep(folder, {"task": 0, "status": "completed", "values": {}, "metrics": metrics})
+    look = "print([name for name in ('numpy', 'yaml') if name in sys.modules])"
+    code = (
+        f"import atexit, sys; from scalelab.cli import main; atexit.register(lambda: {look}); sys.exit(main({words.split()!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (0, "[]", "")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]])

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from scalelab.errors import ScalelabError, in_words, nearest
@@ -273,8 +272,10 @@ def load(path: Path) -> Spec:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, unchecked. Raises ScalelabError."""
+    import yaml  # here: most commands read no spec
+
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
     except FileNotFoundError:
         raise ScalelabError(f"{path}: no such spec file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -286,4 +287,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def dump(spec: Spec) -> str:
     """The spec as YAML, every field written out."""
+    import yaml
+
     return yaml.safe_dump(msgspec.to_builtins(spec), sort_keys=False, allow_unicode=True)

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from scalelab import spec as specs
 from scalelab.errors import ScalelabError, nearest
 from scalelab.record import folder as records
@@ -142,6 +140,8 @@ def _pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ScalelabError(f"--model-arg '{text}': must be KEY=VALUE, such as depth=3")
+    import yaml  # for this flag alone
+
     return key, yaml.safe_load(value)
 
 

@@ -1,16 +1,23 @@
-"""Medians with their spread and interval. Pure numpy; the definitions are in docs/numbers.md."""
+"""Medians with their spread and interval. Pure numpy; the definitions are in docs/numbers.md.
+
+numpy is imported by what computes with it: it takes as long as all else in the start of most commands, and most compute nothing.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from functools import cache
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from scalelab.record.schema import Figure
 
+if TYPE_CHECKING:
+    import numpy as np
+
 MAD_TO_SIGMA = 1.4826
+Combine = Callable[[Any, Any], Any]
 RESAMPLES = 2000
 GRID = 20_001
 ENOUGH = 8
@@ -27,9 +34,13 @@ def figure(values: Sequence[float], unit: str, reason: str | None = None, least:
     """
     if len(values) == 0:
         return Figure(unit=unit, reason=reason or "nothing was measured")
+    if len(values) == 1:
+        return Figure(unit=unit, median=float(values[0]), n=1, reason=reason)
+    import numpy as np
+
     data = np.asarray(values, dtype=np.float64)
     median = float(np.median(data))
-    mad = float(MAD_TO_SIGMA * np.median(np.abs(data - median))) if len(data) > 1 else None
+    mad = float(MAD_TO_SIGMA * np.median(np.abs(data - median)))
     interval = None
     if len(data) >= ENOUGH:
         draws = np.random.default_rng(0).choice(data, size=(RESAMPLES, len(data)))
@@ -42,6 +53,8 @@ def figure(values: Sequence[float], unit: str, reason: str | None = None, least:
 
 def _students(data: np.ndarray, median: float) -> tuple[float, float]:
     """Student's interval of the mean of a few values, widened to hold their median; geometric where they are positive."""
+    import numpy as np
+
     positive = bool(data.min() > 0)
     scaled = np.log(data) if positive else data
     half = student(len(data) - 1) * float(scaled.std(ddof=1)) / math.sqrt(len(data))
@@ -60,6 +73,8 @@ def blocks(values: Sequence[float], size: int = 10) -> list[float]:
 
     A tail shorter than ``size`` is left out, unless it is all there is.
     """
+    import numpy as np
+
     data = list(values)
     if len(data) < size:
         return [float(np.mean(data))] if data else []
@@ -68,7 +83,7 @@ def blocks(values: Sequence[float], size: int = 10) -> list[float]:
 
 def ratio(a: Sequence[float], b: Sequence[float], unit: str = "ratio") -> Figure:
     """Median of a over median of b, with a bootstrap interval in which both are resampled; of few values, that of ``quotient``."""
-    return _combined(np.divide, a, b, unit)
+    return _combined(operator.truediv, a, b, unit)
 
 
 def difference(a: Sequence[float], b: Sequence[float], unit: str) -> Figure:
@@ -76,13 +91,15 @@ def difference(a: Sequence[float], b: Sequence[float], unit: str) -> Figure:
 
     Of few values, the distances to the ends of both intervals add in quadrature (Zou & Donner 2008).
     """
-    return _combined(np.subtract, a, b, unit)
+    return _combined(operator.sub, a, b, unit)
 
 
-def _combined(combine: np.ufunc, a: Sequence[float], b: Sequence[float], unit: str) -> Figure:
+def _combined(combine: Combine, a: Sequence[float], b: Sequence[float], unit: str) -> Figure:
     """``combine`` of the two medians; n is the shorter's. No interval for fewer than 3 values of either."""
     if len(a) == 0 or len(b) == 0:
         return Figure(unit=unit, reason="nothing was measured")
+    import numpy as np
+
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     value, n = float(combine(np.median(first), np.median(second))), min(len(first), len(second))
     if n < 3:
@@ -98,9 +115,9 @@ def _combined(combine: np.ufunc, a: Sequence[float], b: Sequence[float], unit: s
     return Figure(unit=unit, median=value, n=n, mad=spread, ci95=ends)
 
 
-def _joined(combine: np.ufunc, a: Figure, b: Figure) -> tuple[float, float] | None:
+def _joined(combine: Combine, a: Figure, b: Figure) -> tuple[float, float] | None:
     """The interval of a ratio or difference from the intervals of both sides."""
-    if combine is np.divide:
+    if combine is operator.truediv:
         return quotient(a, b).ci95
     if a.median is None or b.median is None or a.ci95 is None or b.ci95 is None:
         return None
@@ -138,6 +155,8 @@ def student(freedom: float) -> float:
 
     With t = sqrt(freedom) * tan(a) the density is cos(a)^(freedom - 1), integrated here by trapezoids: right to 4 digits.
     """
+    import numpy as np
+
     angle = np.linspace(0.0, math.pi / 2, GRID)
     density = np.cos(angle) ** (freedom - 1)
     area = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
@@ -150,6 +169,8 @@ def widest(count: int) -> float:
 
     P(range <= q) = count * integral of density(z) * (P(z) - P(z - q))^(count - 1), as a sum; q by halving: right to 3 digits.
     """
+    import numpy as np
+
     z = np.linspace(-8.0, 8.0, 801)
     density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 

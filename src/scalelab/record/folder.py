@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import shutil
 import socket
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ def create(out: Path, name: str) -> Path:
     """A new run folder under ``out``. Raises ScalelabError where it cannot be made."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "run"
-    folder = out / f"{stamp}-{safe}-{secrets.token_hex(3)}"
+    folder = out / f"{stamp}-{safe}-{os.urandom(3).hex()}"
     try:
         for part in ("logs", "failures", "checkpoints"):
             (folder / part).mkdir(parents=True)

@@ -9,9 +9,9 @@ FOLDER/
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import secrets
 import socket
 from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ import msgspec
 import psutil
 
 from scalelab.errors import RunError, ScalelabError
-from scalelab.record import document
+from scalelab.record import document, many
 from scalelab.record.atomic import write_atomic
 from scalelab.record.folder import now
 from scalelab.record.sweep import PlannedTask, SweepRecord, TaskRecord
@@ -57,7 +57,7 @@ def default_folder(program: str) -> Path:
     """``sweeps/<utc time>-<program>-<short id>``."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(program).name).strip("-.")[:40] or "program"
-    return Path("sweeps") / f"{stamp}-{safe}-{secrets.token_hex(3)}"
+    return Path("sweeps") / f"{stamp}-{safe}-{os.urandom(3).hex()}"
 
 
 def make(folder: Path) -> None:
@@ -115,21 +115,18 @@ def results(folder: Path, known: Mapping[int, TaskRecord] | None = None) -> dict
     decoder = msgspec.json.Decoder(TaskRecord)
     found = {task: record for task, record in (known or {}).items() if record.status == "completed"}
     done = {f"{task}.json" for task in found}
+
+    def wanted(name: str) -> bool:
+        return name.endswith(".json") and not name.startswith(".") and name not in done  # a dot: half written
+
     try:
-        with os.scandir(folder / TASKS) as entries:
-            names = [entry.name for entry in entries if entry.name.endswith(".json") and entry.name not in done]
+        for name, body in many.bodies(folder / TASKS, wanted):
+            with contextlib.suppress(*document.DAMAGED):
+                record = decoder.decode(body)
+                if name == f"{record.task}.json":
+                    found[record.task] = record
     except OSError as error:
         raise ScalelabError(f"{folder / TASKS}: cannot be read: {error.strerror}") from None
-    for name in names:
-        if name.startswith("."):  # half written
-            continue
-        try:
-            with open(folder / TASKS / name, "rb") as file:
-                record = decoder.decode(file.read())
-        except (OSError, *document.DAMAGED):
-            continue
-        if name == f"{record.task}.json":
-            found[record.task] = record
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,12 +33,12 @@ def value(record: TaskRecord, metric: str) -> float | None:
     return None if found is None else float(found)
 
 
-Key = str
+Key = tuple[tuple[str, str], ...]
 
 
 def key(values: Mapping[str, str]) -> Key:
     """What tells a point from others: its parameters but the seed."""
-    return json.dumps({name: text for name, text in values.items() if name != "seed"}, sort_keys=True)
+    return tuple(sorted(one for one in values.items() if one[0] != "seed"))
 
 
 def points(records: Mapping[int, TaskRecord]) -> dict[Key, list[TaskRecord]]:

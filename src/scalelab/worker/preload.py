@@ -1,6 +1,7 @@
 """What the fork server imports before it forks: everything that any training needs. Importing must compute nothing."""
 
 import numpy
+import numpy.ma  # the first median imports it
 import pyarrow.parquet
 import safetensors.torch
 import tensorboard.summary.writer.event_file_writer
@@ -12,6 +13,7 @@ import torch.distributed.optim
 import torch.distributed.tensor
 import torch.profiler
 import torch.utils.flop_counter
+import yaml
 
 import scalelab.strategies.ddp
 import scalelab.strategies.single
@@ -21,4 +23,4 @@ import scalelab.strategies.zero3
 import scalelab.worker.main
 import scalelab.worker.prepare
 
-__all__ = ["numpy", "pyarrow", "safetensors", "scalelab", "tensorboard", "torch"]
+__all__ = ["numpy", "pyarrow", "safetensors", "scalelab", "tensorboard", "torch", "yaml"]

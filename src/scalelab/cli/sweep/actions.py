@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from scalelab.cli.flags import Parser, add_common
-from scalelab.cli.sweep import flags, running
+from scalelab.cli.sweep import running
 from scalelab.cli.sweep.shown import show_rows, show_status
 from scalelab.cli.terminal import console
 from scalelab.errors import RunError, ScalelabError, unknown
@@ -132,6 +132,8 @@ def _with_jobs(sweep: SweepRecord, jobs: str | None) -> SweepRecord:
         return sweep
     if sweep.place != "local":
         raise ScalelabError(f"--jobs is for this machine; this sweep runs on {sweep.place}")
+    from scalelab.cli.sweep import flags  # all that a new sweep may be asked
+
     return msgspec.structs.replace(sweep, placing={**sweep.placing, "jobs": flags.at_once(jobs)})
 
 

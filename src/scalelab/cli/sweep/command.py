@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from scalelab.cli.sweep import flags, running
+from scalelab.cli.sweep import running
 from scalelab.cli.sweep.actions import ACTIONS
 from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError, nearest
@@ -27,6 +27,8 @@ def run(words: list[str], debug: bool) -> int:
         return ACTIONS[words[0]](words[1:])
     if words and not words[0].startswith("-"):
         raise ScalelabError(f"'{words[0]}'{nearest(words[0], ACTIONS)}: expected flags, or one of {', '.join(ACTIONS)}")
+    from scalelab.cli.sweep import flags  # a tenth of a second that `sweep status` need not wait
+
     own, argv = parted(words)
     parsed = flags.parser().parse(own)
     sweep, tasks, notes = flags.asked(parsed, argv, ["scalelab", "sweep", *own])

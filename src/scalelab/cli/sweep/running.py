@@ -18,7 +18,7 @@ from scalelab.launch.slurm.arrays import Sent
 from scalelab.launch.slurm.programs import SlurmError
 from scalelab.record import text
 from scalelab.record.sweep import PlannedTask, SweepRecord, SweepStatus, TaskRecord
-from scalelab.sweep import job, keeping, placing, slurm, standing
+from scalelab.sweep import job, keeping, slurm, standing
 from scalelab.sweep.job import HIDDEN, Job
 
 DOING = "running or submitting this sweep"
@@ -41,6 +41,8 @@ def here(
     first = f"{folder}: {more}{text.counted(sweep.tasks, 'task')}" + (" are to be run" if more else "")
     with SweepWatch(err, sweep, records, len(tasks), first) as watch:
         try:
+            from scalelab.sweep import placing  # crews and hosts, which who only looks at a sweep has no use for
+
             placing.run(folder, sweep, jobs(sweep, tasks, env), watch)
         except (KeyboardInterrupt, RunError):
             watch.__exit__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console
@@ -13,8 +13,10 @@ from rich.progress import Progress
 from scalelab.cli.terminal import PLAIN_EVERY, bars
 from scalelab.record import text
 from scalelab.record.sweep import Best, SweepRecord, TaskRecord
-from scalelab.sweep.crew import Crew
 from scalelab.sweep.standing import ranked, remaining
+
+if TYPE_CHECKING:
+    from scalelab.sweep.crew import Crew
 
 FRESH = 1.0
 """seconds between two looks for the best"""
