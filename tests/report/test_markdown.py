@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 from scalelab.report import markdown
+from scalelab.report.subject import Subject
 from tests.report import samples
 
 
 def rendered(records, **changes) -> str:
-    return markdown.render(records, {}, changes.pop("title", "T"), changes.pop("question", "Q"), **changes)
+    return markdown.render(Subject(records, **{"title": "T", "question": "Q", **changes}))
 
 
 def test_the_table_has_a_line_per_run_and_equal_columns() -> None:

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page
 from scalelab.errors import ScalelabError
 from scalelab.record.schema import DataFacts
 from scalelab.report import frame, page
+from scalelab.report.subject import Subject
 from tests import browsing
 from tests.report import samples
 
@@ -37,9 +38,8 @@ class Opened:
 
 
 def html(records, steps, **changes) -> str:
-    return page.render(
-        records, steps, changes.pop("title", "Five ways"), changes.pop("question", "Which is the fastest?"), **changes
-    )
+    given = {"title": "Five ways", "question": "Which is the fastest?", **changes}
+    return page.render(Subject(records, steps=steps, **given))
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 from scalelab.measure.statistics import differs, quotient
 from scalelab.record.schema import Cell, Environment, Figure, Host
 from scalelab.report import table
+from scalelab.report.subject import Subject
 from tests.report import samples
 
 
@@ -162,8 +163,8 @@ def test_a_quotients_interval_covers_the_bootstraps() -> None:
 
 
 def test_csv_has_a_row_per_run_and_empty_cells_for_absent_figures() -> None:
-    records, steps = samples.demo()
-    lines = list(csv.DictReader(io.StringIO(table.csv(records, steps, "t", "q"))))
+    records, _ = samples.demo()
+    lines = list(csv.DictReader(io.StringIO(table.csv(Subject(records, "t", "q")))))
     assert len(lines) == 6
     assert lines[0]["exposed"] == ""
     assert lines[0]["exposed_reason"]
@@ -171,8 +172,8 @@ def test_csv_has_a_row_per_run_and_empty_cells_for_absent_figures() -> None:
 
 
 def test_csv_formulas_are_text() -> None:
-    record, steps = samples.record("ddp", spec={"name": '=HYPERLINK("evil")'})
-    line = next(csv.DictReader(io.StringIO(table.csv([record], {record.run: steps}, "t", "q"))))
+    record, _ = samples.record("ddp", spec={"name": '=HYPERLINK("evil")'})
+    line = next(csv.DictReader(io.StringIO(table.csv(Subject([record], "t", "q")))))
     assert line["label"].startswith("'=")
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,16 +10,15 @@ from scalelab.errors import ScalelabError, unknown
 from scalelab.record import text
 from scalelab.record.folder import load, read_steps, write_atomic
 from scalelab.record.samples import read
-from scalelab.record.schema import Step, TrainRecord, VerifyRecord
+from scalelab.record.schema import TrainRecord, VerifyRecord
 from scalelab.report import markdown, page, table
 from scalelab.report.alike import task_names
+from scalelab.report.subject import Subject
 
 Format = Literal["html", "md", "csv"]
-Render = Callable[[Sequence[TrainRecord], Mapping[str, Sequence[Step]], str, str, str | None, VerifyRecord | None], str]
-
-FORMATS: dict[str, Render] = {"html": page.render, "md": markdown.render, "csv": table.csv}
-SAMPLED = "html"
-"""the format that shows what the workers used over time"""
+FORMATS: dict[str, Callable[[Subject], str]] = {"html": page.render, "md": markdown.render, "csv": table.csv}
+DRAWN = "html"
+"""the format with figures, which are of steps and of samples"""
 
 
 def write(
@@ -38,17 +36,16 @@ def write(
     """
     if format not in FORMATS:
         raise unknown("report format", format, FORMATS)
-    if not folders:
-        raise ScalelabError("there is no run to report on; `scalelab runs list` shows them")
     if not output.parent.is_dir():
         raise ScalelabError(f"{output}: the folder {str(output.parent)!r} does not exist; make it, or choose another -o")
     records = [load(folder) for folder in folders]
-    steps = {record.run: list(read_steps(folder)) for record, folder in zip(records, folders, strict=True)}
-    heading = title or default_title(records)
-    render = FORMATS[format]
-    if format == SAMPLED:
-        render = partial(page.render, samples={record.run: read(folder) for record, folder in zip(records, folders, strict=True)})
-    write_atomic(output, render(records, steps, heading, question or default_question(records), answer, verify))
+    runs = list(zip(records, folders, strict=True)) if format == DRAWN else []
+    subject = Subject(
+        records, title or default_title(records), question or default_question(records), answer, verify,
+        steps={record.run: list(read_steps(folder)) for record, folder in runs},
+        samples={record.run: read(folder) for record, folder in runs},
+    )  # fmt: skip
+    write_atomic(output, FORMATS[format](subject))
     return output
 
 

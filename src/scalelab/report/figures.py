@@ -8,7 +8,8 @@ from scalelab.record.schema import Step
 from scalelab.report.bars import breakdown, memory, throughput
 from scalelab.report.chart import Chart, Runs
 from scalelab.report.curves import accuracy, loss
-from scalelab.report.resources import Samples, resources
+from scalelab.report.resources import resources
+from scalelab.report.subject import Samples
 
 
 def charts(runs: Runs, steps: Mapping[str, Sequence[Step]], samples: Samples, points: int) -> list[Chart]:

@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from scalelab.errors import ScalelabError
-from scalelab.record.schema import Step, TrainRecord, VerifyRecord
 from scalelab.report import about
 from scalelab.report.answer import sentence
 from scalelab.report.chart import Runs
 from scalelab.report.columns import COLUMNS, Notes, Shown, cells
+from scalelab.report.subject import Subject
 from scalelab.report.table import Row, rows
 
 
-def render(
-    records: Sequence[TrainRecord],
-    steps: Mapping[str, Sequence[Step]],
-    title: str,
-    question: str,
-    answer: str | None = None,
-    verify: VerifyRecord | None = None,
-) -> str:
-    """Question, answer, comparison with its notes, failures, method, environment, commands.
-
-    ``steps`` are not used: there are no figures. Raises ScalelabError for no record.
-    """
-    if not records:
-        raise ScalelabError("there is no run to report on; `scalelab runs list` shows them")
-    table = rows(records, verify)
+def render(subject: Subject) -> str:
+    """Question, answer, comparison with its notes, failures, method, environment, commands; there are no figures."""
+    records = subject.records
+    table = rows(records, subject.verify)
     runs = list(zip(table, records, strict=True))
     notes = Notes()
     parts = [
-        f"# {escape(title)}",
-        f"**Asked:** {escape(question)}",
-        f"**Answer:** {escape(answer or sentence(records))}",
+        f"# {escape(subject.title)}",
+        f"**Asked:** {escape(subject.question)}",
+        f"**Answer:** {escape(subject.answer or sentence(records))}",
         "## Comparison",
     ]
     tasks = list(dict.fromkeys(row.task for row in table))
@@ -44,7 +32,7 @@ def render(
     parts.append("\n".join(f"{place}. {escape(note)}" for place, note in enumerate(notes.texts, 1)))
     parts.append(_failures(runs))
     parts.append(_named("Notes", about.remarks(runs)))
-    parts.append(_named("How each number was measured", about.methods(records, verify)))
+    parts.append(_named("How each number was measured", about.methods(records, subject.verify)))
     places = about.environments(runs)
     for one in places:
         parts.append(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from scalelab.errors import ScalelabError
 from scalelab.record import text
-from scalelab.record.schema import Step, TrainRecord, VerifyRecord
 from scalelab.report import about
 from scalelab.report.answer import sentence
 from scalelab.report.cards import cards
@@ -15,46 +14,31 @@ from scalelab.report.chart import Chart, Runs, colour
 from scalelab.report.columns import COLUMNS, Notes, cells, describe
 from scalelab.report.figures import charts
 from scalelab.report.frame import LIMIT, fill
-from scalelab.report.resources import Samples
+from scalelab.report.subject import Subject
 from scalelab.report.table import Row, rows
 
 MOST_CLASSES = 24
 """beyond, a confusion matrix is no longer readable and outgrows the page"""
 
 
-def render(
-    records: Sequence[TrainRecord],
-    steps: Mapping[str, Sequence[Step]],
-    title: str,
-    question: str,
-    answer: str | None = None,
-    verify: VerifyRecord | None = None,
-    samples: Samples | None = None,
-) -> str:
-    """The page, at most 2 MB of UTF-8: curves get fewer points before it grows. ``steps`` and ``samples`` are by ``record.run``.
-
-    Raises ScalelabError for no record, or for more runs than fit.
-    """
-    if not records:
-        raise ScalelabError("there is no run to report on; `scalelab runs list` shows them")
-    table = rows(records, verify)
-    runs = list(zip(table, records, strict=True))
-    content = _content(runs, answer or sentence(records), title, question, verify)
+def render(subject: Subject) -> str:
+    """The page, at most 2 MB of UTF-8: curves get fewer points before it grows. Raises ScalelabError for more runs than fit."""
+    runs = list(zip(rows(subject.records, subject.verify), subject.records, strict=True))
+    content = _content(runs, subject)
     for points in (300, 120, 40):
-        page = _page(content, charts(runs, steps, samples or {}, points), _confusions(runs))
+        page = _page(content, charts(runs, subject.steps, subject.samples, points), _confusions(runs))
         if len(page.encode()) <= LIMIT:
             return page
-    raise ScalelabError(f"{len(records)} runs do not fit into a page of 2 MB; name fewer, or use --format md or csv")
+    raise ScalelabError(f"{len(runs)} runs do not fit into a page of 2 MB; name fewer, or use --format md or csv")
 
 
-def _content(runs: Runs, answer: str, title: str, question: str, verify: VerifyRecord | None) -> dict[str, Any]:
-    table = [row for row, _ in runs]
-    records = [record for _, record in runs]
+def _content(runs: Runs, subject: Subject) -> dict[str, Any]:
+    table, records, verify = [row for row, _ in runs], subject.records, subject.verify
     notes = Notes()
     return {
-        "title": title,
-        "question": question,
-        "answer": answer,
+        "title": subject.title,
+        "question": subject.question,
+        "answer": subject.answer or sentence(records),
         "facts": _facts(runs),
         "cards": cards(table, verify),
         "columns": COLUMNS,

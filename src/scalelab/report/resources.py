@@ -15,10 +15,9 @@ from scalelab.record.schema import Sample, Step, TrainRecord
 from scalelab.report.chart import Chart, Runs, View, colour, digits
 from scalelab.report.curves import DASHES
 from scalelab.report.series import extremes
+from scalelab.report.subject import Samples
 from scalelab.report.table import Row
 
-Samples = Mapping[str, Sequence[Sample]]
-"""by ``record.run``"""
 MOST_RUNS, MOST_WORKERS = 8, len(DASHES)
 PANEL, GAP = 105, 22
 """pixels of a panel, and between two"""

@@ -5,16 +5,17 @@ The rules of what is compared with what are in ``alike.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from scalelab.measure.statistics import absent, quotient
 from scalelab.record.naming import options
-from scalelab.record.schema import Cell, Figure, Step, TrainRecord, VerifyRecord
+from scalelab.record.schema import Cell, Figure, TrainRecord, VerifyRecord
 from scalelab.report import sheet
 from scalelab.report.alike import base_of, share, task_names
 from scalelab.report.labels import names
+from scalelab.report.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -214,18 +215,11 @@ PLAIN = (
 )
 
 
-def csv(
-    records: Sequence[TrainRecord],
-    steps: Mapping[str, Sequence[Step]],
-    title: str,
-    question: str,
-    answer: str | None = None,
-    verify: VerifyRecord | None = None,
-) -> str:
+def csv(subject: Subject) -> str:
     """The comparison as CSV: a figure is the columns ``NAME``, ``NAME_low``, ``NAME_high``, ``NAME_n``, ``NAME_unit``, ``NAME_reason``.
 
     An absent figure is an empty cell. A user's text that a spreadsheet would run as a formula is quoted.
     """
-    lines = rows(records, verify)
+    lines = rows(subject.records, subject.verify)
     body = [[*(getattr(row, name) for name in PLAIN), *sheet.values(getattr(row, name) for name in FIGURES)] for row in lines]
     return sheet.text([*PLAIN, *sheet.heading(FIGURES)], body)
