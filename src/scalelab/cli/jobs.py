@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from scalelab.cli.places.slurm_several import KINDS
 from scalelab.cli.terminal import console
 from scalelab.launch.slurm.jobs import Known, State, queue, seconds, states
 from scalelab.launch.slurm.programs import SlurmError
-from scalelab.launch.slurm.settling import settle
+from scalelab.launch.slurm.settling import settle, steps
 
 EXAMPLE = """  scalelab jobs
   scalelab jobs --out /shared/runs --all
@@ -68,7 +68,8 @@ def run(words: list[str], debug: bool) -> int:
     if not parsed.all:
         found = [entry for entry in found if _recent(entry) or alive & {job.partition("_")[0] for job in entry.jobs}]
     known = states((job for entry in found for job in entry.jobs), seen)
-    found = [_settled(entry, known) for entry in found]
+    going = steps(entry.jobs[-1] for entry in found if entry.status == "running")
+    found = [_settled(entry, known, going) for entry in found]
     rows = [row(entry, known) for entry in found]
     known = replace(known, without=known.without or silent)
     if parsed.json:
@@ -105,10 +106,10 @@ def _recent(entry: Entry, seconds: float = 86400.0) -> bool:
     return time.time() - newest < seconds
 
 
-def _settled(entry: Entry, known: Known) -> Entry:
+def _settled(entry: Entry, known: Known, going: Collection[str] | None) -> Entry:
     if entry.record is None:
         return entry
-    record = settle(entry.folder, entry.record, entry.jobs[-1], known.of(entry.jobs[-1]))
+    record = settle(entry.folder, entry.record, entry.jobs[-1], known.of(entry.jobs[-1]), going)
     return replace(entry, record=record, status=record.status)
 
 

@@ -83,12 +83,12 @@ def list_(names: list[str], out: Path, as_json: bool, output: str | None) -> int
 
 def show(names: list[str], out: Path, as_json: bool, output: str | None) -> int:
     """One or more runs, whole."""
-    folders = records.find(names or ["latest"], out)
-    loaded = [records.load(folder) for folder in folders]
+    found = readable(names or ["latest"], out)
+    loaded = list(found.values())
     if as_json:
         print(msgspec.json.encode(loaded[0] if len(loaded) == 1 else loaded).decode())
         return 0
-    for folder, record in zip(folders, loaded, strict=True):
+    for folder, record in found.items():
         console().print(
             f"{record.name}: {record.strategy} on {record.workers} worker{'s' * (record.workers > 1)}, batch {record.derived.batch}",
             markup=False,

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scalelab.cli.terminal import console, shown
+from scalelab.launch.slurm.settling import closed_where_over
 from scalelab.launch.training import NOT_YET
 from scalelab.record import folder as records
 from scalelab.record import text
@@ -18,12 +19,14 @@ from scalelab.record.schema import Bubble, Figure, Resources, Tensors, TrainReco
 def readable(names: list[str], out: Path) -> dict[Path, TrainRecord]:
     """The records of ``names`` in ``out``, or of all runs there; what can't be read is told on stderr, unless it was named.
 
+    One that says that it runs, in a job of Slurm that is over, is closed.
+
     Raises ScalelabError for a name that matches nothing, or names what can't be read.
     """
     found, faults = records.load_all(records.find(names, out), named=bool(names))
     for fault in faults:
         console(to_stderr=True).print(fault, markup=False)
-    return found
+    return closed_where_over(found)
 
 
 def summarise(out: Console, record: TrainRecord, folder: Path) -> None:

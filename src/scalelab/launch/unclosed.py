@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from scalelab.errors import ScalelabError
 from scalelab.launch.slurm.programs import SlurmError, call
 from scalelab.record.schema import Attempt
+
+SOON = 10.0
+"""seconds that who only looks waits for Slurm's controller"""
 
 
 def refuse_running(folder: Path, attempt: Attempt) -> None:
@@ -37,7 +41,15 @@ def step_over(attempt: Attempt) -> bool:
     if attempt.job is None or "." not in attempt.job:
         return False
     try:
-        call(["scontrol", "show", "node", attempt.host])  # else this is another cluster, whose numbers mean other jobs
-        return attempt.job not in call(["squeue", "--steps", "--noheader", "--format=%i"]).split()
+        going = call(["squeue", "--steps", "--noheader", "--format=%i"]).split()
     except SlurmError:
         return False
+    return attempt.job not in going and of_this_cluster(attempt.host)
+
+
+def of_this_cluster(host: str) -> bool:
+    """Whether Slurm says so: the numbers of another cluster mean other jobs. Where it does not answer soon, nothing is known of it."""
+    with suppress(SlurmError):
+        call(["scontrol", "show", "node", host], patience=SOON)
+        return True
+    return False

@@ -16,7 +16,7 @@ from scalelab.launch.slurm import folder as places
 from scalelab.launch.slurm.job import LIMIT, close_lost, futile
 from scalelab.launch.slurm.jobs import State
 from scalelab.launch.slurm.requeue import wait_again
-from scalelab.launch.slurm.settling import current, settle
+from scalelab.launch.slurm.settling import closed_where_over, current, settle
 from scalelab.record import folder as records
 from scalelab.record.pointer import any_saved, newest_step
 from scalelab.record.schema import Attempt, Status
@@ -169,3 +169,39 @@ def test_a_job_that_printed_nothing_may_not_see_its_folder(queued: Path, state: 
     assert said is not None
     assert (f"the nodes probably don't see {queued}; --out must be on a disk that all hosts share" in said.error) == unseen
     assert ("what it printed is in slurm/output.txt" in said.error) == (printed == "words")
+
+
+SLURM = {
+    "scontrol": '[ "$3" = h1 ] && exit; echo "Node $3 not found" >&2; exit 1',
+    "squeue": 'case "$*" in *--steps*) echo 12.4;; *) echo "12|12|N/A|RUNNING|None|1:00|9:00|N/A|h1|";; esac',
+    "sacct": "echo Slurm accounting storage is disabled >&2; exit 1",
+}
+"""its one node is h1, on which the job 12 runs, with the one step 12.4"""
+
+
+@pytest.mark.parametrize(
+    ("host", "job", "status", "why"),
+    [
+        ("h1", "12.3", "lost", "Slurm's step 12.3 is over, and left no last word"),
+        ("h1", "12.4", "running", None),
+        ("h1", "12", "running", None),
+        ("h1", "11", "lost", "Slurm does not know job 11 any more"),
+        ("elsewhere", "12.3", "running", None),
+        ("h1", None, "running", None),
+    ],
+    ids=["a step that is over", "a step that goes on", "a job that goes on", "a job that is over", "another cluster's", "no job"],
+)
+def test_who_looks_at_runs_finds_those_closed_that_slurm_says_are_over(
+    host: str, job: str | None, status: Status, why: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, body in SLURM.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    folder = made(tmp_path / "runs", "running")
+    record = records.load(folder)
+    record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], host=host, job=job)
+    records.save(folder, record)
+    seen = closed_where_over({folder: records.load(folder)})[folder]
+    assert (seen.status, seen.attempts[-1].why) == (status, why)
+    assert records.load(folder).status == status, "in the file too"

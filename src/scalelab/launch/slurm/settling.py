@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from scalelab.errors import ScalelabError
 from scalelab.launch.ending import close
 from scalelab.launch.slurm import folder as places
 from scalelab.launch.slurm.jobs import State, states
-from scalelab.launch.slurm.programs import PATIENCE, SlurmError
+from scalelab.launch.slurm.programs import PATIENCE, SlurmError, call
 from scalelab.launch.slurm.requeue import say_why
+from scalelab.launch.unclosed import of_this_cluster
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure, Status, TrainRecord
 
@@ -42,13 +45,40 @@ def current(folder: Path) -> TrainRecord:
         return record
 
 
-def settle(folder: Path, record: TrainRecord, job: str, state: State | None) -> TrainRecord:
-    """The record, closed where Slurm says that its job is over. ``state`` None: Slurm does not know the job any more.
+def closed_where_over(found: Mapping[Path, TrainRecord]) -> dict[Path, TrainRecord]:
+    """These records by folder; those that say that they run, in a job or a step of this cluster's Slurm that is over, closed.
+
+    Slurm is asked only where there are such: about their hosts, and by one squeue and one sacct at most, one more squeue for steps. Where
+    it can't say, they stay as they are.
+    """
+    jobs = {folder: job for folder, record in found.items() if record.status == "running" and (job := record.attempts[-1].job)}
+    closed = dict(found)
+    with suppress(SlurmError):
+        ours = {host for host in {found[folder].attempts[-1].host for folder in jobs} if of_this_cluster(host)}
+        jobs = {folder: job for folder, job in jobs.items() if found[folder].attempts[-1].host in ours}
+        known, going = states(jobs.values()), steps(jobs.values())
+        for folder, job in jobs.items():
+            closed[folder] = settle(folder, found[folder], job, known.of(job), going)
+    return closed
+
+
+def steps(jobs: Iterable[str]) -> frozenset[str] | None:
+    """The steps that Slurm has under way; None where none of ``jobs`` is one. Raises SlurmError."""
+    if not any("." in job for job in jobs):
+        return None
+    return frozenset(call(["squeue", "--steps", "--noheader", "--format=%i"]).split())
+
+
+def settle(folder: Path, record: TrainRecord, job: str, state: State | None, going: Collection[str] | None = None) -> TrainRecord:
+    """The record, closed where Slurm says that its job is over. ``state`` None: Slurm does not know the job any more; ``going``: the
+
+    steps that are under way, where they are known: the step of a job that goes on (JOB.STEP) may be over too.
 
     A record that is being written, or that another process settles at this moment, stays as it is; so does another user's run whose
     job is not known, since squeue is asked for this user's jobs.
     """
-    if record.status not in OPEN or (state is not None and not state.over):
+    gone = going is not None and "." in job and job not in going
+    if record.status not in OPEN or (state is not None and not state.over and not gone):
         return record
     if state is None and folder.stat().st_uid != os.geteuid():
         return record
@@ -77,6 +107,8 @@ def verdict(job: str, state: State | None, printed: Path) -> tuple[Status, str, 
         return "lost", f"Slurm does not know job {job} any more", None
     if state.state in INTERRUPTED:
         return "interrupted", INTERRUPTED[state.state], None
+    if "." in job:  # how its job ended, or that it goes on, says nothing of the step
+        return "lost", f"Slurm's step {job} is over, and left no last word", None
     said = f" ({state.reason})" if state.reason else ""
     why = FAILED.get(state.state, f"the job ended as {state.state}{said}")
     return (
