@@ -15,11 +15,14 @@ import pytest
 from scalelab import studies
 from scalelab.record.study import StudyRecord
 from scalelab.studies.running import keeping
+from tests.ceilings import ceilings as ceilings
 from tests.conftest import Command
 from tests.docs.test_tools import faults, schema
 from tests.studies.toy import STUDY
 from tests.trainings import processes_of, start
 from tests.waiting import SOON, until
+
+pytestmark = pytest.mark.usefixtures("ceilings")
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +97,13 @@ def test_what_is_done_before_the_plan_is_told(command: Command, tmp_path: Path) 
     assert ended.err.splitlines()[:2] == [STUDY.question, "checking 1 point"]
     assert ended.err.splitlines()[2].startswith("scalelab: --batch 97 is more than the 96 training samples")
     assert not (tmp_path / "s").exists()
+
+
+def test_a_folder_that_can_not_be_made_is_told_before_the_plan(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = command("study", "toy", "--out", tmp_path / "file" / "s")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert ended.error == f"--out '{tmp_path}/file/s': cannot be made: {tmp_path}/file is not a folder; choose another"
 
 
 def test_a_dry_run_tells_the_plan_and_starts_nothing(command: Command, tmp_path: Path) -> None:

@@ -124,21 +124,21 @@ def test_more_threads_than_cores_is_noted(pool: Pool, tmp_path: Path) -> None:
     assert any(note.startswith("oversubscribed: 2 workers x 64 threads") for note in record.notes)
 
 
-@pytest.mark.usefixtures("_own_cache")
-def test_many_launches_at_once_do_not_collide(tmp_path: Path) -> None:
+def test_many_launches_at_once_do_not_collide(pool: Pool, tmp_path: Path) -> None:
     """Three launchers, each with trainings one after another, all at the same time."""
 
-    def several(name: str) -> None:
-        with Pool() as pool:
-            for _ in range(4):
-                done.append(completed(pool, tmp_path / name, strategy="ddp", workers=2, epochs=2).losses)
+    def several(name: str, launcher: Pool) -> None:
+        for _ in range(4):
+            done.append(completed(launcher, tmp_path / name, strategy="ddp", workers=2, epochs=2).losses)
 
     done: list[list[float]] = []
-    threads = [threading.Thread(target=several, args=(name,)) for name in ("a", "b", "c")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
+    with Pool() as second, Pool() as third:
+        launchers = {"a": pool, "b": second, "c": third}
+        threads = [threading.Thread(target=several, args=each) for each in launchers.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
     assert len(done) == 12
     assert all(losses == done[0] for losses in done)
 

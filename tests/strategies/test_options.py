@@ -15,6 +15,7 @@ from scalelab.spec import Spec
 from scalelab.strategies import degrees, load
 from scalelab.strategies.base import OPTIONS
 from scalelab.strategies.blocks import layers, recompute
+from tests.strategies.test_pipeline import BLOCKS
 from tests.trainings import Reference, completed, final, largest_difference, train
 
 EXACT: dict[str, Any] = {"precision": "fp64", "batch_norm": "sync", "epochs": 1, "accumulate": 2}
@@ -32,14 +33,22 @@ SAME: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """A chain of plain layers, and one of modules that are made of others."""
+    file = tmp_path_factory.mktemp("models") / "blocks.py"
+    file.write_text(BLOCKS)
+    return {"flat": {"model": "basic_cnn"}, "blocks": {"model": f"{file}:build", "model_args": {}}}
+
+
 @pytest.mark.parametrize("name", SAME)
-@pytest.mark.parametrize("model", [{"model": "basic_cnn"}, {"model": "resnet18", "model_args": {}}], ids=["flat", "blocks"])
+@pytest.mark.parametrize("model", ["flat", "blocks"])
 def test_an_option_does_not_change_what_is_computed(
-    pool: Pool, tmp_path: Path, reference: Reference, name: str, model: dict[str, Any]
+    pool: Pool, tmp_path: Path, reference: Reference, models: dict[str, dict[str, Any]], name: str, model: str
 ) -> None:
-    values = {**EXACT, **model, "train_limit": 48}
+    values = {**EXACT, **models[model], "train_limit": 48}
     out, alone = reference(**values)
-    if name == "recompute of a pipeline" and model["model"] == "basic_cnn":  # a chain of plain layers
+    if name == "recompute of a pipeline" and model == "flat":
         with pytest.raises(NotApplicable, match="'basic_cnn' has no module made of others: only such ones"):
             train(pool, tmp_path / "runs", **values, **SAME[name])
         return

@@ -11,16 +11,12 @@ from typing import Any
 
 import msgspec
 import pytest
-import torch
 from playwright.sync_api import Browser
 
 from scalelab import studies
-from scalelab.launch.ceiling import Occupied, measured
-from scalelab.launch.pool import Pool
-from scalelab.measure.environment import usable_cores
 from scalelab.record.study import StudyRecord
-from scalelab.worker import ceiling as worker
 from tests import browsing
+from tests.ceilings import ceilings as ceilings
 from tests.cluster.conftest import cluster as cluster
 from tests.cluster.host import Host
 from tests.conftest import Command, Ended
@@ -46,13 +42,7 @@ STEPS = {"batch-size", "weak-scaling", "strong-scaling", "communication", "pipel
 """studies of speed: as many steps as a timing needs, and a few probes"""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_ceiling(pool: Pool) -> None:
-    """The ceilings of all these studies, measured once: on a busy machine none is kept, and each study would measure its own."""
-    for workers, threads in ((1, 1), (2, 1), (1, usable_cores())):
-        found = measured(pool, Occupied(workers, threads, "cpu", "fp32"))
-        asked = worker._asked(torch.device("cpu"), threads, workers, "fp32")
-        worker._keep(worker.place_of(asked), found)
+pytestmark = pytest.mark.usefixtures("ceilings")
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,11 @@ from scalelab.record.study import StudyRecord
 from scalelab.studies.running import ceiling, keeping, planning, running
 from scalelab.studies.running.running import Begins, Ended, Watching
 from scalelab.studies.study import Asked, Study
+from tests.ceilings import ceilings as ceilings
 from tests.studies.toy import STUDY
 from tests.trainings import processes_of
+
+pytestmark = pytest.mark.usefixtures("ceilings")
 
 
 def asked(batches: list[int], **values: Any) -> Asked:
