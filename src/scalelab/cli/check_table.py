@@ -125,7 +125,7 @@ def ranges(lines: Sequence[int]) -> str:
 
 
 def _cells(row: Checked) -> list[str]:
-    """All but the line."""
+    """The cells of a row but the first, its line's number."""
 
     def gbs(value: float | None, show: Callable[[float], str] = text.number) -> str:
         return text.ABSENT if value is None else f"{show(value)} GB/s"

@@ -81,7 +81,7 @@ def backends(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
 
 
 def deepspeed(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
-    """--engine deepspeed."""
+    """DeepSpeed imports, for --engine deepspeed."""
     told = one.programs["deepspeed"]
     if told is None:
         yield Said("absent", "not installed; only --engine deepspeed needs it")
@@ -93,7 +93,7 @@ def deepspeed(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
 
 
 def horovod(one: Told, every: Sequence[Told], asked: Asked) -> Iterator[Said]:
-    """--engine horovod."""
+    """Horovod imports and was built with gloo, for --engine horovod."""
     told, version = one.programs["torch"].get("horovod", {}), one.machine["packages"].get("horovod")
     if version is None:
         yield Said("absent", "not installed; only --engine horovod needs it")

@@ -34,18 +34,18 @@ class Wanted:
 
 
 def local(wanted: Wanted) -> Diagnosis:
-    """This machine."""
+    """What is fit on this machine, and what is not."""
     return _diagnosed([here()], wanted, None, None)
 
 
 def hosts(targets: Sequence[Target], wanted: Wanted, ssh_args: Sequence[str] = ()) -> Diagnosis:
-    """Hosts over ssh. Raises ScalelabError where ``out`` can't be written."""
+    """The same of hosts over ssh. Raises ScalelabError where ``out`` can't be written."""
     with token(wanted.out) as (path, inode), over_ssh(targets, ssh_args) as places:
         return _diagnosed(places, wanted, path, inode)
 
 
 def nodes(count: int, args: Sequence[str], wanted: Wanted) -> Diagnosis:
-    """Slurm and ``count`` of its nodes. Raises ScalelabError where it does not answer, or ``out`` can't be written."""
+    """The same of Slurm, and of ``count`` of its nodes. Raises ScalelabError where it does not answer, or ``out`` can't be written."""
     with token(wanted.out) as (path, inode):
         order = Order(code(), wanted.out, path, inode, relevant(wanted.environment), wanted.port, wanted.interface)
         return slurm.diagnosed(order, count, args)

@@ -38,7 +38,7 @@ class Occupied:
 
     @property
     def key(self) -> str:
-        """What a ceiling belongs to, in words."""
+        """The name of this way of occupying a host, under which its ceiling is kept."""
         where = "" if self.host is None else f", {self.host}"
         return f"{self.workers} x {self.threads} on {self.device} in {self.precision}{where}"
 

@@ -94,7 +94,7 @@ class Launcher(ABC):
     @property
     @abstractmethod
     def cores(self) -> int:
-        """That ranks may use on the first host."""
+        """Cores of the first host that its ranks may use together."""
 
     @property
     def places(self) -> tuple[tuple[str, int], ...]:

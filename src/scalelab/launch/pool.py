@@ -55,16 +55,16 @@ class Pool(Launcher):
 
     @property
     def here(self) -> Pool:  # type: ignore[override]
-        """These."""
+        """Its own processes: all ranks run on this machine."""
         return self
 
     @property
     def cores(self) -> int:
-        """Of this machine, that this process may use."""
+        """Cores of this machine that this process may use."""
         return usable_cores()
 
     def workers_of(self, spec: Spec) -> list[int]:
-        """All on this machine."""
+        """All of them, on this machine."""
         return [spec.workers]
 
     def hosts(self, spec: Spec) -> list[Host]:
@@ -100,7 +100,7 @@ class Pool(Launcher):
         local.start_ranks(self, folder, spec, derived, meeting, processes)
 
     def pulse(self, processes: list[Process]) -> Pulse:
-        """By the processor time that the kernel tells."""
+        """Whether they use processor time, as the kernel counts it."""
         return Computing(processes).beat
 
     def warm(self) -> None:
@@ -174,7 +174,7 @@ class Pool(Launcher):
             self._end(processes, grace)
 
     def stacks(self, processes: list[Process]) -> None:
-        """By faulthandler, on SIGUSR2."""
+        """Each rank's faulthandler writes its stack on SIGUSR2."""
         with contextlib.suppress(RunError):
             living = [process for process in processes if process.status is None]
             for process in living:

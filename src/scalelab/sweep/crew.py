@@ -66,7 +66,7 @@ class Crew:
 
     @property
     def descriptor(self) -> int:
-        """To be waited for."""
+        """Of the pipe that it answers on; readable when ``hear`` has something to read."""
         assert self.process.stdout is not None, "it is a pipe"
         return self.process.stdout.fileno()
 
@@ -76,7 +76,7 @@ class Crew:
         return 0 if self.gone else self.slots - len(self.running)
 
     def run(self, job: Job) -> None:
-        """Have it begin a task."""
+        """Tell it to begin a task."""
         self.running[job.task] = job
         self.say({"run": to_wire(job) | {"env": {**job.env, **self.env}}})
 
@@ -86,7 +86,7 @@ class Crew:
 
     @property
     def lost(self) -> str | None:
-        """Why it is no more."""
+        """Why it has ended; None while it lives."""
         return self.gone
 
     @property

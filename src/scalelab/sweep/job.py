@@ -56,11 +56,11 @@ def of(sweep: Mapping[str, Any], line: Mapping[str, Any], env: Mapping[str, str]
 
 
 def to_wire(job: Job) -> dict[str, Any]:
-    """As JSON can hold it."""
+    """The job as plain values that JSON can hold."""
     return asdict(job)
 
 
 def from_wire(told: Mapping[str, Any]) -> Job:
-    """The job again."""
+    """The job that ``to_wire`` made plain."""
     lists = {name: tuple(told[name]) for name in ("argv", "recorded")}
     return Job(**{**told, **lists, "metrics": tuple(Metric(**one) for one in told["metrics"])})

@@ -18,7 +18,7 @@ from scalelab.sweep.running import Watching
 
 
 def local(folder: Path, placing: dict[str, Any]) -> list[Crew]:
-    """One crew, on this machine."""
+    """The one crew of this machine."""
     told = {name: placing.get(name) for name in ("jobs", "cpus_per_task", "gpus_per_task")}
     return [Crew("this machine", crews.here(), {"folder": str(folder.resolve()), "silence": None, **told}, folder)]
 

@@ -68,7 +68,7 @@ def tasks(argv: Sequence[str], points: Iterable[Point], repeats: int, seed: int)
 
 
 def notes(argv: Sequence[str], repeats: int) -> list[str]:
-    """What is not wrong, and may not be meant."""
+    """What is allowed, but perhaps not what the user meant."""
     used = {name for word in argv for name in names(word)}
     if repeats > 1 and not used & {"seed", "repeat", "task"}:
         return [f"the command has no {{seed}}: nothing that scalelab gives tells the {repeats} repeats of a point apart"]

@@ -65,7 +65,7 @@ class Program:
             self._signal(signal.SIGTERM)
 
     def pulse(self) -> None:
-        """To be called now and then."""
+        """Go on with ending the program where that was begun: SIGKILL after the time of grace. To be called now and then."""
         if self.kill_at is not None and time.monotonic() >= self.kill_at:
             self._signal(signal.SIGKILL)
 

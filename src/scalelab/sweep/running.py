@@ -24,7 +24,7 @@ TIMES_LOST = 2
 
 
 class Watching(Protocol):
-    """Who is told how a sweep goes."""
+    """Gets word of a sweep's events as they happen."""
 
     def ready(self) -> None:
         """All that was to be checked is well; tasks begin."""
@@ -36,7 +36,7 @@ class Watching(Protocol):
         """A task has ended."""
 
     def lost(self, crew: Crew) -> None:
-        """A host is no more; its tasks go to others."""
+        """A host was lost; its tasks go to others."""
 
     def tick(self) -> None:
         """Called several times a second."""

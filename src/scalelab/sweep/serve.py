@@ -40,7 +40,7 @@ GONE = "the launching process has ended"
 
 
 class Server:
-    """A runner between two pipes."""
+    """A runner that is told by its standard input, and tells by its standard output."""
 
     def __init__(self, told: dict[str, Any]) -> None:
         self.mirrored = told["folder"] is None

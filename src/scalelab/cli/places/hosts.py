@@ -21,7 +21,7 @@ MEANT = {
 
 
 def add_flags(group: argparse._ArgumentGroup) -> None:
-    """Those of trainings over hosts."""
+    """The flags of trainings over hosts."""
     group.add_argument(
         "--hosts",
         type=filled("--hosts"),
@@ -74,7 +74,7 @@ def refuse_elsewhere(parsed: argparse.Namespace, on: str) -> None:
 
 
 def over_hosts(parsed: argparse.Namespace) -> Remote:
-    """The launcher. Raises ScalelabError."""
+    """The launcher for the hosts that the flags name. Raises ScalelabError."""
     if not parsed.hosts:
         raise ScalelabError("--on hosts: on which? name them as --hosts h1:4,h2:4, or in a hostfile, --hosts FILE")
     environment = forwarded(parsed.env, os.environ, (Path.home(), Path()))

@@ -101,7 +101,7 @@ def conclude(words: list[str]) -> int:
 
 
 def add_copies(parser: Parser) -> None:
-    """What else is written."""
+    """The flags for further files that a study writes."""
     parser.add_argument("--csv", metavar="FILE", help="the rows of its tables, too, as CSV")
     parser.add_argument("-o", "--report", metavar="FILE", help="a copy of the page")
 

@@ -74,7 +74,7 @@ def wanted(parsed: Namespace) -> bool:
 
 
 def wishes_of(parsed: Namespace) -> Wishes:
-    """The flags. Raises ScalelabError."""
+    """What the flags ask of the study's jobs. Raises ScalelabError."""
     request = Request(
         cpus_per_task=_count(parsed, "cpus_per_task", 1), gpus_per_node=_count(parsed, "gpus_per_node", 0), partition=parsed.partition,
         time=parsed.time, account=parsed.account, args=tuple(parsed.slurm_arg or ()),

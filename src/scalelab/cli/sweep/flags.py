@@ -136,11 +136,8 @@ def asked(
     if not one_at_a_time(place, spread):
         planning.apart(caught, tasks)
     env = hidden(given)
-    for name, value in given.items():
-        if place == "slurm" and env[name] == HIDDEN and os.environ.get(name) != value:
-            raise ScalelabError(
-                f"--env {name}=…: it looks like a secret, which no file keeps: export {name} here, and give --env {name}"
-            )
+    if place == "slurm":
+        _refuse_secrets(given, env)
     return (
         SweepRecord(
             name=planning.called(argv),
@@ -176,8 +173,17 @@ def environment(given: Sequence[str], place: str) -> dict[str, str]:
 
 
 def hidden(env: dict[str, str]) -> dict[str, str]:
-    """The same as a file may hold it."""
+    """The variables as a file may hold them: without the values of secrets."""
     return {name: HIDDEN if forwarding.is_secret(name, value) else value for name, value in env.items()}
+
+
+def _refuse_secrets(given: Mapping[str, str], kept: Mapping[str, str]) -> None:
+    """Raises ScalelabError for a secret that sbatch could not take along: one that no file keeps, and that this environment has not."""
+    for name, value in given.items():
+        if kept[name] == HIDDEN and os.environ.get(name) != value:
+            raise ScalelabError(
+                f"--env {name}=…: it looks like a secret, which no file keeps: export {name} here, and give --env {name}"
+            )
 
 
 def placed(parsed: argparse.Namespace) -> str:
@@ -220,7 +226,7 @@ def one_at_a_time(place: str, spread: Mapping[str, Any]) -> bool:
 
 
 def at_once(text: str | None) -> int | None:
-    """``--jobs``. Raises ScalelabError."""
+    """How many tasks ``--jobs`` allows at once. Raises ScalelabError."""
     return None if text is None else whole("--jobs", text, most=MOST_JOBS)
 
 

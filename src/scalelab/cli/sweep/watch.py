@@ -104,7 +104,7 @@ class SweepWatch:
                 )
 
     def lost(self, crew: Crew) -> None:
-        """A host is no more."""
+        """A host was lost; its tasks go to others."""
         self.console.print(f"{crew.name} is lost: {crew.gone}; its tasks go to the others", markup=False, style="yellow")
         self.running -= set(crew.running)
 

@@ -37,7 +37,7 @@ class Broken(Exception):
 
 
 def encode(message: Message, body: bytes = b"") -> bytes:
-    """A message as it goes over the line."""
+    """A message as bytes: its header as a line of JSON, then its body."""
     return json.dumps({**message, "size": len(body)}, separators=(",", ":")).encode() + b"\n" + body
 
 

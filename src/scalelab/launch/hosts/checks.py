@@ -49,7 +49,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the hosts are held to."""
+    """What a host must agree with to take part."""
 
     spec: Spec
     code: str

@@ -123,7 +123,7 @@ class Agent:
         self.tell({"do": "patience", "seconds": seconds})
 
     def check(self) -> None:
-        """Notice that it has gone silent."""
+        """Give the host up where it has been silent for ``SILENT`` seconds."""
         if self.lost is None and self._begun.is_set() and self._reader.silent() > SILENT:
             self.lose(f"no sign of life for {SILENT:g} seconds: the host, or the network to it, is down")
 

@@ -61,7 +61,7 @@ def chosen(wanted: str, there: Listing, version: int | None = None) -> Interface
 
 
 def leading_out(found: Interface) -> Interface:
-    """The same. Raises ScalelabError where it leads to no other host."""
+    """``found`` itself. Raises ScalelabError where it leads to no other host."""
     if found.loopback:
         raise ScalelabError(f"{found.name} ({found.address}) is the loopback, by which no other host is reached")
     return found
@@ -101,7 +101,7 @@ def beside(address: str, there: Listing, version: int) -> str:
 
 
 def version_of(address: str) -> int:
-    """4 or 6."""
+    """The version of the Internet protocol, 4 or 6, that an address is of."""
     return ipaddress.ip_address(address).version
 
 
@@ -111,7 +111,7 @@ def reachable_as(there: Listing) -> list[str]:
 
 
 def described(there: Listing) -> str:
-    """``eth0 (10.0.0.1), wg0 (10.9.0.1)``."""
+    """The interfaces in words: ``eth0 (10.0.0.1), wg0 (10.9.0.1)``."""
     return ", ".join(f"{name} ({', '.join(map(str, addresses))})" for name, addresses in there.items()) or "none that is up"
 
 

@@ -16,7 +16,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user has said of it."""
+    """Where the ranks are to meet, as far as the user has said so."""
 
     address: str | None = None
     """--master-addr: a name or an address of the first host"""

@@ -36,7 +36,7 @@ class State:
 
     @classmethod
     def of(cls, status: os.stat_result) -> State:
-        """From what the system tells."""
+        """Of a file whose status the system gave."""
         return cls(status.st_ino, status.st_size, status.st_mtime_ns)
 
 

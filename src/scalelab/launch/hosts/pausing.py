@@ -23,14 +23,14 @@ class Patient(Protocol):
 
     @property
     def lost(self) -> str | None:
-        """Why it is no more."""
+        """Why its connection ended; None while it lasts."""
 
     @property
     def waiting(self) -> int:
         """Bytes that were handed in and are not sent yet."""
 
     def be_patient(self, seconds: float) -> None:
-        """Have it wait so long for a sign of life."""
+        """Have it wait ``seconds`` for a sign of life from here before it ends what it runs."""
 
 
 class Pausing:

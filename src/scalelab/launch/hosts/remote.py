@@ -57,7 +57,7 @@ class Remote(Launcher):
 
     @property
     def agents(self) -> list[Agent]:
-        """Of all places, connected. Raises Unfit."""
+        """The agents of all places, connected. Raises Unfit."""
         try:
             return self.hub.connected(self._places)
         except Unreachable as error:
@@ -109,13 +109,13 @@ class Remote(Launcher):
         fitness.check(self.hub, self._places[: len(counts)], counts, spec, self._wanted, model)
 
     def crowded(self, spec: Spec) -> bool:
-        """By what the agents told of their hosts' cores."""
+        """Whether a host has more threads that compute than cores, by what its agent told."""
         if spec.device == "cuda":
             return False
         return any(len(ranks) * threads(spec, agent, len(ranks)) > cores_of(agent) for agent, ranks in self.used(spec))
 
     def shares(self, spec: Spec) -> str | None:
-        """By the hosts' share=, where one of them has it."""
+        """What follows from the hosts' ``share=``, where one of them has it."""
         return shares(self._places, self.workers_of(spec), strategies.degrees(spec)[2])
 
     def ask(self, target: str, spec: Spec, doing: str = "checking the spec") -> Any:
@@ -221,7 +221,7 @@ class Remote(Launcher):
             self._running.poll(timeout)
 
     def stacks(self, processes: list[Process]) -> None:
-        """By the agents."""
+        """Each agent asks its own ranks."""
         self._each({"do": "stacks"})
 
     def end(self, processes: list[Process], grace: float = 1.0) -> None:
@@ -251,7 +251,7 @@ class Remote(Launcher):
                 part.agent.tell({**message, "training": self._running.number})
 
     def pulse(self, processes: list[Process]) -> Pulse:
-        """By what each agent sees of its ranks."""
+        """Agents tell it: each looks at the processor time of its own ranks."""
         running, seen = self._running, 0
 
         def beat() -> bool:
@@ -269,7 +269,7 @@ class Remote(Launcher):
 
 
 def cores_of(agent: Agent) -> int:
-    """That its ranks may use."""
+    """Cores of a host that its ranks may use."""
     return int(agent.hello["host"]["cores"])
 
 

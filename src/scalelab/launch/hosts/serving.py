@@ -124,7 +124,7 @@ def listen(agent: Agent, message: Message, body: bytes) -> dict[str, Any]:
 
 
 def release(agent: Agent, message: Message, body: bytes) -> dict[str, Any]:
-    """Let go of a port, and of a run's folder."""
+    """Close the socket that was held for rank 0 at a port."""
     listener = agent.held.pop(message["port"], None)
     if isinstance(listener, socket.socket):
         listener.close()
@@ -156,7 +156,7 @@ def warm(agent: Agent, message: Message, body: bytes) -> dict[str, Any]:
 
 
 def asked_of(answer: looking.Answer) -> Request:
-    """A request that only looks at this host."""
+    """A question of ``looking`` as a request."""
     return lambda agent, message, body: {"answer": answer(message)}
 
 

@@ -40,7 +40,7 @@ class Crew:
         return len({told["host"] for told in self.hellos.values()}) == 1
 
     def host(self, rank: int) -> str:
-        """Where a rank is."""
+        """The name of the host that a rank runs on."""
         return str(self.hellos[rank]["host"])
 
     def here(self, rank: int) -> bool:

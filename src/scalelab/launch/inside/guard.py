@@ -26,7 +26,7 @@ KILLED = "the process of rank 0 was killed before it could close the record"
 
 
 class Guard:
-    """The other end: as long as this process lives, nothing is done."""
+    """The guard's process, seen from the one that it watches: while that lives, the guard does nothing."""
 
     def __init__(self, folder: Path, pid: int) -> None:
         line = [sys.executable, "-m", __name__, str(folder), str(pid)]
@@ -34,13 +34,13 @@ class Guard:
         self._process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=null, stderr=null, start_new_session=True, bufsize=0)
 
     def tell(self, word: bytes) -> None:
-        """One of ``ASKED``, ``CLOSED``."""
+        """Tell the guard one of the words ``ASKED``, ``CLOSED``."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.write(word)
 
     def close(self) -> None:
-        """All is well."""
+        """Tell the guard that the record is closed, and wait for its end."""
         self.tell(CLOSED)
         assert self._process.stdin is not None
         self._process.stdin.close()

@@ -36,7 +36,7 @@ class Spot:
 
     @classmethod
     def parse(cls, text: str) -> Spot:
-        """What ``str`` makes of one."""
+        """The spot that ``str`` wrote as ``text``."""
         ports, _, hosts = text.partition("@")
         return cls(tuple(hosts.split(",")), tuple(map(int, ports.split(","))))
 

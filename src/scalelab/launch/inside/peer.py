@@ -22,7 +22,7 @@ AGAIN = 0.2
 
 
 class Peer:
-    """The other end of a line."""
+    """Another process of the world, reached over a TCP connection."""
 
     def __init__(self, line: socket.socket) -> None:
         line.settimeout(None)

@@ -79,12 +79,12 @@ class Allocation(Launcher):
 
     @property
     def cores(self) -> int:
-        """That the job has on its first host."""
+        """Cores that the job has on its first host."""
         return self._cores
 
     @property
     def workers(self) -> int:
-        """Slurm's tasks."""
+        """As many as the job has tasks."""
         return sum(self.per_host)
 
     def workers_of(self, spec: Spec) -> list[int]:
@@ -126,7 +126,7 @@ class Allocation(Launcher):
         yield Meeting(address, free_port(self._number, spec.master_port))
 
     def commands(self, spec: Spec, derived: Derived) -> list[Command]:
-        """The one srun."""
+        """The one srun that starts all ranks."""
         meeting = Meeting("127.0.0.1" if len(self.names) == 1 else self.names[0], spec.master_port or 0)
         return [Command(self.names[0], tuple(self._line(Path("RUN"), spec)), self._environment(spec, derived, meeting))]
 

@@ -45,7 +45,7 @@ class State:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended, however."""
+        """Whether it has ended, well or not."""
         return not self.waiting and not self.running
 
 

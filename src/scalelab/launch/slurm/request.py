@@ -48,7 +48,7 @@ class Request:
 
     @property
     def workers(self) -> int:
-        """Of the job."""
+        """Workers of the job, on all its nodes."""
         return self.nodes * self.workers_per_node
 
     def options(self) -> list[str]:

@@ -26,7 +26,7 @@ MARK = "scalelab host: "
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One host's."""
+    """What one host says of itself."""
 
     node: str
     """Slurm's name for it, which need not be the host's own"""

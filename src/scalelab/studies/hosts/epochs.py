@@ -33,7 +33,7 @@ class Used:
 
 
 def mean(values: Sequence[float]) -> float:
-    """Of equally long samples."""
+    """The mean of samples that each cover as much time."""
     return sum(values) / len(values)
 
 
@@ -91,7 +91,7 @@ def look(results: Sequence[Result]) -> Looked:
 
 
 def seen(run: Run) -> Seen:
-    """One training's."""
+    """What one training's folder tells."""
     steps: dict[int, list[Step]] = {}
     for step in records.read_steps(run.folder):
         steps.setdefault(step.epoch, []).append(step)

@@ -20,7 +20,7 @@ class Shape:
 
     @property
     def workers(self) -> int:
-        """Of the job."""
+        """Workers of the job, on all its nodes."""
         return self.nodes * self.per_node
 
 

@@ -85,5 +85,5 @@ def read(folder: Path) -> Jobs:
 
 
 def save(folder: Path, jobs: Jobs) -> None:
-    """Replace it."""
+    """Write what was submitted of the study in ``folder``, in place of what the file held."""
     write_atomic(folder / FOLDER / FILE, msgspec.json.format(msgspec.json.encode(jobs), indent=1))

@@ -32,7 +32,7 @@ class Login(Pool):
 
     @property
     def cores(self) -> int:
-        """Of a node, that its workers may use."""
+        """CPUs of a node that its workers may use."""
         return self.cpus * self.per_node
 
     def workers_of(self, spec: Spec) -> list[int]:

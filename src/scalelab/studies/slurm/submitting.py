@@ -82,7 +82,7 @@ def _path(folder: Path, name: str) -> Path:
 
 
 def _script(planned: Planned, wishes: Wishes, array: Array, here: Path) -> Script:
-    """One training for each task."""
+    """The script of an array, each task of which is one training."""
     shape = array.shape
     request = replace(
         wishes.request, nodes=shape.nodes, workers_per_node=shape.per_node, name=f"{planned.study.name}-{array.name}", stop_seconds=0,
@@ -100,7 +100,7 @@ def _script(planned: Planned, wishes: Wishes, array: Array, here: Path) -> Scrip
 
 
 def _report(planned: Planned, wishes: Wishes, here: Path) -> Script:
-    """What is made of the records."""
+    """The script of the job that makes the report from the records."""
     request = replace(
         wishes.request,
         nodes=1,
