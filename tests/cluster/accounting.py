@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.cluster.namespaces import until
 from tests.cluster.slurm import FOLDER
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.cluster.host import Host

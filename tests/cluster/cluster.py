@@ -12,9 +12,10 @@ from types import TracebackType
 
 from tests.cluster import accounting, network, slurm, ssh
 from tests.cluster.host import Host
-from tests.cluster.namespaces import Space, create, until
+from tests.cluster.namespaces import Space, create
 from tests.cluster.places import HOME, OWN, SHARED, TMP
 from tests.cluster.slurm import Settings
+from tests.waiting import until
 
 HOSTS = ("h1", "h2", "h3", "h4")
 PASSED_ON = ("CI", "TERM", "PYTHONDONTWRITEBYTECODE")

@@ -11,9 +11,9 @@ import pytest
 
 from tests import support
 from tests.cluster import jobs, needs
-from tests.cluster.bounds import BOUND, PATIENCE
+from tests.cluster.bounds import BOUND
 from tests.cluster.cluster import Cluster
-from tests.cluster.namespaces import until
+from tests.waiting import PATIENCE, until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,7 +70,7 @@ def _tidy(cluster: Cluster) -> None:
     if cluster.slurm:
         try:
             until(lambda: not jobs.queued(cluster.h0), "an empty queue", BOUND)  # what has ended may still be completing
-        except TimeoutError:
+        except AssertionError:
             left += [f"job {job}" for job in jobs.queued(cluster.h0)]
             jobs.cancel_all(cluster.h0, list(cluster.hosts.values()))
     for host in (cluster.h0, *cluster.hosts.values()):

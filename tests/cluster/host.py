@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.cluster import network, slurm, ssh
-from tests.cluster.bounds import BOUND, PATIENCE
-from tests.cluster.namespaces import Space, create, members, start, until
+from tests.cluster.bounds import BOUND
+from tests.cluster.namespaces import Space, create, members, start
 from tests.cluster.places import DISK, HOME, PATH, SHARED, TMP
+from tests.waiting import PATIENCE, until
 
 BOOT = """\
 mount --bind {shared}/disks/{name} {disk}
@@ -176,7 +177,7 @@ class Host:
         """Wait until nothing runs here any more; AssertionError that names what does."""
         try:
             until(lambda: not self.processes(), "idle", seconds)
-        except TimeoutError:
+        except AssertionError:
             raise AssertionError(f"still on {self.name} after {seconds:g} s: {self.processes()}") from None
 
     def kill(self, what: int | str, how: int = signal.SIGKILL) -> list[int]:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.cluster import slurm
-from tests.cluster.bounds import BOUND, PATIENCE
+from tests.cluster.bounds import BOUND
 from tests.cluster.host import Host
-from tests.cluster.namespaces import until
+from tests.waiting import PATIENCE, until
 
 
 def submit(host: Host, script: str, *flags: object, cwd: object) -> int:

@@ -11,14 +11,11 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-
-from tests.cluster.bounds import PATIENCE
 
 CLONE_NEWPID = 0x20000000
 NSENTER = shutil.which("nsenter") or "/usr/bin/nsenter"
@@ -124,12 +121,3 @@ def _lives_in(entry: Path, namespace: str) -> bool:
     except OSError:  # it has ended
         return False
     return state not in "ZX"
-
-
-def until(happened: Any, what: str, seconds: float = PATIENCE) -> None:
-    """Wait for a condition, looking every 10 ms; TimeoutError says what did not happen."""
-    end = time.monotonic() + seconds
-    while not happened():
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what}: not within {seconds:g} s")
-        time.sleep(0.01)

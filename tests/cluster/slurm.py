@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.cluster.namespaces import Space, until
+from tests.cluster.namespaces import Space
 from tests.cluster.places import DISK
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.cluster.host import Host

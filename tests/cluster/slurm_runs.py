@@ -12,9 +12,10 @@ from pathlib import Path
 
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
-from tests.cluster.bounds import BOUND, PATIENCE
+from tests.cluster.bounds import BOUND
 from tests.cluster.cluster import Cluster
 from tests.trainings import of_model
+from tests.waiting import PATIENCE
 
 PASSED_ON = ("SCALELAB_CACHE", "PYTHONPATH", "TORCH_EXTENSIONS_DIR")
 SLOW = """\

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import carry, network
-from tests.cluster.bounds import BOUND, PATIENCE
+from tests.cluster.bounds import BOUND
 from tests.cluster.cluster import Cluster
 from tests.cluster.host import Host
-from tests.cluster.namespaces import until
 from tests.cluster.places import DISK, HOME, TMP
+from tests.waiting import PATIENCE, until
 
 Fresh = Callable[..., Cluster]
 

@@ -18,12 +18,11 @@ from scalelab.launch import training
 from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
-from tests.cluster.bounds import PATIENCE
 from tests.cluster.cluster import Cluster
 from tests.cluster.host import Host
-from tests.cluster.namespaces import until
 from tests.cluster.over import TINY, completed, train
 from tests.cluster.places import HOME
+from tests.waiting import PATIENCE, until
 
 MODEL = """\
 import json, os, pathlib, time

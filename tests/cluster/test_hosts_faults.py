@@ -29,8 +29,8 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import _possible
 from tests.cluster.entering import ssh_of
 from tests.cluster.host import Host
-from tests.cluster.namespaces import until
 from tests.trainings import FLAGS, tiny
+from tests.waiting import until
 
 LONG: dict[str, Any] = {
     "strategy": "ddp",

@@ -12,10 +12,10 @@ import pytest
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 from tests import support, trainings
-from tests.cluster.bounds import BOUND, PATIENCE
+from tests.cluster.bounds import BOUND
 from tests.cluster.cluster import Cluster
-from tests.cluster.namespaces import until
 from tests.cluster.over import TINY
+from tests.waiting import PATIENCE, until
 
 BIN = Path(sys.executable).parent
 MODEL = """

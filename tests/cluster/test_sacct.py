@@ -11,8 +11,8 @@ import pytest
 from tests import support
 from tests.cluster import jobs, needs
 from tests.cluster.cluster import Cluster
-from tests.cluster.namespaces import until
 from tests.cluster.slurm import Settings
+from tests.waiting import until
 
 SITE = Settings(max_submit=5)
 

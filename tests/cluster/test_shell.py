@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests import support
 from tests.cluster import needs
-from tests.cluster.bounds import PATIENCE
 from tests.cluster.cluster import HOSTS
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 LINE = [sys.executable, "-m", "tests.cluster"]

@@ -11,11 +11,11 @@ import pytest
 from scalelab.record import folder as records
 from scalelab.record.schema import TrainRecord
 from tests.cluster import jobs
-from tests.cluster.bounds import BOUND, PATIENCE
+from tests.cluster.bounds import BOUND
 from tests.cluster.cluster import Cluster
-from tests.cluster.namespaces import until
 from tests.cluster.slurm import QUICK
 from tests.cluster.slurm_runs import going, idle, line, long, passed, scalelab, submit, when
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.usefixtures("_own_cache")
 

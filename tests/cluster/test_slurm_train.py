@@ -13,11 +13,11 @@ from scalelab.launch.pool import Pool
 from scalelab.record import folder as records
 from tests import support
 from tests.cluster import jobs
-from tests.cluster.bounds import BOUND, PATIENCE
+from tests.cluster.bounds import BOUND
 from tests.cluster.cluster import Cluster
-from tests.cluster.namespaces import until
 from tests.cluster.slurm_runs import going, idle, line, long, passed, scalelab, submit, when
 from tests.trainings import FLAGS, VERIFY_FLAGS, completed, train
+from tests.waiting import PATIENCE, until
 
 HOSTILE = 'a\'; echo foo "x" $HOME ü %j #5'
 pytestmark = pytest.mark.usefixtures("_own_cache")

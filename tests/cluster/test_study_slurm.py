@@ -14,8 +14,8 @@ import pytest
 
 from scalelab import strategies
 from tests import support
-from tests.cluster.bounds import PATIENCE
 from tests.cluster.cluster import Cluster
+from tests.waiting import PATIENCE
 
 SMALL = [
     "--quick", "--data", "synthetic", "--image-size", 8, "--classes", 4, "--train-limit", 640, "--test-limit", 30, "--model-arg", "width=4",

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.bounds import BOUND, PATIENCE
+from tests.cluster.bounds import BOUND
 from tests.cluster.cluster import Cluster
 from tests.cluster.host import Host
-from tests.cluster.namespaces import until
 from tests.cluster.places import HOME
 from tests.cluster.slurm import Settings
 from tests.sweep.test_local import ODD
+from tests.waiting import PATIENCE, until
 
 SHOW = ("python3", "-S", "-c", "import json, sys; print(json.dumps(sys.argv[1:]))", "{x}")
 

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from tests import support
 from tests.cluster import needs
-from tests.cluster.bounds import PATIENCE
 from tests.cluster.cluster import Cluster
 from tests.cluster.holding import KINDS, PLACES, namespaces
-from tests.cluster.namespaces import until
+from tests.waiting import PATIENCE, ended, until
 
 WATCHED = ("/run", "/etc/ssh", "/etc/slurm", "/etc/munge", "/etc/hosts", "/etc/passwd", "/mnt")
 
@@ -36,14 +35,6 @@ def holders(names: list[str]) -> list[int]:
         except OSError:  # it has ended
             continue
     return found
-
-
-def ended(pid: int) -> bool:
-    """Whether a process is gone, or dead and not yet buried by the machine's own PID 1."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True
 
 
 def machine() -> dict[str, object]:
