@@ -47,6 +47,12 @@ def test_a_damaged_step_is_told_by_its_line(tmp_path: Path, damage: bytes) -> No
         list(records.read_steps(tmp_path))
 
 
+def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "small.jsonl").write_bytes(b'{"name": "a"}\n{"name": "b"}\n{"na')
+    assert [one.name for one in document.lines(tmp_path / "small.jsonl", Small, "a small one")] == ["a", "b"]
+    assert [one.name for one in document.lines(tmp_path / "small.jsonl", Small, "a small one", 1)] == ["b"]
+
+
 def test_a_damaged_sample_is_passed_over(tmp_path: Path) -> None:
     whole = Sample(at=1.0, rank=0, cpu_percent=1.0, threads=1, resident_bytes=1)
     samples.path(tmp_path, 0).parent.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,3 +28,24 @@ def read(path: Path, kind: type[T], called: str, advice: str = "") -> T:
         raise ScalelabError(f"{path}: cannot be read: {error.strerror}") from None
     except DAMAGED as error:
         raise ScalelabError(f"{path}: cannot be read as {called}: {error}{f'; {advice}' if advice else ''}") from None
+
+
+def lines(path: Path, kind: type[T], called: str, start: int = 0) -> Iterator[T]:
+    """The lines of a file of JSON lines, from line ``start`` (counted from 0) on; a last one that is still being written is left out.
+
+    ``called``: what a line should be, such as "a step". Raises FileNotFoundError where there is no file, ScalelabError where it can't be
+    read, naming the line.
+    """
+    try:
+        body = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ScalelabError(f"{path}: cannot be read: {error.strerror}") from None
+    decoder = msgspec.json.Decoder(kind)
+    for number, line in enumerate(body[start:], start + 1):
+        try:
+            found = decoder.decode(line)
+        except DAMAGED as error:
+            raise ScalelabError(f"{path}: line {number} cannot be read as {called}: {error}") from None
+        yield found

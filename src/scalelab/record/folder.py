@@ -7,6 +7,7 @@ runs/<utc time>-<name>-<short id>/
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -104,17 +105,8 @@ def read_steps(folder: Path, start: int = 0) -> Iterator[Step]:
 
     Raises ScalelabError for a line that is damaged.
     """
-    try:
-        lines = (folder / "steps.jsonl").read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return
-    decoder = msgspec.json.Decoder(Step)
-    for number, line in enumerate(lines[start:], start + 1):
-        try:
-            step = decoder.decode(line)
-        except document.DAMAGED as error:
-            raise ScalelabError(f"{folder / 'steps.jsonl'}: line {number} cannot be read as a step: {error}") from None
-        yield step
+    with contextlib.suppress(FileNotFoundError):
+        yield from document.lines(folder / "steps.jsonl", Step, "a step", start)
 
 
 def find(names: list[str], out: Path) -> list[Path]:

@@ -94,13 +94,9 @@ def load(folder: Path) -> SweepRecord:
 def plan(folder: Path, sweep: SweepRecord) -> list[PlannedTask]:
     """Its tasks, in order. Raises ScalelabError, also where they are not those of ``sweep``."""
     try:
-        lines = (folder / PLAN).read_bytes().split(b"\n")[:-1]
-        decoder = msgspec.json.Decoder(PlannedTask)
-        found = [decoder.decode(line) for line in lines]
-    except OSError as error:
-        raise ScalelabError(f"{folder / PLAN}: cannot be read: {error.strerror}") from None
-    except document.DAMAGED as error:
-        raise ScalelabError(f"{folder / PLAN}: cannot be read: {error}") from None
+        found = list(document.lines(folder / PLAN, PlannedTask, "a task"))
+    except FileNotFoundError:
+        raise ScalelabError(f"{folder / PLAN}: is missing: what the sweep was to run is not known") from None
     if [task.task for task in found] != list(range(sweep.tasks)):
         raise ScalelabError(f"{folder / PLAN}: is damaged: it should have the tasks 0 to {sweep.tasks - 1}, a line each")
     return found

@@ -21,6 +21,7 @@ from scalelab.launch.slurm.programs import SlurmError, call
 from scalelab.launch.slurm.request import Request
 from scalelab.launch.slurm.script import Script
 from scalelab.launch.slurm.submit import command, submit
+from scalelab.record import document
 from scalelab.record.atomic import write_atomic
 from scalelab.record.folder import now
 from scalelab.record.sweep import SweepRecord
@@ -125,12 +126,11 @@ def shown(folder: Path, sweep: SweepRecord) -> str:
 
 
 def submitted(folder: Path) -> list[Array]:
-    """The sweep's arrays, the oldest first; a line that was not finished is left out."""
+    """The sweep's arrays, the oldest first. Raises ScalelabError where what is kept of them is damaged."""
     try:
-        lines = (folder / FOLDER / SUBMITTED).read_bytes().split(b"\n")[:-1]
+        return list(document.lines(folder / FOLDER / SUBMITTED, Array, "an array of Slurm"))
     except FileNotFoundError:
         return []
-    return [msgspec.json.decode(line, type=Array) for line in lines]
 
 
 def queue(folder: Path) -> Queue:

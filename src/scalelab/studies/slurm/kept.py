@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from scalelab.errors import ScalelabError
 from scalelab.launch.slurm.jobs import State
+from scalelab.record import document
 from scalelab.record.folder import write_atomic
 
 FOLDER, FILE = "slurm", "jobs.json"
@@ -75,13 +75,11 @@ class Jobs(msgspec.Struct, kw_only=True):
 
 def read(folder: Path) -> Jobs:
     """What was submitted of the study in ``folder``. Raises ScalelabError for a file that can't be read."""
-    path = folder / FOLDER / FILE
+    advice = "remove it, when no job of this study is left"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Jobs, strict=False)
+        return document.read(folder / FOLDER / FILE, Jobs, "the jobs of a study", advice)
     except FileNotFoundError:
         return Jobs()
-    except (OSError, msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise ScalelabError(f"{path}: cannot be read: {error}; remove it, when no job of this study is left") from None
 
 
 def save(folder: Path, jobs: Jobs) -> None:
