@@ -15,7 +15,7 @@ from scalelab.cli.terminal import console
 from scalelab.errors import ScalelabError
 from scalelab.launch.slurm import folder as places
 from scalelab.launch.slurm import jobs
-from scalelab.launch.slurm.settling import OPEN, settle
+from scalelab.launch.slurm.settling import OPEN, settle, steps
 from scalelab.record import folder as records
 
 EXAMPLE = """  scalelab cancel nightly
@@ -95,7 +95,7 @@ def _wait(entry: Entry, of: int) -> Cancelled:
         status = "cancelled"
         if entry.record is not None:
             job = entry.jobs[-1]
-            status = settle(entry.folder, records.load(entry.folder), job, known.of(job)).status
+            status = settle(entry.folder, records.load(entry.folder), job, known.of(job), steps([job])).status
         if over and status not in OPEN:
             return Cancelled(folder=str(entry.folder), jobs=list(entry.jobs), status=status, of=of)
         if time.monotonic() > end:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
-from scalelab.launch.slurm.jobs import members, seconds, short
+from scalelab.launch.slurm.jobs import cancel, members, seconds, short
 
 
 @pytest.mark.parametrize(
@@ -32,3 +35,11 @@ def test_a_row_of_sacct_stands_for_these_tasks(row: str, tasks: list[str]) -> No
 )
 def test_times_are_written_in_one_way(sacct: str, squeue: str, all: int | None) -> None:
     assert (short(sacct), short(squeue), seconds(sacct)) == (squeue, squeue, all)
+
+
+def test_a_step_is_asked_to_end_and_not_killed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scancel").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    (tmp_path / "scancel").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    cancel(["12", "13.0", "14_1", "15.2"])
+    assert (tmp_path / "asked").read_text().splitlines() == ["--signal=TERM 13.0 15.2", "12 14_1"]

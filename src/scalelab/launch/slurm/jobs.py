@@ -153,6 +153,10 @@ def _known(text: str) -> str:
     return "" if text in ("None", "(null)", "N/A", "Unknown", "None assigned", "INVALID") else text
 
 
-def cancel(jobs: Iterable[str]) -> None:
-    """End jobs, or take them out of the queue. Raises SlurmError."""
-    call(["scancel", *jobs])
+def cancel(jobs: Collection[str]) -> None:
+    """End jobs, or take them out of the queue; steps (``JOB.STEP``) by SIGTERM, for else Slurm kills them at once. Raises SlurmError."""
+    steps, whole = [job for job in jobs if "." in job], [job for job in jobs if "." not in job]
+    if steps:
+        call(["scancel", "--signal=TERM", *steps])
+    if whole:
+        call(["scancel", *whole])
