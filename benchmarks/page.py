@@ -58,6 +58,8 @@ interval.
 
 {method}
 
+What sampling each worker's resources adds to a step has [a benchmark of its own](resources.md#what-a-worker-uses).
+
 ## Where
 
 {host.processor}, {host.cores} cores, {host.memory_bytes / 2**30:.0f} GiB; {results.where.system}; {versions}.

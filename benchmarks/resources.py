@@ -3,8 +3,8 @@ the same training with and without, interleaved, as ratios of the time of a step
 
 python benchmarks/resources.py --rounds 12 --seconds 60
 
-The first reading is steady where other programs use the cores too, because a thread's clock stands still while it waits for one. It is
-what the training could have computed meanwhile: a sample holds Python's lock no longer than it computes. The second is what a user sees.
+The first reading is steady where other programs use the cores too, because a thread's clock stands still while it waits for one. It
+leaves out what the training waits for a sample that holds Python's lock and has no core just then; the second reading has that too.
 """
 
 from __future__ import annotations
