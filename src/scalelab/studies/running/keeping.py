@@ -6,6 +6,7 @@ and nothing but the training that was running is lost.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def refuse_another(folder: Path, study: Study, asked: Asked) -> StudyRecord | No
     Raises ScalelabError where it holds another study or something else, or another process is at work there.
     """
     if not folder.exists():
+        refuse_where_none_can_be(folder)
         return None
     if not folder.is_dir():
         raise ScalelabError(f"--out {str(folder)!r}: is not a folder; choose another")
@@ -83,6 +85,14 @@ def refuse_another(folder: Path, study: Study, asked: Asked) -> StudyRecord | No
         )
     with records.held(folder, BUSY):
         return held
+
+
+def refuse_where_none_can_be(folder: Path) -> None:
+    """Raises ScalelabError where ``folder`` could not be made: plans take time, and that is known before."""
+    above = next(place for place in folder.absolute().parents if place.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        why = "may not be written" if above.is_dir() else "is not a folder"
+        raise ScalelabError(f"--out {str(folder)!r}: cannot be made: {above} {why}; choose another")
 
 
 def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
