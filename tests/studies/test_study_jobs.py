@@ -242,6 +242,25 @@ def test_only_what_is_missing_is_made(
     assert len(list((folder / "runs").iterdir())) == 1
 
 
+def test_what_does_not_fit_its_node_is_refused_with_that_reason(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "study"
+    command("study", "batch-size", "--slurm-dry-run", *SCALING, "--batch", 12, 24, "--out", folder)
+    jobs = kept.read(folder)
+    jobs.jobs[0].id = "12"
+    kept.save(folder, jobs)
+    first, second = jobs.jobs[0].trainings
+    kept.keep_unfit(folder, first, kept.Unfit(why="memory: would need about 90 GiB", host="h3", task="12_0"))
+    kept.keep_unfit(folder, second, kept.Unfit(why="memory: would need about 90 GiB", host="h3", task="9_1"))  # of a job before
+    monkeypatch.setenv("PATH", str(tmp_path))
+    command("study", "--conclude", folder)
+    record = msgspec.json.decode((folder / "study.json").read_bytes(), type=StudyRecord)
+    assert [(one.status, (one.reason or "").partition(":")[0]) for one in record.trainings] == [
+        ("refused", "could not run on h3"), ("planned", "not known, Slurm does not answer"),
+    ]  # fmt: skip
+
+
 def test_conclude_of_no_study_is_refused(command: Command, tmp_path: Path) -> None:
     assert "holds no study.json" in command("study", "--conclude", tmp_path).error
 

@@ -33,6 +33,7 @@ ENDED = {
 """what Slurm's words for the end of a job mean: squeue(1), "JOB STATE CODES" """
 WAITS, GOING, UNKNOWN = "waits in Slurm's queue: ", "is running as Slurm's job ", "not known, Slurm does not answer: "
 REFUSED, NOT_SUBMITTED = "Slurm could not run it: ", "not submitted"
+UNFIT = "could not run on "
 """how the reasons of trainings without a record begin"""
 UNSEEN = "the nodes probably don't see the study's folder; --out must be on a disk that all hosts share"
 
@@ -79,7 +80,9 @@ def look(planned: Planned) -> Stand:
         if run is not None and closed(run, state, silent):
             runs[one] = _ended(Run(one[1], run.folder, run.record), state)
         else:
-            absent[one] = f"{UNKNOWN}{silent}" if silent else reason(job, one, state, unknown)
+            absent[one] = _unfit(planned.folder, one, job) or (
+                f"{UNKNOWN}{silent}" if silent else reason(job, one, state, unknown)
+            )
     alive = jobs.alive(states, by_hand)
     arrays, report = [job for job in alive if job != jobs.report], [job for job in alive if job == jobs.report]
     return Stand(runs, absent, arrays, report, silent)
@@ -144,6 +147,12 @@ def _ended(run: Run, state: State | None) -> Run:
     return run
 
 
+def _unfit(folder: Path, training: tuple[int, int], job: Job | None) -> str | None:
+    """Why the job's own task has not begun a training."""
+    found = kept.unfit(folder, training, None if job is None else job.task(training))
+    return None if found is None else f"{UNFIT}{found.host}: {found.why}"
+
+
 def reason(job: Job | None, training: tuple[int, int], state: State | None, unknown: str = "") -> str:
     """Why a training has no record."""
     if job is None:
@@ -195,7 +204,11 @@ def conclude_now(folder: Path) -> StudyRecord:
 def _absent(why: str) -> dict[str, str]:
     """What the list of trainings says of one without a record."""
     status = (
-        "planned" if why.startswith((WAITS, GOING, UNKNOWN, NOT_SUBMITTED)) else "refused" if why.startswith(REFUSED) else "lost"
+        "planned"
+        if why.startswith((WAITS, GOING, UNKNOWN, NOT_SUBMITTED))
+        else "refused"
+        if why.startswith((REFUSED, UNFIT))
+        else "lost"
     )
     return {"status": status, "reason": why}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -80,6 +81,31 @@ def read(folder: Path) -> Jobs:
         return document.read(folder / FOLDER / FILE, Jobs, "the jobs of a study", advice)
     except FileNotFoundError:
         return Jobs()
+
+
+class Unfit(msgspec.Struct, kw_only=True):
+    """A training that was not begun, because it would not fit the node that its task was on. ``task``: JOB_TASK."""
+
+    why: str
+    host: str
+    task: str
+
+
+def keep_unfit(folder: Path, training: tuple[int, int], found: Unfit) -> None:
+    """Write it down, for the report."""
+    write_atomic(_unfit(folder, training), msgspec.json.encode(found))
+
+
+def unfit(folder: Path, training: tuple[int, int], task: str | None) -> Unfit | None:
+    """What ``task``, the latest that had this training to make, has written down; None where it has nothing."""
+    with suppress(OSError, msgspec.MsgspecError):
+        found = msgspec.json.decode(_unfit(folder, training).read_bytes(), type=Unfit)
+        return found if found.task == task else None
+    return None
+
+
+def _unfit(folder: Path, training: tuple[int, int]) -> Path:
+    return folder / FOLDER / f"unfit-{training[0]}-{training[1]}.json"
 
 
 def save(folder: Path, jobs: Jobs) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +19,14 @@ from scalelab.batch import Derived, decoding, derive
 from scalelab.errors import ScalelabError
 from scalelab.launch import training
 from scalelab.launch.launcher import Launcher, Meeting, Prepared, Process
+from scalelab.launch.pool import Pool
 from scalelab.launch.signals import ENDING
 from scalelab.launch.slurm.allocation import Allocation
 from scalelab.measure.environment import usable_cores
 from scalelab.record import text
 from scalelab.spec import Spec
 from scalelab.studies.running import keeping
+from scalelab.studies.running.planning import Planned
 from scalelab.studies.slurm import kept
 from scalelab.studies.slurm.concluding import planned_of
 
@@ -52,6 +55,11 @@ def main(folder: Path, name: str) -> int:
         return 0
     for number in ENDING:
         signal.signal(number, _interrupt)
+    if (why := unfit(planned, row)) is not None:
+        task = f"{os.environ.get('SLURM_ARRAY_JOB_ID')}_{os.environ.get('SLURM_ARRAY_TASK_ID', 0)}"
+        kept.keep_unfit(folder, (place, repeat), kept.Unfit(why=why, host=socket.gethostname(), task=task))
+        print(f"{row.spec.name}: not begun: {why}")
+        return 1
     with Job().on(folder) as launcher:
         asked = planned.held.command if planned.held else []  # not this task's own: what a person would type again
         record = training.train(launcher, there(launcher, row), asked, lambda run: None)
@@ -71,6 +79,14 @@ def training_of(folder: Path, name: str, number: int) -> tuple[int, int]:
             return part.trainings[number - part.first]
     count = sum(len(part.trainings) for part in parts)
     raise ScalelabError(f"{folder}: {name} has {count} trainings, so no task {number}; see --array in its script")
+
+
+def unfit(planned: Planned, row: Prepared) -> str | None:
+    """Why the study says that a training must not be begun on this node, such as for want of memory; None where it does not."""
+    if planned.study.foresee is None:
+        return None
+    with Pool() as pool:
+        return planned.study.foresee(pool, [row])[0]
 
 
 def there(launcher: Launcher, row: Prepared) -> Prepared:
