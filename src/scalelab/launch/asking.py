@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scalelab import spec as specs
 from scalelab.errors import NotApplicable, ScalelabError
+from scalelab.launch import preloading
 from scalelab.launch.failure import describe
 from scalelab.launch.launcher import Process
 from scalelab.launch.silence import Silence
@@ -38,7 +39,7 @@ def ask(
     with tempfile.TemporaryDirectory(prefix="scalelab-", dir=inside) as scratch:
         question, answer = Path(scratch, "spec.yaml"), Path(scratch, "answer.json")
         question.write_text(specs.dump(spec))
-        process = pool.start(target, [str(question), str(answer)], env)
+        process = pool.start(target, [str(question), str(answer)], env, preload=preloading.of_checks(spec))
         try:
             status = wait(pool, [process], Path(scratch), spec.timeout, doing, " (--timeout)")[0]
         finally:

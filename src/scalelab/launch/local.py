@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scalelab import strategies
 from scalelab.batch import Derived
 from scalelab.errors import ScalelabError
+from scalelab.launch import preloading
 from scalelab.launch.launcher import Command, Meeting, Process
 from scalelab.measure.environment import LISTEN_FD, STARTED
 from scalelab.spec import Spec
@@ -70,5 +70,5 @@ def start_ranks(pool: Pool, folder: Path, spec: Spec, derived: Derived, meeting:
         env = {**variables(spec, derived, meeting, rank), STARTED: started}
         handed = (LISTEN_FD, meeting.listener) if rank == 0 and meeting.listener is not None else None
         log = folder / "logs" / f"rank-{rank}.txt"
-        preload = strategies.ENGINES[spec.engine].preload
-        processes.append(pool.start("scalelab.worker.main:rank", [str(folder / "spec.yaml")], env, log, handed, preload))
+        arguments, preload = [str(folder / "spec.yaml")], preloading.of_ranks(spec)
+        processes.append(pool.start("scalelab.worker.main:rank", arguments, env, log, handed, preload))

@@ -17,6 +17,7 @@ import msgspec
 from scalelab import strategies
 from scalelab.batch import Derived
 from scalelab.errors import RunError, ScalelabError
+from scalelab.launch import preloading
 from scalelab.launch.ceiling import Occupied
 from scalelab.launch.hosts import connection, fitness, meeting, pushing
 from scalelab.launch.hosts.channel import SILENT
@@ -194,7 +195,7 @@ class Remote(Launcher):
             processes += part.processes.values()
         self._running = running = Running(next(self.hub.numbers), folder, parts, self.hub.say)
         self.hub.run(running)
-        preload = list(strategies.ENGINES[spec.engine].preload)
+        preload = preloading.of_ranks(spec)
         try:
             given = [pushing.push(part.agent, part.copy, folder, spec, first=node == 0) for node, part in enumerate(parts)]
             begun, started = time.time(), []

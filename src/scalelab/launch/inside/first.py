@@ -13,10 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from scalelab import strategies
 from scalelab.batch import Derived
 from scalelab.errors import ScalelabError
-from scalelab.launch import asking
+from scalelab.launch import asking, preloading
 from scalelab.launch.failure import by_themselves
 from scalelab.launch.hosts.channel import Message
 from scalelab.launch.hosts.copying import Copy
@@ -121,7 +120,7 @@ class Inside(Launcher):
         """The first rank here; each other process is told to start its own."""
         self._folder, self._guard = folder, Guard(folder, os.getpid())
         text, inode, started = (folder / "spec.yaml").read_text(), folder.stat().st_ino, str(time.time())
-        preload, path = list(strategies.ENGINES[spec.engine].preload), str(folder.resolve())
+        preload, path = preloading.of_ranks(spec), str(folder.resolve())
         for rank in range(spec.workers):
             env = {**self._variables(spec, meeting.port, rank), STARTED: started}
             if rank == 0:
