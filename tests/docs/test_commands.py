@@ -26,6 +26,7 @@ COVERED = {
     "it takes minutes on all of CIFAR-10": "the figures on the page were made by it",
     "it takes a minute on the test cluster": "tests/cluster/test_study_slurm.py and tests/studies/test_every_study.py train it, smaller",
     "it needs a GPU": "tests/docs/test_tools.py tries the script on the CPU",
+    "the hosts are the reader's": "docs/hosts.md and docs/doctor.md type such commands on the test cluster",
     "it builds Horovod": ".ci/run runs it before every test; tests/tools/test_build_horovod.py covers what goes wrong",
     "it takes a preemption": "tests/cluster/test_slurm_faults.py preempts a training, and more",
     "Chromium": "tests/docs/test_tools.py takes a picture where there is a browser",

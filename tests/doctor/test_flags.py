@@ -16,7 +16,10 @@ from scalelab.errors import ScalelabError
         (["--slurm", "--nodes", "0"], "--nodes 0: expected a whole number, at least 1"),
         (["--env", "A=1"], "--env: means something with --hosts only"),
         (["--slurm", "--ssh-arg=-4"], "--ssh-arg: means something with --hosts only"),
-        (["--hosts", "h1,h2", "--master-port", "70000"], "--master-port 70000: expected a whole number, at least 1, at most 65,535"),
+        (
+            ["--hosts", "h1,h2", "--master-port", "70000"],
+            "--master-port 70000: expected a whole number, at least 1, at most 65,535",
+        ),
     ],
 )
 def test_a_flag_that_means_nothing_is_refused(words: list[str], told: str) -> None:
