@@ -95,6 +95,25 @@ def test_closing_ends_the_server_and_its_forks() -> None:
     assert not Path(f"/proc/{process.pid}").exists()
 
 
+def test_who_is_interrupted_does_not_wait_for_a_server_that_still_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scalelab.launch.pool.PRELOAD", ("slow",))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    slow = "import pathlib, time\npathlib.Path(__file__).with_name('began').touch()\ntime.sleep(600)\n"
+    (tmp_path / "slow.py").write_text(slow)
+    with Pool() as own:
+        process = own.start("os:getpid", [])
+        until((tmp_path / "began").exists, "the import")
+        assert own._server is not None
+        server = own._server.pid
+        own.end([process])
+        assert ended(server)
+        assert (process.pid, process.status) == (None, -signal.SIGKILL)
+        monkeypatch.setattr("scalelab.launch.pool.PRELOAD", ())
+        assert own.wait(own.start("builtins:int", ["3"])) == 3  # of another server
+
+
 def test_a_server_that_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scalelab.launch.pool.PRELOAD", ("no_such_module",))
     with Pool() as own, pytest.raises(RunError, match="worker server ended"):

@@ -185,6 +185,9 @@ class Pool(Launcher):
     def _end(self, processes: list[Process], grace: float) -> None:
         if all(p.status is not None for p in processes):
             return
+        if not self._heard and all(p in processes for p in self._processes.values() if p.status is None):
+            self._lose()  # it still imports, has forked none of them, and is not waited for
+            return
         for sign, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 3.0)):
             for process in processes:
                 if process.status is None:
@@ -214,7 +217,7 @@ class Pool(Launcher):
             return
         self._socket.close()
         try:
-            self._server.wait(2.0)
+            self._server.wait(2.0 if self._heard else 0.0)
         except subprocess.TimeoutExpired:  # still importing
             self._server.kill()
             self._server.wait()
