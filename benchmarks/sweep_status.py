@@ -62,9 +62,8 @@ def main() -> int:
         for what, unit in (("seconds", "s"), ("computed", "s of processor time")):
             here, there = ([getattr(one, what) for one in runs] for runs in took)
             ratios = figure([a / b for a, b in zip(here, there, strict=True)], "ratio")
-            print(
-                f"here {statistics.median(here):.2f}, there {statistics.median(there):.2f} {unit}: {text.shown(ratios, text.number)}"
-            )
+            medians = f"here {statistics.median(here):.2f}, there {statistics.median(there):.2f} {unit}"
+            print(f"{medians}: {text.shown(ratios, text.number)} × [{text.interval(ratios, text.number)}]")
     return int(ours > parsed.limit or calls != 1)
 
 
