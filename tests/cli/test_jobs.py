@@ -137,6 +137,15 @@ def test_what_is_elsewhere_is_found_by_the_script_of_its_jobs(
     assert "none of ours" in command("cancel", "my |").error
 
 
+def test_a_folder_that_is_reached_by_a_link_is_shown_once(
+    command: Command, study: Path, programs: Programs, tmp_path: Path
+) -> None:
+    study.parent.rename(tmp_path / "large disk")
+    study.parent.symlink_to(tmp_path / "large disk")  # scripts are submitted by their true paths
+    programs.queue("12_0 RUNNING", "13_0 PENDING", script=tmp_path / "large disk" / "weak" / "slurm" / "1-worker.sh")
+    assert [row["folder"] for row in jobs_of(command)] == [str(study)]
+
+
 def test_where_there_is_no_slurm_there_are_no_jobs(command: Command, programs: Programs) -> None:
     (programs.folder / "squeue").write_text("#!/bin/sh\necho squeue: error: nobody is there >&2; exit 1\n")
     ended = command("jobs", "--json")

@@ -83,7 +83,8 @@ def elsewhere(seen: Mapping[str, State], known: Collection[Entry]) -> list[Entry
     """Those in other folders than the usual ones, whose jobs squeue lists (``seen``): a job's script is in the folder that it is of."""
     scripts = {Path(state.script) for state in seen.values() if state.script}
     folders = {script.parents[1] for script in scripts if script.suffix == ".sh" and script.parent.name == places.PART}
-    folders -= {entry.folder.absolute() for entry in known}
+    shown = {os.path.realpath(entry.folder) for entry in known}  # scripts have their true paths, runs/ may be a link
+    folders = {folder for folder in folders if os.path.realpath(folder) not in shown}
     return [entry for out in sorted({one.parent for one in folders}) for entry in entries(out) if entry.folder in folders]
 
 
