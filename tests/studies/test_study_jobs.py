@@ -323,7 +323,8 @@ def test_a_report_that_is_refused_is_said_and_nothing_is_submitted_twice(
 
 
 SITE = """#!/bin/sh
-# Slurm with three tasks an array: SITE/queue is what it has, SITE/room how many more it takes, SITE/last the latest job.
+# Slurm with three tasks an array: SITE/queue is what it has, SITE/room how many more it takes, SITE/last the latest job,
+# SITE/reason why new ones wait.
 cd "{folder}"
 case "${0##*/}" in
   scontrol) echo "MaxArraySize = 3";;
@@ -338,7 +339,8 @@ case "${0##*/}" in
     echo $(($(cat room) - count)) > room
     job=$(($(cat last) + 1)); echo $job > last
     echo "$job $*" >> lines
-    for task in $(seq ${first:-0} ${last:-0}); do echo "$job${array:+_$task}|$job|0|PENDING|Priority|0:00|5:00|N/A||$script" >> queue; done
+    why=$(cat reason)
+    for task in $(seq ${first:-0} ${last:-0}); do echo "$job${array:+_$task}|$job|0|PENDING|$why|0:00|5:00|N/A||$script" >> queue; done
     echo $job;;
 esac
 """
@@ -350,7 +352,7 @@ class Site:
     def __init__(self, folder: Path, room: int) -> None:
         self.folder = folder
         folder.mkdir()
-        for name, text in {"queue": "", "lines": "", "last": "10\n", "room": f"{room}\n"}.items():
+        for name, text in {"queue": "", "lines": "", "last": "10\n", "reason": "Priority\n", "room": f"{room}\n"}.items():
             (folder / name).write_text(text)
         for name in ("sbatch", "squeue", "scontrol", "scancel"):
             (folder / name).write_text(SITE.replace("{folder}", str(folder)))
@@ -391,6 +393,16 @@ def test_what_the_site_has_no_room_for_is_submitted_by_the_next_call(command: Co
     assert [(job.id, job.first, len(job.trainings)) for job in jobs.jobs] == [("11", 0, 1), ("13", 1, 2), ("14", 0, 1)]
     assert "12|" not in (site.folder / "queue").read_text(), "its report would come too early"
     assert "jobs 11, 13, 14, 15 of Slurm are under way" in command(*asked).error
+
+
+def test_what_is_submitted_later_and_would_wait_for_ever_is_cancelled_too(command: Command, tmp_path: Path, site: Site) -> None:
+    asked = ["study", "batch-size", *SCALING, "--batch", 4, 8, "--slurm", "--out", tmp_path / "study"]
+    site.room(1)
+    assert "1 training not submitted yet" in command(*asked).err
+    site.room(1)
+    (site.folder / "reason").write_text("PartitionConfig\n")
+    assert "1-worker: it would wait for ever: PartitionConfig; cancelled" in command(*asked).err
+    assert [line.split("_")[0] for line in (site.folder / "queue").read_text().splitlines() if "PartitionConfig" in line] == []
 
 
 def test_a_task_of_a_part_has_the_training_of_its_index(tmp_path: Path) -> None:

@@ -123,7 +123,8 @@ def run(study: Study, parsed: Namespace, folder: Path, asked: Asked, repeats: in
     alive = under_way(folder)
     if alive and kept.read(folder).left and not parsed.slurm_dry_run:
         with records.held(folder, keeping.BUSY):
-            tell_more(folder, submit_more(folder, alive, wishes.one_by_one), err)
+            more = submit_more(folder, alive, wishes.one_by_one)
+        tell_more(folder, more, err)
         if not parsed.wait:
             return told(folder, parsed.json)
     if alive and parsed.wait:
@@ -160,15 +161,14 @@ def told(folder: Path, as_json: bool) -> int:
 def tell_submitted(
     folder: Path, written: Sequence[Written], submitted: Submitted, err: Console, cases: Sequence[Case] = ()
 ) -> None:
-    """What became of each. What would wait for ever is cancelled."""
+    """What became of each."""
     report = f"the report as job {submitted.jobs.report}" if submitted.lacking is None else "without the report"
     show(err, written, f"submitted, {report}; in {from_here(folder)}", cases)
     tell_more(folder, submitted, err)
-    without_hope(folder, submitted.jobs, lambda line: err.print(line, markup=False, style="yellow"))
 
 
 def tell_more(folder: Path, submitted: Submitted, err: Console) -> None:
-    """Each array, or part of one, and its job, or why there is none; what the site had no room for, in a line."""
+    """Each array, or part of one, and its job, or why there is none; what the site had no room for. What has no hope is cancelled."""
     if submitted.lacking is not None:
         said = f"report: {submitted.lacking}; when all are over: scalelab study --conclude {shlex.quote(from_here(folder))}"
         err.print(said, markup=False, style="yellow", soft_wrap=True)
@@ -181,6 +181,8 @@ def tell_more(folder: Path, submitted: Submitted, err: Console) -> None:
         count = text.counted(sum(len(job.trainings) for job in left), "training")
         said = f"{count} not submitted yet: {left[0].later}; the same command again submits what there is room for, with --wait by itself"
         err.print(said, markup=False, style="yellow", soft_wrap=True)
+    if submitted.taken:
+        without_hope(folder, submitted.jobs, lambda line: err.print(line, markup=False, style="yellow"))
 
 
 def tell_refused(err: Console, planned: Planned) -> None:
