@@ -81,6 +81,12 @@ def _saved(image: torch.Tensor, quality: int) -> torch.Tensor:
     return torch.from_numpy(np.asarray(Image.open(file)).copy())
 
 
+@pytest.mark.parametrize("count", [65, 148, 16_777_220])
+def test_some_images_are_spread_evenly_over_all(count: int) -> None:
+    """Also over more than float32 counts, and where it would round to a neighbour."""
+    assert alike.looked_at(count, few=True).tolist() == [i * (count - 1) // 63 for i in range(64)]
+
+
 class Encoded:
     """PNGs of images."""
 

@@ -99,8 +99,8 @@ def differing(table: Tensor) -> Other | None:
 
 
 def looked_at(count: int, few: bool) -> Tensor:
-    """The numbers of the images of a split that are compared."""
-    return torch.arange(count) if not few or count <= SAMPLE else torch.linspace(0, count - 1, SAMPLE).long()
+    """The numbers of the images of a split that are compared. In whole numbers: floats may be rounded otherwise on another host."""
+    return torch.arange(count) if not few or count <= SAMPLE else torch.arange(SAMPLE) * (count - 1) // (SAMPLE - 1)
 
 
 def projections(split: Split, which: Tensor, threads: int) -> Tensor:
