@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scalelab.launch.slurm.jobs import cancel, members, seconds, short
+from scalelab.launch.slurm.programs import SlurmError
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,13 @@ def test_a_step_is_asked_to_end_and_not_killed_at_once(tmp_path: Path, monkeypat
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     cancel(["12", "13.0", "14_1", "15.2"])
     assert (tmp_path / "asked").read_text().splitlines() == ["--signal=TERM 13.0 15.2", "12 14_1"]
+
+
+def test_a_step_that_is_over_already_does_not_keep_the_other_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = f'echo "$@" >> {tmp_path}/asked; case "$*" in *13.0*) echo "scancel: error: already completing" >&2; exit 1;; esac'
+    (tmp_path / "scancel").write_text(f"#!/bin/sh\n{over}\n")
+    (tmp_path / "scancel").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(SlurmError, match="already completing"):
+        cancel(["13.0", "12"])
+    assert (tmp_path / "asked").read_text().splitlines() == ["--signal=TERM 13.0", "12"]

@@ -154,9 +154,14 @@ def _known(text: str) -> str:
 
 
 def cancel(jobs: Collection[str]) -> None:
-    """End jobs, or take them out of the queue; steps (``JOB.STEP``) by SIGTERM, for else Slurm kills them at once. Raises SlurmError."""
+    """End jobs, or take them out of the queue; steps (``JOB.STEP``) by SIGTERM, for else Slurm kills them at once.
+
+    Raises SlurmError where one can't be ended, such as one that is over just now: all others are ended nevertheless.
+    """
     steps, whole = [job for job in jobs if "." in job], [job for job in jobs if "." not in job]
-    if steps:
-        call(["scancel", "--signal=TERM", *steps])
-    if whole:
-        call(["scancel", *whole])
+    try:
+        if steps:
+            call(["scancel", "--signal=TERM", *steps])
+    finally:
+        if whole:
+            call(["scancel", *whole])
