@@ -76,6 +76,8 @@ def test_yaml_errors_name_the_file(tmp_path: Path) -> None:
     for text, part in (
         ("- 1\n- 2", "mapping"),
         ("model: [", "YAML"),
+        ("name: 2020-02-31", "day is out of range"),
+        ("3: 2", "a mapping of keys"),
         ("worker: 2", "did you mean 'workers'?"),
         ("workers: 0", "at least 1"),
     ):

@@ -39,6 +39,8 @@ MENDABLE: list[tuple[list[object], tuple[str, ...]]] = [
     (["--batch", 1000], ("--batch 1000 is more than the 96 training samples", "at most 96")),
     (["--lr", 0], ("--lr '0'", "more than 0")),
     (["--model-arg", "width"], ("--model-arg 'width'", "KEY=VALUE")),
+    (["--model-arg", "width=[3"], ("--model-arg 'width=[3': cannot be read as YAML",)),
+    (["--model-arg", "width=2020-02-31"], ("day is out of range",)),
     (["--model-arg", "widht=3"], ("widht", "did you mean 'width'?")),
     (["--image-size", 4], ("8x8", "4x4")),
     (["--spec", "nowhere.yaml"], ("nowhere.yaml: no such spec file",)),

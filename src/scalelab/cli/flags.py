@@ -142,7 +142,10 @@ def _pair(text: str) -> tuple[str, Any]:
         raise ScalelabError(f"--model-arg '{text}': must be KEY=VALUE, such as depth=3")
     import yaml  # for this flag alone
 
-    return key, yaml.safe_load(value)
+    try:
+        return key, yaml.safe_load(value)
+    except (ValueError, yaml.YAMLError) as error:  # ValueError: 2020-02-31
+        raise ScalelabError(f"--model-arg '{text}': cannot be read as YAML: {' '.join(str(error).split())}") from None
 
 
 def _metavar(name: str, hint: Any) -> str:
