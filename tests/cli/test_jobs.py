@@ -146,6 +146,14 @@ def test_a_folder_that_is_reached_by_a_link_is_shown_once(
     assert [row["folder"] for row in jobs_of(command)] == [str(study)]
 
 
+def test_where_somebody_elses_script_is_nothing_is_looked_for(command: Command, programs: Programs, tmp_path: Path) -> None:
+    beside = tmp_path / "home" / "another" / "slurm"
+    beside.mkdir(parents=True)
+    (beside / "jobs.json").write_text("[]")
+    programs.queue("12_0 RUNNING", script=tmp_path / "home" / "me" / "slurm" / "job.sh")
+    assert jobs_of(command) == []
+
+
 def test_where_there_is_no_slurm_there_are_no_jobs(command: Command, programs: Programs) -> None:
     (programs.folder / "squeue").write_text("#!/bin/sh\necho squeue: error: nobody is there >&2; exit 1\n")
     ended = command("jobs", "--json")

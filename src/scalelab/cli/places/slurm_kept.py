@@ -60,6 +60,8 @@ KINDS: dict[str, Callable[[Path], Iterator[Entry]]] = {"run": _runs, "study": _s
 """what may be in Slurm's hands, each with a function that finds those in a folder"""
 PLACES = {"run": "runs", "study": "studies", "sweep": "sweeps"}
 """where they are kept when nothing else was said"""
+FILES = ("record.json", f"{kept.FOLDER}/{kept.FILE}", keeping.SWEEP)
+"""one of which each of them holds"""
 
 
 def looked_in(out: Path | None) -> str:
@@ -84,7 +86,7 @@ def elsewhere(seen: Mapping[str, State], known: Collection[Entry]) -> list[Entry
     scripts = {Path(state.script) for state in seen.values() if state.script}
     folders = {script.parents[1] for script in scripts if script.suffix == ".sh" and script.parent.name == places.PART}
     shown = {os.path.realpath(entry.folder) for entry in known}  # scripts have their true paths, runs/ may be a link
-    folders = {folder for folder in folders if os.path.realpath(folder) not in shown}
+    folders = {one for one in folders if os.path.realpath(one) not in shown and any(os.path.exists(one / file) for file in FILES)}
     return [entry for out in sorted({one.parent for one in folders}) for entry in entries(out) if entry.folder in folders]
 
 
