@@ -205,3 +205,21 @@ def test_who_looks_at_runs_finds_those_closed_that_slurm_says_are_over(
     seen = closed_where_over({folder: records.load(folder)})[folder]
     assert (seen.status, seen.attempts[-1].why) == (status, why)
     assert records.load(folder).status == status, "in the file too"
+
+
+def test_a_controller_that_does_not_answer_is_asked_once_however_many_hosts_runs_are_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SLURM:
+        (tmp_path / name).write_text(
+            f"#!/bin/sh\necho {name} >> {tmp_path}/asked\necho 'Unable to contact slurm controller' >&2\nexit 1\n"
+        )
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    found = {}
+    for number in range(3):
+        folder = made(tmp_path / str(number), "running")
+        found[folder] = record = records.load(folder)
+        record.attempts[-1] = msgspec.structs.replace(record.attempts[-1], host=f"h{number}", job=f"{number}.0")
+    assert closed_where_over(found) == found
+    assert (tmp_path / "asked").read_text().split() == ["squeue"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from scalelab.launch.slurm.programs import SlurmError, call
+from scalelab.launch.slurm.programs import PATIENCE, SlurmError, call
 
 WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "REQUEUE_FED", "RESV_DEL_HOLD"})
 RUNNING = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"})
@@ -88,10 +88,10 @@ def states(jobs: Iterable[str], seen: Mapping[str, State] | None = None) -> Know
         return Known(found, str(error))
 
 
-def queue() -> dict[str, State]:
-    """This user's jobs that squeue lists. Raises SlurmError."""
+def queue(patience: float = PATIENCE) -> dict[str, State]:
+    """This user's jobs that squeue lists, waited for so many seconds. Raises SlurmError."""
     line = ["squeue", "--me", "--array", "--states=all", "--noheader", f"--format={QUEUE}"]
-    return {state.job: state for state in map(_queued, call(line).splitlines()) if state is not None}
+    return {state.job: state for state in map(_queued, call(line, patience=patience).splitlines()) if state is not None}
 
 
 def _queued(line: str) -> State | None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from scalelab.errors import ScalelabError
 from scalelab.launch.ending import close
 from scalelab.launch.slurm import folder as places
-from scalelab.launch.slurm.jobs import State, states
+from scalelab.launch.slurm.jobs import State, queue, states
 from scalelab.launch.slurm.programs import PATIENCE, SlurmError, call
 from scalelab.launch.slurm.requeue import say_why
-from scalelab.launch.unclosed import of_this_cluster
+from scalelab.launch.unclosed import SOON, of_this_cluster
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure, Status, TrainRecord
 
@@ -48,15 +48,16 @@ def current(folder: Path) -> TrainRecord:
 def closed_where_over(found: Mapping[Path, TrainRecord]) -> dict[Path, TrainRecord]:
     """These records by folder; those that say that they run, in a job or a step of this cluster's Slurm that is over, closed.
 
-    Slurm is asked only where there are such: about their hosts, and by one squeue and one sacct at most, one more squeue for steps. Where
-    it can't say, they stay as they are.
+    Slurm is asked only where there are such: by one squeue, then about their hosts, by one sacct at most and one more squeue for steps.
+    Where it can't say, they stay as they are: a controller that does not answer is waited for once, however many hosts there are.
     """
     jobs = {folder: job for folder, record in found.items() if record.status == "running" and (job := record.attempts[-1].job)}
     closed = dict(found)
     with suppress(SlurmError):
+        listed = queue(SOON) if jobs else {}
         ours = {host for host in {found[folder].attempts[-1].host for folder in jobs} if of_this_cluster(host)}
         jobs = {folder: job for folder, job in jobs.items() if found[folder].attempts[-1].host in ours}
-        known, going = states(jobs.values()), steps(jobs.values())
+        known, going = states(jobs.values(), listed), steps(jobs.values())
         for folder, job in jobs.items():
             closed[folder] = settle(folder, found[folder], job, known.of(job), going)
     return closed
