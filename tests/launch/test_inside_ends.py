@@ -26,7 +26,7 @@ from scalelab.launch.signals import ENDING
 from scalelab.record import folder as records
 from scalelab.record.schema import Failure
 from tests import support
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 TWO = World("torchrun", 1, 2, 1, 2, "job")
 CLOSED = "RuntimeError: [gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"
@@ -59,10 +59,14 @@ def line() -> Iterator[Line]:
     far.close()
 
 
-def told(near: Peer) -> list[tuple[str, object]]:
-    """What the first process has heard, signs of life left out."""
+def told(line: Line) -> list[tuple[str, object]]:
+    """What the first process has heard by the end of the line, signs of life left out."""
+    near, far = line
+    far.flush(PATIENCE)
+    far.close()
+    until(lambda: near.over is not None, "the end of the line")
     found = []
-    while (message := near.hear(0.2)) is not None:
+    while (message := near.hear()) is not None:
         found.append((message[0]["do"], message[0].get("status")))
     return [one for one in found if one[0] != "beat"]
 
@@ -79,7 +83,7 @@ def test_who_is_asked_to_end_before_its_rank_began_answers_too(line: Line, tmp_p
         for message in ({"do": "begin"}, {"do": "end", "grace": 0.1}, {"do": "over", "status": 130}):
             near.tell(message)
         assert follower.run() == 130
-    assert told(near) == [("interrupted", None), ("ended", -signal.SIGTERM)]
+    assert told(line) == [("interrupted", None), ("ended", -signal.SIGTERM)]
 
 
 class Struck(Pool):
@@ -102,7 +106,7 @@ def test_who_is_asked_to_end_while_it_ends_its_rank_answers_all_the_same(
         for message in ({"do": "end", "grace": 30.0}, {"do": "over", "status": 130}):
             near.tell(message)
         assert follower.run() == 130
-    assert ("ended", -signal.SIGTERM) in told(near)
+    assert ("ended", -signal.SIGTERM) in told(line)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def test_a_worker_is_silent_that_neither_computes_nor_writes_nor_has_started_wha
             (tmp_path / name).mkdir()
         watching = {name: Silence(tmp_path / name, [process], 1.0) for name, process in processes.items()}
         fallen, end = set[str](), time.monotonic() + 4.5
-        while time.monotonic() < end:
+        while time.monotonic() < end or not fallen:
             pool.poll(0.1)
             with (tmp_path / "writes" / "steps.jsonl").open("a") as file:
                 file.write("{}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,15 @@ JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "h[1-2]", "SLURM_TASKS_PER_NOD
 DEAF = "trap '' TERM USR1\necho 'srun: error: {said}' >&2\nwhile :; do sleep 0.1; done"
 """an srun that no signal but SIGKILL ends, for a rank waits for another one"""
 Programs = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """What this process does with signals that a job hears is afterwards as it was."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
