@@ -55,9 +55,9 @@ def first_failure(folder: Path, processes: list[Process]) -> Failure:
 
 
 def by_themselves(folder: Path, processes: Mapping[int, Process], left: Collection[int]) -> bool:
-    """Whether any of these ranks has failed by itself, or was lost. Not: one that was asked to end, as Slurm asks ranks too, whose own
+    """Whether any of these ranks has failed by itself, or was lost.
 
-    process was (``left``), or that only saw such a one go.
+    Not meant: one that was asked to end, as Slurm asks ranks too; one whose own process was (``left``); one that only saw such a one go.
     """
     failed = {rank for rank, one in processes.items() if one.status and one.status != -signal.SIGTERM} - set(left)
     return bool(failed) and not (left and failed <= {rank for rank, end in written(folder).items() if end.echo})

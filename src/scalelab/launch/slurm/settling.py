@@ -71,9 +71,10 @@ def steps(jobs: Iterable[str]) -> frozenset[str] | None:
 
 
 def settle(folder: Path, record: TrainRecord, job: str, state: State | None, going: Collection[str] | None = None) -> TrainRecord:
-    """The record, closed where Slurm says that its job is over. ``state`` None: Slurm does not know the job any more; ``going``: the
+    """The record, closed where Slurm says that its job is over.
 
-    steps that are under way, where they are known: the step of a job that goes on (JOB.STEP) may be over too.
+    ``state``: the job's; None where Slurm does not know it any more. ``going``: the steps that are under way, where they are known: the
+    step of a job that goes on (JOB.STEP) may be over too.
 
     A record that is being written, or that another process settles at this moment, stays as it is; so does another user's run whose
     job is not known, since squeue is asked for this user's jobs.
